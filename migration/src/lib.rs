@@ -1,0 +1,26 @@
+//! Rollcall's database, step by step: the same tables on SQLite, PostgreSQL and MariaDB.
+//!
+//! The DDL is written by hand: a composite key (hospital_id, id) beside a generated id is said differently by each
+//! database, and sea-query's generated DDL loses the generation on all three.
+
+pub use sea_orm_migration::prelude::*;
+
+mod dialect;
+mod m0001_hospital;
+mod m0002_revision;
+mod m0003_snapshot;
+mod m0004_session;
+
+/// Every step, in order.
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m0001_hospital::Migration),
+            Box::new(m0002_revision::Migration),
+            Box::new(m0003_snapshot::Migration),
+            Box::new(m0004_session::Migration),
+        ]
+    }
+}

@@ -1,0 +1,12 @@
+//! The rules of a hospital by which visits and patients are counted.
+
+/// One version of a hospital's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Definition {
+    /// Counts the hospital's versions from 1.
+    pub version: i32,
+    /// A new patient silent for this many days or more, at asOf, is suspected of having left. At least 1.
+    pub churn_after_days: i32,
+    /// A BOOKED visit this many days past its date counts as a no-show; none: only NO_SHOW does. At least 1.
+    pub overdue_after_days: Option<i32>,
+}

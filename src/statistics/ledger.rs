@@ -1,0 +1,471 @@
+//! A hospital's visits in columns, in memory, in the order of their days.
+//!
+//! Beside each visit stand the dates of its patient's first and last attended visit, so that a bucket is one pass over
+//! neighbouring memory, without a look-up by patient. Each day is a chunk of its own behind an `Arc`: a changed ledger
+//! shares the days that did not change with the one before it, and whoever still reads that one goes on undisturbed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::{Day, VisitChannel, VisitStatus};
+
+/// A visit as the store hands it to the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VisitRow {
+    pub id: i64,
+    pub patient: i64,
+    pub date: Day,
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub scheduled_at: Option<i64>,
+    pub status: VisitStatus,
+    pub channel: VisitChannel,
+    pub department: Option<i64>,
+    pub doctor: Option<i64>,
+}
+
+impl VisitRow {
+    /// The place in a history: by date, then scheduledAt (none first), then id.
+    fn place(&self) -> (Day, Option<i64>, i64) {
+        (self.date, self.scheduled_at, self.id)
+    }
+}
+
+/// A hospital has more departments, doctors or patients than a ledger can number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger takes at most {limit} {what} of a hospital")]
+pub struct TooManyKeys {
+    what: &'static str,
+    limit: u32,
+}
+
+/// The first date of a patient with no attended visit: after every day.
+pub(crate) const NEVER_FIRST: i32 = i32::MAX;
+/// The last date of a patient with no attended visit: before every day.
+pub(crate) const NEVER_LAST: i32 = i32::MIN;
+
+/// The mark of a visit that is its patient's first attended one, beside the status in the same byte.
+const FIRST: u8 = 0b1000;
+const STATUS: u8 = 0b0111;
+
+/// The visits of one day in columns, by id.
+#[derive(Default)]
+pub(crate) struct Chunk {
+    pub(crate) id: Box<[i64]>,
+    pub(crate) patient: Box<[u32]>,
+    pub(crate) first: Box<[i32]>,
+    pub(crate) last: Box<[i32]>,
+    mark: Box<[u8]>,
+    channel: Box<[u8]>,
+    department: Box<[u16]>,
+    doctor: Box<[u16]>,
+}
+
+impl Chunk {
+    pub(crate) fn len(&self) -> usize {
+        self.id.len()
+    }
+
+    /// The place of the visit's status in the order of statuses.
+    #[inline]
+    pub(crate) fn status(&self, i: usize) -> u8 {
+        self.mark[i] & STATUS
+    }
+
+    #[inline]
+    pub(crate) fn is_first(&self, i: usize) -> bool {
+        self.mark[i] & FIRST != 0
+    }
+
+    fn entry(&self, i: usize) -> Entry {
+        Entry {
+            id: self.id[i],
+            patient: self.patient[i],
+            first: self.first[i],
+            last: self.last[i],
+            mark: self.mark[i],
+            channel: self.channel[i],
+            department: self.department[i],
+            doctor: self.doctor[i],
+        }
+    }
+
+    fn from_entries(entries: &[Entry]) -> Self {
+        Self {
+            id: entries.iter().map(|e| e.id).collect(),
+            patient: entries.iter().map(|e| e.patient).collect(),
+            first: entries.iter().map(|e| e.first).collect(),
+            last: entries.iter().map(|e| e.last).collect(),
+            mark: entries.iter().map(|e| e.mark).collect(),
+            channel: entries.iter().map(|e| e.channel).collect(),
+            department: entries.iter().map(|e| e.department).collect(),
+            doctor: entries.iter().map(|e| e.doctor).collect(),
+        }
+    }
+}
+
+/// One visit while a chunk is made.
+#[derive(Clone, Copy)]
+struct Entry {
+    id: i64,
+    patient: u32,
+    first: i32,
+    last: i32,
+    mark: u8,
+    channel: u8,
+    department: u16,
+    doctor: u16,
+}
+
+/// The ids of a kind of record, numbered from 0 in the order in which they were met.
+#[derive(Clone, Default)]
+pub(crate) struct Keys {
+    ids: Vec<i64>,
+    /// As many of `ids`, from the front, as are in order and found by halving; the rest by `tail`.
+    sorted: usize,
+    tail: HashMap<i64, u32>,
+}
+
+impl Keys {
+    /// Keys over ids in order, without repetition.
+    fn sorted(ids: Vec<i64>) -> Self {
+        Self {
+            sorted: ids.len(),
+            ids,
+            tail: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn ids(&self) -> &[i64] {
+        &self.ids
+    }
+
+    pub(crate) fn number(&self, id: i64) -> Option<u32> {
+        match self.ids[..self.sorted].binary_search(&id) {
+            Ok(at) => u32::try_from(at).ok(),
+            Err(_) => self.tail.get(&id).copied(),
+        }
+    }
+
+    /// The number of the id, which is added where it is missing.
+    fn number_or_add(&mut self, id: i64, what: &'static str, limit: u32) -> Result<u32, TooManyKeys> {
+        if let Some(number) = self.number(id) {
+            return Ok(number);
+        }
+        let number = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
+        if number >= limit {
+            return Err(TooManyKeys { what, limit });
+        }
+        self.ids.push(id);
+        self.tail.insert(id, number);
+        Ok(number)
+    }
+
+    fn bytes(&self) -> usize {
+        self.ids.capacity() * size_of::<i64>() + self.tail.capacity() * 24
+    }
+}
+
+const MOST_PATIENTS: u32 = u32::MAX;
+/// Departments and doctors are numbered in 16 bits; 0 says that the visit has none.
+const MOST_PLACES: u32 = u16::MAX as u32;
+
+/// A hospital's visits at one revision.
+#[derive(Clone, Default)]
+pub struct Ledger {
+    /// The day of `days[0]`.
+    first_day: i32,
+    days: Vec<Arc<Chunk>>,
+    patients: Arc<Keys>,
+    departments: Arc<Keys>,
+    doctors: Arc<Keys>,
+    visits: usize,
+}
+
+impl Ledger {
+    /// How many visits it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.visits
+    }
+
+    /// Whether it holds no visit.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.visits == 0
+    }
+
+    /// The memory that it takes, in bytes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        const COLUMNS: usize = 8 + 4 + 4 + 4 + 1 + 1 + 2 + 2;
+        /// A chunk itself with the allocator's share of its eight columns.
+        const CHUNK: usize = size_of::<Chunk>() + 8 * 8 + 16;
+        self.visits * COLUMNS
+            + self.days.len() * (CHUNK + size_of::<Arc<Chunk>>())
+            + self.patients.bytes()
+            + self.departments.bytes()
+            + self.doctors.bytes()
+    }
+
+    pub(crate) fn patients(&self) -> &Arc<Keys> {
+        &self.patients
+    }
+
+    /// The chunks of the days from `from` to `to`, with their days.
+    pub(crate) fn days(&self, from: Day, to: Day) -> impl DoubleEndedIterator<Item = (Day, &Chunk)> {
+        let count = i32::try_from(self.days.len()).unwrap_or(i32::MAX);
+        let place = |day: i32| usize::try_from(day.saturating_sub(self.first_day).clamp(0, count)).unwrap_or(0);
+        let start = place(from.0);
+        let end = place(to.0.saturating_add(1)).max(start);
+        self.days[start..end]
+            .iter()
+            .zip(start..end)
+            .map(|(chunk, at)| (Day(self.first_day + i32::try_from(at).unwrap_or(i32::MAX)), &**chunk))
+    }
+
+    /// The day of the last chunk, where there is one.
+    pub(crate) fn last_day(&self) -> Option<Day> {
+        let count = i32::try_from(self.days.len()).ok()?;
+        (count > 0).then_some(Day(self.first_day + count - 1))
+    }
+
+    /// The ledger after a change.
+    ///
+    /// `patients` are all that the change touched (of a moved visit, both), `old_dates` the dates that the touched visits
+    /// had before, and `rows` every visit that those patients have now.
+    ///
+    /// # Errors
+    /// Where the hospital has more departments or doctors than the ledger can number.
+    pub fn changed(
+        &self,
+        patients: &BTreeSet<i64>,
+        old_dates: &BTreeSet<Day>,
+        rows: &[VisitRow],
+    ) -> Result<Self, TooManyKeys> {
+        let mut next = self.clone();
+        let mut days: BTreeMap<Day, Vec<Entry>> = old_dates.iter().map(|&day| (day, Vec::new())).collect();
+        for (day, entry) in next.entries(rows)? {
+            days.entry(day).or_default().push(entry);
+        }
+        let touched: BTreeSet<u32> = patients.iter().filter_map(|&id| next.patients.number(id)).collect();
+        for (day, mut entries) in days {
+            let slot = next.slot(day);
+            let chunk = &next.days[slot];
+            let before = chunk.len();
+            entries.extend(
+                (0..before)
+                    .filter(|&i| !touched.contains(&chunk.patient[i]))
+                    .map(|i| chunk.entry(i)),
+            );
+            entries.sort_unstable_by_key(|e| e.id);
+            next.visits = next.visits - before + entries.len();
+            next.days[slot] = Arc::new(Chunk::from_entries(&entries));
+        }
+        Ok(next)
+    }
+
+    /// The rows as entries of their days; `rows` hold whole histories.
+    fn entries(&mut self, rows: &[VisitRow]) -> Result<Vec<(Day, Entry)>, TooManyKeys> {
+        let mut histories: HashMap<i64, (&VisitRow, &VisitRow)> = HashMap::new();
+        for row in rows.iter().filter(|row| row.status.attended()) {
+            let ends = histories.entry(row.patient).or_insert((row, row));
+            if row.place() < ends.0.place() {
+                ends.0 = row;
+            }
+            if row.place() > ends.1.place() {
+                ends.1 = row;
+            }
+        }
+        rows.iter()
+            .map(|row| {
+                let ends = histories.get(&row.patient);
+                let entry = Entry {
+                    id: row.id,
+                    patient: add(&mut self.patients, row.patient, "patients", MOST_PATIENTS)?,
+                    first: ends.map_or(NEVER_FIRST, |(first, _)| first.date.0),
+                    last: ends.map_or(NEVER_LAST, |(_, last)| last.date.0),
+                    mark: mark(row, ends.is_some_and(|(first, _)| first.id == row.id)),
+                    channel: row.channel as u8,
+                    department: place(&mut self.departments, row.department, "departments")?,
+                    doctor: place(&mut self.doctors, row.doctor, "doctors")?,
+                };
+                Ok((row.date, entry))
+            })
+            .collect()
+    }
+
+    /// Where the day's chunk stands; days up to it are added where they are missing.
+    fn slot(&mut self, day: Day) -> usize {
+        if self.days.is_empty() {
+            self.first_day = day.0;
+        }
+        let missing = usize::try_from(self.first_day - day.0).unwrap_or(0);
+        if missing > 0 {
+            let empty = Arc::<Chunk>::default();
+            self.days.splice(0..0, std::iter::repeat_n(empty, missing));
+            self.first_day = day.0;
+        }
+        let slot = usize::try_from(day.0 - self.first_day).unwrap_or(0);
+        if slot >= self.days.len() {
+            self.days.resize(slot + 1, Arc::default());
+        }
+        slot
+    }
+
+    /// What of the filter's departments, doctors and channels occurs here, as a mask to hold visits against.
+    pub(crate) fn mask(&self, filter: &super::Filter) -> Option<Mask> {
+        let numbers = |keys: &Keys, ids: &Option<Vec<i64>>| {
+            ids.as_ref().map(|ids| {
+                let mut set = super::bits::Bits::new(keys.ids().len() + 1);
+                for number in ids.iter().filter_map(|&id| keys.number(id)) {
+                    set.insert(number + 1);
+                }
+                set
+            })
+        };
+        (!filter.is_empty()).then(|| Mask {
+            departments: numbers(&self.departments, &filter.departments),
+            doctors: numbers(&self.doctors, &filter.doctors),
+            channels: filter
+                .channels
+                .as_ref()
+                .map(|channels| channels.iter().fold(0, |set, &channel| set | 1 << channel as u8)),
+        })
+    }
+}
+
+/// A filter in a ledger's own numbers.
+pub(crate) struct Mask {
+    departments: Option<super::bits::Bits>,
+    doctors: Option<super::bits::Bits>,
+    channels: Option<u8>,
+}
+
+impl Mask {
+    /// Whether the visit passes.
+    #[inline]
+    pub(crate) fn passes(&self, chunk: &Chunk, i: usize) -> bool {
+        self.channels.is_none_or(|set| set & (1 << chunk.channel[i]) != 0)
+            && self
+                .departments
+                .as_ref()
+                .is_none_or(|set| set.contains(u32::from(chunk.department[i])))
+            && self
+                .doctors
+                .as_ref()
+                .is_none_or(|set| set.contains(u32::from(chunk.doctor[i])))
+    }
+}
+
+fn mark(row: &VisitRow, first: bool) -> u8 {
+    row.status as u8 | if first { FIRST } else { 0 }
+}
+
+fn add(keys: &mut Arc<Keys>, id: i64, what: &'static str, limit: u32) -> Result<u32, TooManyKeys> {
+    match keys.number(id) {
+        Some(number) => Ok(number),
+        None => Arc::make_mut(keys).number_or_add(id, what, limit),
+    }
+}
+
+fn place(keys: &mut Arc<Keys>, id: Option<i64>, what: &'static str) -> Result<u16, TooManyKeys> {
+    let Some(id) = id else { return Ok(0) };
+    let number = add(keys, id, what, MOST_PLACES)? + 1;
+    u16::try_from(number).map_err(|_| TooManyKeys {
+        what,
+        limit: MOST_PLACES,
+    })
+}
+
+/// Makes a ledger of rows that come one by one, in any order.
+pub struct LedgerBuilder {
+    ledger: Ledger,
+    days: BTreeMap<Day, Vec<Entry>>,
+    histories: Vec<History>,
+}
+
+/// The ends of a patient's history while rows come in.
+#[derive(Clone, Copy)]
+struct History {
+    first: (Day, Option<i64>, i64),
+    last: Day,
+}
+
+impl History {
+    const NONE: Self = Self {
+        first: (Day(NEVER_FIRST), None, 0),
+        last: Day(NEVER_LAST),
+    };
+}
+
+impl LedgerBuilder {
+    /// A ledger of the patients with these ids. Patients who are met later, in a row, may be missing.
+    #[must_use]
+    pub fn new(mut patients: Vec<i64>) -> Self {
+        patients.sort_unstable();
+        patients.dedup();
+        patients.shrink_to_fit();
+        Self {
+            histories: vec![History::NONE; patients.len()],
+            ledger: Ledger {
+                patients: Arc::new(Keys::sorted(patients)),
+                ..Ledger::default()
+            },
+            days: BTreeMap::new(),
+        }
+    }
+
+    /// Takes one row.
+    ///
+    /// # Errors
+    /// Where the hospital has more departments or doctors than the ledger can number.
+    pub fn push(&mut self, row: &VisitRow) -> Result<(), TooManyKeys> {
+        let patient = add(&mut self.ledger.patients, row.patient, "patients", MOST_PATIENTS)?;
+        if self.histories.len() < self.ledger.patients.ids().len() {
+            self.histories.push(History::NONE);
+        }
+        if row.status.attended() {
+            let history = &mut self.histories[patient as usize];
+            history.first = history.first.min(row.place());
+            history.last = history.last.max(row.date);
+        }
+        let entry = Entry {
+            id: row.id,
+            patient,
+            first: 0,
+            last: 0,
+            mark: mark(row, false),
+            channel: row.channel as u8,
+            department: place(&mut self.ledger.departments, row.department, "departments")?,
+            doctor: place(&mut self.ledger.doctors, row.doctor, "doctors")?,
+        };
+        self.days.entry(row.date).or_default().push(entry);
+        Ok(())
+    }
+
+    /// The ledger of all rows taken.
+    #[must_use]
+    pub fn finish(self) -> Ledger {
+        let Self {
+            mut ledger,
+            days,
+            histories,
+        } = self;
+        for (day, mut entries) in days {
+            for entry in &mut entries {
+                let history = &histories[entry.patient as usize];
+                entry.first = history.first.0.0;
+                entry.last = history.last.0;
+                if (history.first.0, history.first.2) == (day, entry.id) {
+                    entry.mark |= FIRST;
+                }
+            }
+            entries.sort_unstable_by_key(|e| e.id);
+            let slot = ledger.slot(day);
+            ledger.visits += entries.len();
+            ledger.days[slot] = Arc::new(Chunk::from_entries(&entries));
+        }
+        ledger.days.shrink_to_fit();
+        ledger
+    }
+}

@@ -1,0 +1,27 @@
+//! The pure core: a question and a ledger go in, a snapshot with its lists comes out.
+//!
+//! Nothing here does I/O, knows a clock or waits. The words are those of the README's definitions.
+
+mod bits;
+mod calendar;
+mod cohort;
+mod definition;
+mod digest;
+mod ledger;
+mod packed;
+mod question;
+mod resolve;
+mod snapshot;
+mod visit;
+
+pub use calendar::{Bucket, Day, DayRange, Period, WeekStart};
+pub use cohort::CohortKind;
+pub use definition::Definition;
+pub use digest::{list_digest, sha256};
+pub use ledger::{Ledger, LedgerBuilder, TooManyKeys, VisitRow};
+pub use packed::{PackedSnapshot, UnpackError};
+pub use question::{Filter, Question};
+pub use resolve::resolve;
+pub use snapshot::{BucketRef, CohortList, CountedPatient, CountedVisit, PatientOrder, Snapshot, VisitOrder};
+pub(crate) use visit::words;
+pub use visit::{VisitChannel, VisitStatus};

@@ -1,0 +1,70 @@
+//! What a count depends on of a visit.
+
+/// Makes an enum whose variants have a stored word, in the order of the enum.
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum $name { $($variant),+ }
+
+        impl $name {
+            /// Every value, in order.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The word that stands in the database, in files and in the API.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            /// The value of a word; words are case-sensitive.
+            #[must_use]
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+
+            /// The value at a place in the order.
+            #[must_use]
+            pub fn from_index(index: u8) -> Option<Self> {
+                Self::ALL.get(usize::from(index)).copied()
+            }
+        }
+    };
+}
+pub(crate) use words;
+
+words!(
+    /// How far a visit got.
+    VisitStatus {
+        Tentative = "TENTATIVE",
+        Booked = "BOOKED",
+        CheckedIn = "CHECKED_IN",
+        InProgress = "IN_PROGRESS",
+        Completed = "COMPLETED",
+        Ended = "ENDED",
+        Canceled = "CANCELED",
+        NoShow = "NO_SHOW",
+    }
+);
+
+impl VisitStatus {
+    /// Whether the patient was treated: COMPLETED and ENDED, no other.
+    #[must_use]
+    pub const fn attended(self) -> bool {
+        matches!(self, Self::Completed | Self::Ended)
+    }
+}
+
+words!(
+    /// How a visit came to be.
+    VisitChannel {
+        WalkIn = "WALK_IN",
+        Phone = "PHONE",
+        App = "APP",
+        Web = "WEB",
+        Qr = "QR",
+        Tablet = "TABLET",
+        Other = "OTHER",
+    }
+);

@@ -1,0 +1,335 @@
+//! The core against the naive reference, and the worked example of the definitions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod reference;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{Index, subsequence};
+use reference::Reference;
+use rollcall::statistics::{
+    BucketRef, CohortKind, Day, DayRange, Definition, Filter, Ledger, LedgerBuilder, Period, Question, Snapshot,
+    VisitChannel, VisitRow, VisitStatus, WeekStart, resolve,
+};
+
+fn ledger(visits: &[VisitRow]) -> Arc<Ledger> {
+    let mut builder = LedgerBuilder::new(Vec::new());
+    for visit in visits {
+        builder.push(visit).unwrap();
+    }
+    Arc::new(builder.finish())
+}
+
+fn day(text: &str) -> Day {
+    text.parse::<NaiveDate>().unwrap().into()
+}
+
+/// Holds every list of the snapshot against the reference, and the counts against the lists.
+fn check(snapshot: &Snapshot, visits: &[VisitRow]) {
+    let (question, definition) = (snapshot.question(), snapshot.definition());
+    let reference = Reference::new(visits, question, definition);
+    let buckets = (0..).take(snapshot.len()).map(BucketRef::At);
+    for bucket in buckets.chain([BucketRef::Total]) {
+        let covered = snapshot.bucket(bucket).unwrap().covered;
+        for &kind in CohortKind::ALL {
+            let expected = reference.cohort(covered, kind);
+            let list = snapshot.cohort(bucket, kind);
+            let patients: Vec<_> = list.patients.iter().map(|p| (p.id, p.visits as usize)).collect();
+            let visits: Vec<_> = list.visits.iter().map(|v| v.id).collect();
+            assert_eq!(
+                patients,
+                expected.patients.into_iter().collect::<Vec<_>>(),
+                "patients of {kind:?} in {bucket:?} of {question:?}"
+            );
+            assert_eq!(
+                visits,
+                expected.visits.into_iter().collect::<Vec<_>>(),
+                "visits of {kind:?} in {bucket:?} of {question:?}"
+            );
+            assert_eq!(snapshot.patient_count(bucket, kind), list.patients.len());
+            assert_eq!(snapshot.visit_count(bucket, kind), list.visits.len());
+            for patient in &list.patients {
+                assert_eq!((patient.first_visit, patient.last_visit), reference.ends(patient.id));
+            }
+        }
+    }
+}
+
+/// 2024-02-26, a Monday: the random visits lie within some weeks of it, across a leap day and a month's end.
+const BASE: i32 = 738_942;
+
+prop_compose! {
+    fn a_day()(offset in 0..70) -> Day { Day(BASE + offset) }
+}
+
+prop_compose! {
+    fn a_range()(from in a_day(), length in 0..60) -> DayRange {
+        DayRange::new(from, Day(from.0 + length)).unwrap()
+    }
+}
+
+fn a_visit() -> impl Strategy<Value = VisitRow> {
+    (
+        1..12_i64,
+        a_day(),
+        option::of(0..3_i64),
+        prop_oneof![
+            4 => Just(VisitStatus::Completed),
+            2 => Just(VisitStatus::Ended),
+            4 => any::<Index>().prop_map(|i| *i.get(VisitStatus::ALL)),
+        ],
+        any::<Index>().prop_map(|i| *i.get(VisitChannel::ALL)),
+        option::of(1..4_i64),
+        option::of(1..4_i64),
+    )
+        .prop_map(
+            |(patient, date, scheduled_at, status, channel, department, doctor)| VisitRow {
+                id: 0,
+                patient,
+                date,
+                scheduled_at,
+                status,
+                channel,
+                department,
+                doctor,
+            },
+        )
+}
+
+fn some_visits() -> impl Strategy<Value = Vec<VisitRow>> {
+    vec(a_visit(), 0..80).prop_map(|mut visits| {
+        for (visit, id) in visits.iter_mut().zip(1..) {
+            visit.id = id;
+        }
+        visits
+    })
+}
+
+fn a_filter() -> impl Strategy<Value = Filter> {
+    let ids = || option::weighted(0.3, subsequence(vec![1, 2, 3, 9], 1..=3));
+    let channels = option::weighted(0.3, subsequence(VisitChannel::ALL.to_vec(), 1..=4));
+    (ids(), ids(), channels).prop_map(|(departments, doctors, channels)| Filter {
+        departments,
+        doctors,
+        channels,
+    })
+}
+
+fn a_question() -> impl Strategy<Value = Question> {
+    let periods = [Period::Day, Period::Week, Period::Month, Period::Quarter, Period::Year];
+    (any::<Index>(), a_range(), -5..90, a_filter()).prop_map(move |(period, range, as_of, filter)| Question {
+        period: *period.get(&periods),
+        range,
+        as_of: Day(BASE + as_of),
+        filter,
+    })
+}
+
+fn a_definition() -> impl Strategy<Value = Definition> {
+    (1..40, option::of(1..20)).prop_map(|(churn_after_days, overdue_after_days)| Definition {
+        version: 1,
+        churn_after_days,
+        overdue_after_days,
+    })
+}
+
+fn a_week_start() -> impl Strategy<Value = WeekStart> {
+    prop_oneof![Just(WeekStart::Monday), Just(WeekStart::Sunday)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_list_is_the_references(
+        visits in some_visits().prop_shuffle(),
+        question in a_question(),
+        definition in a_definition(),
+        week_start in a_week_start(),
+    ) {
+        check(&resolve(&ledger(&visits), &question, definition, week_start), &visits);
+    }
+
+    #[test]
+    fn a_packed_snapshot_opens_the_same_lists(
+        visits in some_visits(),
+        question in a_question(),
+        definition in a_definition(),
+        week_start in a_week_start(),
+    ) {
+        let packed = resolve(&ledger(&visits), &question, definition, week_start).pack();
+        let opened = Snapshot::unpack(&packed, question, definition, week_start).unwrap();
+        check(&opened, &visits);
+        prop_assert_eq!(opened.pack(), packed);
+    }
+
+    #[test]
+    fn a_cut_or_garbled_snapshot_is_refused_or_read_but_never_panics(
+        visits in some_visits(),
+        question in a_question(),
+        definition in a_definition(),
+        at in any::<Index>(),
+        byte in any::<u8>(),
+    ) {
+        let mut packed = resolve(&ledger(&visits), &question, definition, WeekStart::Monday).pack();
+        if let Some(bucket) = packed.buckets.iter_mut().find(|b| !b.is_empty()) {
+            let place = at.index(bucket.len());
+            bucket[place] = byte;
+            bucket.truncate(place + 1);
+        }
+        let place = at.index(packed.patients.len());
+        packed.patients[place] = byte;
+        if let Ok(snapshot) = Snapshot::unpack(&packed, question, definition, WeekStart::Monday) {
+            snapshot.cohort(BucketRef::Total, CohortKind::Visitors);
+        }
+    }
+
+    #[test]
+    fn a_changed_ledger_is_the_one_loaded_anew(
+        before in some_visits(),
+        // Of the visits before: what becomes of each.
+        fates in vec(option::weighted(0.3, option::weighted(0.8, a_visit())), 80),
+        added in vec(a_visit(), 0..10),
+        question in a_question(),
+        definition in a_definition(),
+    ) {
+        let mut after = Vec::new();
+        let (mut touched, mut old_dates) = (BTreeSet::new(), BTreeSet::new());
+        for (visit, fate) in before.iter().zip(&fates) {
+            let becomes = match fate {
+                None => Some(*visit),
+                Some(changed) => {
+                    touched.insert(visit.patient);
+                    old_dates.insert(visit.date);
+                    changed.map(|changed| VisitRow { id: visit.id, ..changed })
+                }
+            };
+            if let (Some(visit), Some(_)) = (becomes, fate) {
+                touched.insert(visit.patient);
+            }
+            after.extend(becomes);
+        }
+        for (visit, id) in added.into_iter().zip(1000..) {
+            touched.insert(visit.patient);
+            after.push(VisitRow { id, ..visit });
+        }
+        let rows: Vec<_> = after.iter().filter(|v| touched.contains(&v.patient)).copied().collect();
+        let old = ledger(&before);
+        let changed = Arc::new(old.changed(&touched, &old_dates, &rows).unwrap());
+        prop_assert_eq!(changed.len(), after.len());
+        check(&resolve(&changed, &question, definition, WeekStart::Monday), &after);
+        check(&resolve(&old, &question, definition, WeekStart::Monday), &before);
+    }
+
+    #[test]
+    fn a_patient_is_new_in_at_most_one_bucket(
+        visits in some_visits(),
+        question in a_question(),
+        definition in a_definition(),
+    ) {
+        let snapshot = resolve(&ledger(&visits), &question, definition, WeekStart::Sunday);
+        let mut seen = BTreeSet::new();
+        for bucket in (0..).take(snapshot.len()).map(BucketRef::At) {
+            for patient in &snapshot.cohort(bucket, CohortKind::New).patients {
+                prop_assert!(seen.insert(patient.id));
+            }
+        }
+        let total: BTreeSet<_> = snapshot.cohort(BucketRef::Total, CohortKind::New).patients.iter().map(|p| p.id).collect();
+        prop_assert_eq!(seen, total);
+    }
+
+    #[test]
+    fn buckets_are_without_gaps(range in a_range(), week_start in a_week_start(), as_of in a_day(), days in btree_set(a_day(), 1..5)) {
+        for period in [Period::Day, Period::Week, Period::Month, Period::Quarter, Period::Year] {
+            let question = Question { period, range, as_of, filter: Filter::default() };
+            let definition = Definition { version: 1, churn_after_days: 90, overdue_after_days: None };
+            let snapshot = resolve(&ledger(&[]), &question, definition, week_start);
+            let bounds: Vec<_> = (0..).take(snapshot.len()).map(|at| snapshot.bucket(BucketRef::At(at)).unwrap().bounds).collect();
+            prop_assert!(bounds.windows(2).all(|pair| pair[0].to.0 + 1 == pair[1].from.0));
+            prop_assert!(bounds[0].contains(range.from) && bounds[bounds.len() - 1].contains(range.to));
+            for &day in &days {
+                match snapshot.bucket_of(day) {
+                    Some(bucket) => prop_assert!(snapshot.bucket(bucket).unwrap().bounds.contains(day)),
+                    None => prop_assert!(!range.contains(day)),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_worked_example_of_the_definitions() {
+    let [a, b, c, d, e] = [1, 2, 3, 4, 5];
+    let rows = [
+        (a, "2025-05-11", VisitStatus::Completed),
+        (a, "2025-05-13", VisitStatus::Completed),
+        (b, "2025-04-28", VisitStatus::Completed),
+        (b, "2025-05-02", VisitStatus::Completed),
+        (b, "2025-06-03", VisitStatus::Completed),
+        (c, "2025-05-20", VisitStatus::Completed),
+        (c, "2025-06-02", VisitStatus::Completed),
+        (c, "2025-08-20", VisitStatus::Completed),
+        (d, "2025-05-09", VisitStatus::NoShow),
+        (d, "2025-06-10", VisitStatus::Ended),
+        (e, "2025-06-15", VisitStatus::Canceled),
+    ];
+    let visits: Vec<VisitRow> = rows
+        .into_iter()
+        .zip(1..)
+        .map(|((patient, date, status), id)| VisitRow {
+            id,
+            patient,
+            date: day(date),
+            scheduled_at: None,
+            status,
+            channel: VisitChannel::Other,
+            department: None,
+            doctor: None,
+        })
+        .collect();
+    let definition = Definition {
+        version: 1,
+        churn_after_days: 90,
+        overdue_after_days: None,
+    };
+    let ask = |period, from, to| {
+        let question = Question {
+            period,
+            range: DayRange::new(day(from), day(to)).unwrap(),
+            as_of: day("2025-08-31"),
+            filter: Filter::default(),
+        };
+        resolve(&ledger(&visits), &question, definition, WeekStart::Monday)
+    };
+    let snapshot = ask(Period::Month, "2025-05-01", "2025-06-30");
+    let who = |bucket, kind| {
+        let list = snapshot.cohort(bucket, kind);
+        list.patients.iter().map(|p| p.id).collect::<Vec<_>>()
+    };
+    let (may, june) = (BucketRef::At(0), BucketRef::At(1));
+    assert_eq!(who(may, CohortKind::New), [a, c]);
+    assert_eq!(who(may, CohortKind::Returning), [b]);
+    assert_eq!(who(may, CohortKind::ChurnSuspected), [a]);
+    assert_eq!(who(may, CohortKind::Retained), [c]);
+    assert_eq!(who(may, CohortKind::NoShow), [d]);
+    assert_eq!(snapshot.patient_count(may, CohortKind::Visitors), 3);
+    assert_eq!(snapshot.visit_count(may, CohortKind::Visitors), 4);
+    assert_eq!(who(june, CohortKind::New), [d]);
+    assert_eq!(who(june, CohortKind::Returning), [b, c]);
+    assert_eq!(who(june, CohortKind::Pending), [d]);
+    assert_eq!(who(june, CohortKind::Canceled), [e]);
+    assert_eq!(who(BucketRef::Total, CohortKind::New), [a, c, d]);
+    assert_eq!(who(BucketRef::Total, CohortKind::Returning), [b]);
+    check(&snapshot, &visits);
+
+    let by_day = ask(Period::Day, "2025-05-01", "2025-06-30");
+    let on = |date| by_day.bucket_of(day(date)).unwrap();
+    let is = |date, kind| by_day.cohort(on(date), kind).patients.iter().any(|p| p.id == a);
+    assert!(is("2025-05-11", CohortKind::New) && !is("2025-05-11", CohortKind::Returning));
+    assert!(is("2025-05-13", CohortKind::Returning) && !is("2025-05-13", CohortKind::New));
+}

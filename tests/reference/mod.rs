@@ -1,0 +1,109 @@
+//! The definitions once more, word for word and without a thought for speed: what the core is held against.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rollcall::statistics::{CohortKind, Day, DayRange, Definition, Filter, Question, VisitRow, VisitStatus};
+
+/// A cohort as the reference sees it: patients with the number of their visits, and visits, by id.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    pub patients: BTreeMap<i64, usize>,
+    pub visits: BTreeSet<i64>,
+}
+
+pub struct Reference<'a> {
+    visits: &'a [VisitRow],
+    question: &'a Question,
+    definition: &'a Definition,
+}
+
+impl<'a> Reference<'a> {
+    pub fn new(visits: &'a [VisitRow], question: &'a Question, definition: &'a Definition) -> Self {
+        Self {
+            visits,
+            question,
+            definition,
+        }
+    }
+
+    /// The attended visits of a patient in the whole hospital up to asOf, in their order.
+    pub fn history(&self, patient: i64) -> Vec<&'a VisitRow> {
+        let mut history: Vec<_> = self
+            .visits
+            .iter()
+            .filter(|v| v.patient == patient && v.status.attended() && v.date <= self.question.as_of)
+            .collect();
+        history.sort_by_key(|v| (v.date, v.scheduled_at, v.id));
+        history
+    }
+
+    fn passes(filter: &Filter, visit: &VisitRow) -> bool {
+        let of = |list: &Option<Vec<i64>>, id: Option<i64>| {
+            list.as_ref().is_none_or(|list| id.is_some_and(|id| list.contains(&id)))
+        };
+        of(&filter.departments, visit.department)
+            && of(&filter.doctors, visit.doctor)
+            && filter
+                .channels
+                .as_ref()
+                .is_none_or(|list| list.contains(&visit.channel))
+    }
+
+    fn is_no_show(&self, visit: &VisitRow) -> bool {
+        visit.status == VisitStatus::NoShow
+            || visit.status == VisitStatus::Booked
+                && self
+                    .definition
+                    .overdue_after_days
+                    .is_some_and(|days| self.question.as_of.0 - visit.date.0 >= days)
+    }
+
+    /// A cohort of the days that a bucket covers.
+    pub fn cohort(&self, covered: Option<DayRange>, kind: CohortKind) -> Expected {
+        let Some(covered) = covered else {
+            return Expected::default();
+        };
+        let looked_at: Vec<&VisitRow> = self
+            .visits
+            .iter()
+            .filter(|v| covered.contains(v.date) && v.date <= self.question.as_of)
+            .filter(|v| Self::passes(&self.question.filter, v))
+            .collect();
+        let counted = |visit: &VisitRow| match kind {
+            CohortKind::NoShow => self.is_no_show(visit),
+            CohortKind::Canceled => visit.status == VisitStatus::Canceled,
+            _ => visit.status.attended() && self.visitor_is(kind, visit.patient, &looked_at),
+        };
+        let mut expected = Expected::default();
+        for visit in looked_at.iter().filter(|v| counted(v)) {
+            *expected.patients.entry(visit.patient).or_default() += 1;
+            expected.visits.insert(visit.id);
+        }
+        expected
+    }
+
+    /// Whether a visitor belongs to the cohort, given the visits that are looked at.
+    fn visitor_is(&self, kind: CohortKind, patient: i64, looked_at: &[&VisitRow]) -> bool {
+        let history = self.history(patient);
+        let (Some(first), Some(last)) = (history.first(), history.last()) else {
+            return false;
+        };
+        let new = looked_at.iter().any(|v| v.id == first.id);
+        let suspected = self.question.as_of.0 - last.date.0 >= self.definition.churn_after_days;
+        match kind {
+            CohortKind::Visitors => true,
+            CohortKind::New => new,
+            CohortKind::Returning => !new,
+            CohortKind::ChurnSuspected => new && suspected,
+            CohortKind::Retained => new && !suspected && last.date > first.date,
+            CohortKind::Pending => new && !suspected && last.date == first.date,
+            CohortKind::NoShow | CohortKind::Canceled => false,
+        }
+    }
+
+    /// The first and last visit of a patient, as an edge shows them.
+    pub fn ends(&self, patient: i64) -> (Option<Day>, Option<Day>) {
+        let history = self.history(patient);
+        (history.first().map(|v| v.date), history.last().map(|v| v.date))
+    }
+}
