@@ -2,5 +2,13 @@
 //!
 //! Compute once. Every number is the length of a list, and the list can be opened.
 
+pub mod auth;
+pub mod config;
+pub mod desk;
+pub mod error;
+pub mod graphql;
+pub mod permissions;
 pub mod records;
+pub mod secrets;
 pub mod statistics;
+pub mod store;

@@ -41,3 +41,11 @@ crate::statistics::words!(
         Unknown = "UNKNOWN",
     }
 );
+
+/// A phone number in E.164; none where it is no whole number. Without a country code it is one of `country`.
+#[must_use]
+pub fn e164(text: &str, country: Option<&str>) -> Option<String> {
+    let country = country.and_then(|code| code.parse().ok());
+    let number = phonenumber::parse(country, text).ok()?;
+    phonenumber::is_valid(&number).then(|| number.format().mode(phonenumber::Mode::E164).to_string())
+}

@@ -498,6 +498,12 @@ pub(crate) fn nulls_last<K: Ord>(a: Option<&K>, b: Option<&K>, descending: bool)
 }
 
 impl CohortList {
+    /// The memory that it takes, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.patients) + size_of_val(&*self.visits) + size_of::<Self>()
+    }
+
     /// The places of the patients in an order; nulls last, ties by id.
     #[must_use]
     pub fn order_patients(&self, order: PatientOrder, descending: bool) -> Vec<u32> {

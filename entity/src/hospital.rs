@@ -1,0 +1,22 @@
+//! A tenant: everything else belongs to exactly one.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "hospital")]
+pub struct Model {
+    #[sea_orm(primary_key)]
+    pub id: i64,
+    pub code: String,
+    pub name: String,
+    /// ISO 3166-1 alpha-2: how phone numbers without a country are read.
+    pub country: Option<String>,
+    /// IANA name.
+    pub time_zone: String,
+    /// MONDAY or SUNDAY.
+    pub week_start: String,
+    pub created_at: DateTimeUtc,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

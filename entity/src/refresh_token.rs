@@ -1,0 +1,20 @@
+//! A refresh token, hashed; good for one use.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "refresh_token")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub hospital_id: i64,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub token_hash: String,
+    pub staff_id: i64,
+    /// Tokens that came of one sign-in; they end together.
+    pub family: String,
+    pub expires_at: DateTimeUtc,
+    pub used_at: Option<DateTimeUtc>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,14 @@
+//! How often a hospital's data changed; kept by triggers.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "revision")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub hospital_id: i64,
+    pub number: i64,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

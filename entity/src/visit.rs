@@ -1,0 +1,27 @@
+//! One appointment or walk-in of one patient.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "visit")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub hospital_id: i64,
+    #[sea_orm(primary_key)]
+    pub id: i64,
+    pub visit_no: Option<String>,
+    pub patient_id: i64,
+    /// In the hospital's time zone; fixed when written.
+    pub date: Date,
+    pub scheduled_at: Option<DateTimeUtc>,
+    /// A word of `VisitStatus`.
+    pub status: String,
+    pub department_id: Option<i64>,
+    pub doctor_id: Option<i64>,
+    /// A word of `VisitChannel`.
+    pub channel: String,
+    pub version: i32,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

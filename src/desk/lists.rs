@@ -1,0 +1,135 @@
+//! The orders of a cohort's lists: fixed when first asked for, and followed by every server.
+
+use std::sync::Arc;
+
+use super::{Desk, Kept};
+use crate::error::{Error, Result};
+use crate::statistics::{BucketRef, CohortKind, CohortList, PatientOrder, VisitOrder, sha256};
+use crate::store::{PatientKey, VisitKey};
+
+/// Which list of a cohort, and in which order. Nulls last in either direction, ties by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListOrder {
+    Patients(PatientKey, bool),
+    Visits(VisitKey, bool),
+}
+
+impl ListOrder {
+    /// The name under which the order is kept, and bound into cursors.
+    fn name(self) -> String {
+        let (list, descending) = match self {
+            Self::Patients(key, descending) => (format!("patients {key:?}"), descending),
+            Self::Visits(key, descending) => (format!("visits {key:?}"), descending),
+        };
+        format!("{list} {}", if descending { "desc" } else { "asc" })
+    }
+}
+
+/// A list in an order.
+pub struct Ordered {
+    /// Places in the cohort's list.
+    pub places: Vec<u32>,
+    /// Tells this list in this order from every other: cursors carry it.
+    pub digest: [u8; 8],
+}
+
+impl Ordered {
+    pub(super) fn bytes(&self) -> usize {
+        self.places.len() * size_of::<u32>() + size_of::<Self>()
+    }
+}
+
+impl Desk {
+    /// A cohort's list in an order. The snapshot is stored before, since whoever gets a page gets cursors of it.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn ordered(
+        &self,
+        kept: &Arc<Kept>,
+        bucket: BucketRef,
+        kind: CohortKind,
+        order: ListOrder,
+    ) -> Result<(Arc<CohortList>, Arc<Ordered>)> {
+        let list = self.list(kept, bucket, kind).await?;
+        let key = (kept.hospital, kept.id, bucket, kind, order);
+        if let Some(ordered) = self.orders.get(&key) {
+            return Ok((list, ordered));
+        }
+        self.keep(kept).await?;
+        let places = match order {
+            ListOrder::Patients(PatientKey::FirstVisit, desc) => list.order_patients(PatientOrder::FirstVisit, desc),
+            ListOrder::Patients(PatientKey::LastVisit, desc) => list.order_patients(PatientOrder::LastVisit, desc),
+            ListOrder::Visits(VisitKey::Date, desc) => list.order_visits(VisitOrder::Date, desc),
+            ListOrder::Visits(VisitKey::Status, desc) => list.order_visits(VisitOrder::Status, desc),
+            ListOrder::Patients(key, desc) => {
+                let ids = list.patients.iter().map(|patient| patient.id).collect();
+                self.kept_order(kept, bucket, kind, order, key, ids, desc).await?
+            }
+            ListOrder::Visits(VisitKey::PatientName, desc) => {
+                let ids = list.visits.iter().map(|visit| visit.patient).collect();
+                self.kept_order(kept, bucket, kind, order, PatientKey::Name, ids, desc).await?
+            }
+        };
+        let mut identity = Vec::new();
+        identity.extend_from_slice(&kept.id.0);
+        identity.extend_from_slice(&bucket_number(bucket).to_be_bytes());
+        identity.push(kind as u8);
+        identity.extend_from_slice(order.name().as_bytes());
+        places.iter().for_each(|place| identity.extend_from_slice(&place.to_le_bytes()));
+        let digest = sha256(&identity);
+        let ordered = Arc::new(Ordered {
+            places,
+            digest: std::array::from_fn(|i| digest[i]),
+        });
+        self.orders.insert(key, Arc::clone(&ordered));
+        Ok((list, ordered))
+    }
+
+    /// An order that depends on what patients' rows say now: the one that is kept, else it is made and kept.
+    #[allow(clippy::too_many_arguments)]
+    async fn kept_order(
+        &self,
+        kept: &Kept,
+        bucket: BucketRef,
+        kind: CohortKind,
+        order: ListOrder,
+        key: PatientKey,
+        patients: Vec<i64>,
+        descending: bool,
+    ) -> Result<Vec<u32>> {
+        let length = patients.len();
+        let make = async || {
+            let keys = self.store.patient_sort_keys(kept.hospital, &patients, key).await?;
+            let by_place = patients.iter().map(|id| keys.get(id).cloned().flatten());
+            let places = CohortList::order_by(by_place, descending);
+            Ok(places.iter().flat_map(|place| place.to_le_bytes()).collect())
+        };
+        let bytes = self
+            .store
+            .keep_order(
+                kept.hospital,
+                &kept.id.to_string(),
+                bucket_number(bucket),
+                kind.word(),
+                &order.name(),
+                make,
+            )
+            .await?;
+        let places: Vec<u32> = bytes
+            .chunks_exact(4)
+            .map(|bytes| bytes.iter().rev().fold(0, |place, &byte| place << 8 | u32::from(byte)))
+            .collect();
+        if places.len() == length && places.iter().all(|&place| (place as usize) < length) {
+            return Ok(places);
+        }
+        Err(Error::Internal(format!("an order of the kept snapshot {} is damaged", kept.id)))
+    }
+}
+
+fn bucket_number(bucket: BucketRef) -> i32 {
+    match bucket {
+        BucketRef::Total => -1,
+        BucketRef::At(place) => i32::try_from(place).unwrap_or(i32::MAX),
+    }
+}

@@ -1,0 +1,302 @@
+//! A resolved list of patients and visits: every number and every page comes from it.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, ID, Object};
+
+use super::asker;
+use super::connection::{PageInfo, PatientOrder, VisitOrder, patient_order, visit_order};
+use super::cursor::{self, PageArgs};
+use super::enums::{CohortKind, VisitStatus};
+use super::id::Id;
+use super::loaders::VisitId;
+use super::patient::Patient;
+use super::scalars::Date;
+use super::visit::Visit;
+use crate::desk::{Kept, ListOrder, Ordered};
+use crate::error::Result;
+use crate::statistics::{self, BucketRef, CohortList, CountedPatient, CountedVisit, list_digest};
+
+/// A cohort of a snapshot.
+pub(super) struct Cohort {
+    pub(super) kept: Arc<Kept>,
+    pub(super) bucket: BucketRef,
+    pub(super) kind: statistics::CohortKind,
+}
+
+impl Cohort {
+    async fn list(&self, ctx: &Context<'_>) -> Result<Arc<CohortList>> {
+        asker::shared(ctx)?.desk.list(&self.kept, self.bucket, self.kind).await
+    }
+
+    async fn ordered(&self, ctx: &Context<'_>, order: ListOrder) -> Result<(Arc<CohortList>, Arc<Ordered>)> {
+        asker::shared(ctx)?.desk.ordered(&self.kept, self.bucket, self.kind, order).await
+    }
+}
+
+/// One resolved list of patients, and of the visits that put them there. Every number and every page comes from it.
+#[Object]
+impl Cohort {
+    /// Opens this list again, as long as its snapshot is kept.
+    pub(super) async fn id(&self, ctx: &Context<'_>) -> Result<ID> {
+        asker::shared(ctx)?.desk.keep(&self.kept).await?;
+        Ok(Id::Cohort(self.kept.id, self.bucket, self.kind).into())
+    }
+
+    /// What it is a list of.
+    async fn kind(&self) -> CohortKind {
+        self.kind.into()
+    }
+
+    /// The length of patientIds.
+    async fn patient_count(&self) -> usize {
+        self.kept.snapshot.patient_count(self.bucket, self.kind)
+    }
+
+    /// The length of visitIds.
+    async fn visit_count(&self) -> usize {
+        self.kept.snapshot.visit_count(self.bucket, self.kind)
+    }
+
+    /// The same as Patient.id, in the order in which the patients were first recorded.
+    async fn patient_ids(&self, ctx: &Context<'_>) -> Result<Vec<ID>> {
+        let list = self.list(ctx).await?;
+        Ok(list.patients.iter().map(|patient| Id::Patient(patient.id).into()).collect())
+    }
+
+    /// The same as Visit.id, in the order in which the visits were first recorded.
+    async fn visit_ids(&self, ctx: &Context<'_>) -> Result<Vec<ID>> {
+        let list = self.list(ctx).await?;
+        Ok(list.visits.iter().map(|visit| Id::Visit(visit.id).into()).collect())
+    }
+
+    /// SHA-256, in lower-case hexadecimal, of the patientIds joined by line feeds, an empty line, and the visitIds joined by
+    /// line feeds.
+    async fn digest(&self, ctx: &Context<'_>) -> Result<String> {
+        let list = self.list(ctx).await?;
+        Ok(list_digest(
+            list.patients.iter().map(|patient| Id::Patient(patient.id).text()),
+            list.visits.iter().map(|visit| Id::Visit(visit.id).text()),
+        ))
+    }
+
+    /// A page of the patients; by chart number unless told otherwise.
+    async fn patients(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<i32>,
+        #[graphql(desc = "Rows after this cursor.")] after: Option<String>,
+        #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
+        #[graphql(desc = "CHART_NO ascending where absent.")] order_by: Option<PatientOrder>,
+    ) -> Result<CohortPatientConnection> {
+        let window = PageArgs {
+            first,
+            after,
+            last,
+            before,
+        }
+        .window()?;
+        let (key, descending) = patient_order(asker::viewer(ctx)?, order_by)?;
+        let (list, order) = self.ordered(ctx, ListOrder::Patients(key, descending)).await?;
+        let places = window.places(order.places.len(), order.digest)?;
+        Ok(CohortPatientConnection(Page { list, order, places }))
+    }
+
+    /// A page of the visits; the newest first unless told otherwise.
+    async fn visits(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<i32>,
+        #[graphql(desc = "Rows after this cursor.")] after: Option<String>,
+        #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
+        #[graphql(desc = "DATE descending where absent.")] order_by: Option<VisitOrder>,
+    ) -> Result<CohortVisitConnection> {
+        let window = PageArgs {
+            first,
+            after,
+            last,
+            before,
+        }
+        .window()?;
+        let (key, descending) = visit_order(asker::viewer(ctx)?, order_by)?;
+        let (list, order) = self.ordered(ctx, ListOrder::Visits(key, descending)).await?;
+        let places = window.places(order.places.len(), order.digest)?;
+        Ok(CohortVisitConnection(Page { list, order, places }))
+    }
+}
+
+/// Some places of an ordered list.
+struct Page {
+    list: Arc<CohortList>,
+    order: Arc<Ordered>,
+    places: std::ops::Range<usize>,
+}
+
+impl Page {
+    fn cursor(&self, place: usize) -> String {
+        cursor::of_place(place, self.order.digest)
+    }
+
+    fn info(&self) -> PageInfo {
+        let some = !self.places.is_empty();
+        PageInfo {
+            has_next_page: self.places.end < self.order.places.len(),
+            has_previous_page: self.places.start > 0,
+            start_cursor: some.then(|| self.cursor(self.places.start)),
+            end_cursor: some.then(|| self.cursor(self.places.end - 1)),
+        }
+    }
+
+    /// The places of the page in the list as resolved, with the cursors.
+    fn rows(&self) -> impl Iterator<Item = (String, usize)> {
+        let places = self.places.clone().zip(&self.order.places[self.places.clone()]);
+        places.map(|(place, &at)| (self.cursor(place), at as usize))
+    }
+}
+
+/// A patient in a cohort.
+pub(super) struct CohortPatientEdge {
+    cursor: String,
+    counted: CountedPatient,
+}
+
+/// A patient in a cohort: the row as it is now, the rest as counted.
+#[Object]
+impl CohortPatientEdge {
+    /// Marks this row in this list and order.
+    async fn cursor(&self) -> &str {
+        &self.cursor
+    }
+
+    /// The patient as now recorded.
+    async fn node(&self, ctx: &Context<'_>) -> Result<Patient> {
+        Patient::load(ctx, self.counted.id).await
+    }
+
+    /// As counted: the first attended visit in the history that the snapshot saw. Null where there is none, as with a first
+    /// no-show.
+    async fn first_visit_date(&self) -> Option<Date> {
+        self.counted.first_visit.map(Date::from)
+    }
+
+    /// As counted: the last attended visit, likewise.
+    async fn last_visit_date(&self) -> Option<Date> {
+        self.counted.last_visit.map(Date::from)
+    }
+
+    /// How many of the cohort's visits are this patient's.
+    async fn visit_count(&self) -> u32 {
+        self.counted.visits
+    }
+}
+
+/// A page of a cohort's patients.
+pub(super) struct CohortPatientConnection(Page);
+
+/// A cut of the list: rows show the patient as it is now, edges what was counted.
+#[Object]
+impl CohortPatientConnection {
+    /// The rows with their cursors.
+    async fn edges(&self) -> Vec<CohortPatientEdge> {
+        let edge = |(cursor, at)| CohortPatientEdge {
+            cursor,
+            counted: self.0.list.patients[at],
+        };
+        self.0.rows().map(edge).collect()
+    }
+
+    /// The rows.
+    async fn nodes(&self, ctx: &Context<'_>) -> Result<Vec<Patient>> {
+        let rows = self.0.rows().map(|(_, at)| Patient::load(ctx, self.0.list.patients[at].id));
+        futures_util::future::try_join_all(rows).await
+    }
+
+    /// Where the page lies in the list.
+    async fn page_info(&self) -> PageInfo {
+        self.0.info()
+    }
+
+    /// The length of the whole list: the cohort's patientCount.
+    async fn total_count(&self) -> usize {
+        self.0.order.places.len()
+    }
+}
+
+/// A visit in a cohort.
+pub(super) struct CohortVisitEdge {
+    cursor: String,
+    counted: CountedVisit,
+}
+
+async fn visit_now(ctx: &Context<'_>, counted: &CountedVisit) -> Result<Visit> {
+    let found = asker::loaders(ctx)?.load_one(VisitId(counted.id)).await?;
+    let hospital = asker::viewer(ctx)?.hospital;
+    Ok(match found {
+        Some((row, deleted)) => Visit { row, deleted },
+        // Not even a tombstone is left: what was counted still is.
+        None => Visit::gone(hospital, counted),
+    })
+}
+
+/// A visit in a cohort: the row as it is now, the rest as counted.
+#[Object]
+impl CohortVisitEdge {
+    /// Marks this row in this list and order.
+    async fn cursor(&self) -> &str {
+        &self.cursor
+    }
+
+    /// The visit as now recorded.
+    async fn node(&self, ctx: &Context<'_>) -> Result<Visit> {
+        visit_now(ctx, &self.counted).await
+    }
+
+    /// As counted.
+    async fn date(&self) -> Date {
+        self.counted.date.into()
+    }
+
+    /// As counted.
+    async fn status(&self) -> VisitStatus {
+        self.counted.status.into()
+    }
+
+    /// Whose visit it was, as counted: the same as Patient.id.
+    async fn patient_id(&self) -> ID {
+        Id::Patient(self.counted.patient).into()
+    }
+}
+
+/// A page of a cohort's visits.
+pub(super) struct CohortVisitConnection(Page);
+
+/// A cut of the list: rows show the visit as it is now, edges what was counted.
+#[Object]
+impl CohortVisitConnection {
+    /// The rows with their cursors.
+    async fn edges(&self) -> Vec<CohortVisitEdge> {
+        let edge = |(cursor, at)| CohortVisitEdge {
+            cursor,
+            counted: self.0.list.visits[at],
+        };
+        self.0.rows().map(edge).collect()
+    }
+
+    /// The rows.
+    async fn nodes(&self, ctx: &Context<'_>) -> Result<Vec<Visit>> {
+        let rows = self.0.rows().map(|(_, at)| visit_now(ctx, &self.0.list.visits[at]));
+        futures_util::future::try_join_all(rows).await
+    }
+
+    /// Where the page lies in the list.
+    async fn page_info(&self) -> PageInfo {
+        self.0.info()
+    }
+
+    /// The length of the whole list: the cohort's visitCount.
+    async fn total_count(&self) -> usize {
+        self.0.order.places.len()
+    }
+}

@@ -1,0 +1,175 @@
+//! Connections after the Relay specification. Their pages are cut when they are made; their rows are loaded when asked for.
+
+use async_graphql::{Context, InputObject, Object, SimpleObject};
+
+use super::asker;
+use super::enums::{OrderDirection, PatientOrderField, VisitOrderField};
+use super::loaders::VisitTotalOf;
+use super::patient::Patient;
+use super::visit::Visit;
+use crate::error::Result;
+use crate::permissions::{Action, Viewer};
+use crate::store::{PatientKey, PatientSearch, VisitKey, VisitQuery};
+
+/// Where a page lies in its list.
+#[derive(SimpleObject, Clone, Default)]
+pub(super) struct PageInfo {
+    /// There are rows after this page.
+    pub(super) has_next_page: bool,
+    /// There are rows before this page.
+    pub(super) has_previous_page: bool,
+    /// The cursor of the first row of the page; null where it has none.
+    pub(super) start_cursor: Option<String>,
+    /// The cursor of the last row of the page; null where it has none.
+    pub(super) end_cursor: Option<String>,
+}
+
+/// An order of patients.
+#[derive(InputObject)]
+pub(super) struct PatientOrder {
+    /// What to order by.
+    field: PatientOrderField,
+    /// Which way.
+    #[graphql(default_with = "OrderDirection::Asc")]
+    direction: OrderDirection,
+}
+
+/// An order of visits.
+#[derive(InputObject)]
+pub(super) struct VisitOrder {
+    /// What to order by.
+    field: VisitOrderField,
+    /// Which way.
+    #[graphql(default_with = "OrderDirection::Asc")]
+    direction: OrderDirection,
+}
+
+/// The order asked for, and whether it descends; by chart number where none is. A name is no order for who sees none.
+pub(super) fn patient_order(viewer: &Viewer, order: Option<PatientOrder>) -> Result<(PatientKey, bool)> {
+    let Some(order) = order else { return Ok((PatientKey::ChartNo, false)) };
+    let key = PatientKey::from(order.field);
+    if key == PatientKey::Name {
+        viewer.require(Action::UseNames, "to order patients by name")?;
+    }
+    Ok((key, order.direction == OrderDirection::Desc))
+}
+
+/// The order asked for, and whether it descends; the newest first where none is.
+pub(super) fn visit_order(viewer: &Viewer, order: Option<VisitOrder>) -> Result<(VisitKey, bool)> {
+    let Some(order) = order else { return Ok((VisitKey::Date, true)) };
+    let key = VisitKey::from(order.field);
+    if key == VisitKey::PatientName {
+        viewer.require(Action::UseNames, "to order visits by name")?;
+    }
+    Ok((key, order.direction == OrderDirection::Desc))
+}
+
+/// A patient in a list.
+#[derive(SimpleObject)]
+pub(super) struct PatientEdge {
+    /// Marks this row in this list and order.
+    pub(super) cursor: String,
+    /// The patient.
+    pub(super) node: Patient,
+}
+
+/// A page of patients.
+pub(super) struct PatientConnection {
+    pub(super) edges: Vec<(String, Patient)>,
+    pub(super) page_info: PageInfo,
+    pub(super) search: PatientSearch,
+}
+
+/// A page of patients, as they are now.
+#[Object]
+impl PatientConnection {
+    /// The rows with their cursors.
+    async fn edges(&self) -> Vec<PatientEdge> {
+        let edge = |(cursor, node): &(String, Patient)| PatientEdge {
+            cursor: cursor.clone(),
+            node: node.clone(),
+        };
+        self.edges.iter().map(edge).collect()
+    }
+
+    /// The rows.
+    async fn nodes(&self) -> Vec<Patient> {
+        self.edges.iter().map(|(_, node)| node.clone()).collect()
+    }
+
+    /// Where the page lies in the list.
+    async fn page_info(&self) -> PageInfo {
+        self.page_info.clone()
+    }
+
+    /// The length of the whole list.
+    async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
+        let hospital = asker::viewer(ctx)?.hospital;
+        asker::shared(ctx)?.store.patient_total(hospital, &self.search).await
+    }
+}
+
+/// A visit in a list.
+#[derive(SimpleObject)]
+pub(super) struct VisitEdge {
+    /// Marks this row in this list and order.
+    pub(super) cursor: String,
+    /// The visit.
+    pub(super) node: Visit,
+}
+
+/// A page of visits.
+pub(super) struct VisitConnection {
+    pub(super) edges: Vec<(String, Visit)>,
+    pub(super) page_info: PageInfo,
+    pub(super) query: VisitQuery,
+    /// Of one patient, or of the hospital.
+    pub(super) patient: Option<i64>,
+}
+
+/// A page of visits, as they are now.
+#[Object]
+impl VisitConnection {
+    /// The rows with their cursors.
+    async fn edges(&self) -> Vec<VisitEdge> {
+        let edge = |(cursor, node): &(String, Visit)| VisitEdge {
+            cursor: cursor.clone(),
+            node: node.clone(),
+        };
+        self.edges.iter().map(edge).collect()
+    }
+
+    /// The rows.
+    async fn nodes(&self) -> Vec<Visit> {
+        self.edges.iter().map(|(_, node)| node.clone()).collect()
+    }
+
+    /// Where the page lies in the list.
+    async fn page_info(&self) -> PageInfo {
+        self.page_info.clone()
+    }
+
+    /// The length of the whole list.
+    async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
+        match self.patient {
+            Some(patient) => {
+                let total = asker::loaders(ctx)?.load_one(VisitTotalOf(patient, self.query.clone())).await?;
+                Ok(total.unwrap_or(0))
+            }
+            None => {
+                let hospital = asker::viewer(ctx)?.hospital;
+                asker::shared(ctx)?.store.visit_total(hospital, &self.query).await
+            }
+        }
+    }
+}
+
+/// The page info of a page that was read by key.
+pub(super) fn page_info<T>(edges: &[(String, T)], (has_previous_page, has_next_page): (bool, bool)) -> PageInfo {
+    PageInfo {
+        has_next_page,
+        has_previous_page,
+        start_cursor: edges.first().map(|(cursor, _)| cursor.clone()),
+        end_cursor: edges.last().map(|(cursor, _)| cursor.clone()),
+    }
+}

@@ -1,0 +1,172 @@
+//! Enums of the API, and their counterparts below it.
+
+use async_graphql::Enum;
+
+use crate::{permissions, records, statistics};
+
+/// The calendar unit of a bucket. Weeks start on the hospital's weekStart.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "statistics::Period")]
+pub(super) enum Period {
+    /// One day.
+    Day,
+    /// Seven days from the hospital's weekStart.
+    Week,
+    /// A calendar month.
+    Month,
+    /// Three calendar months from January, April, July or October.
+    Quarter,
+    /// A calendar year.
+    Year,
+}
+
+/// The day that a hospital's weeks start on.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "statistics::WeekStart")]
+pub(super) enum WeekStart {
+    /// As ISO 8601 has it.
+    Monday,
+    /// As in Korea, Japan or the United States.
+    Sunday,
+}
+
+/// Which way a list is ordered. Nulls come last either way, and ties go by id, ascending.
+#[derive(Enum, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum OrderDirection {
+    /// The smallest first.
+    #[default]
+    Asc,
+    /// The greatest first.
+    Desc,
+}
+
+/// How far a visit got. Lists order by it as it stands here.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "statistics::VisitStatus")]
+pub(super) enum VisitStatus {
+    /// Held for the patient, not confirmed yet.
+    Tentative,
+    /// Confirmed. Past overdueAfterDays it counts as a no-show.
+    Booked,
+    /// The patient has arrived.
+    CheckedIn,
+    /// The patient is being treated.
+    InProgress,
+    /// Treatment done: an attended visit.
+    Completed,
+    /// Treatment done and closed at the desk: an attended visit.
+    Ended,
+    /// Called off.
+    Canceled,
+    /// The patient did not turn up.
+    NoShow,
+}
+
+/// How a visit came to be.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "statistics::VisitChannel")]
+pub(super) enum VisitChannel {
+    /// The patient came without an appointment.
+    WalkIn,
+    /// By telephone.
+    Phone,
+    /// In an app.
+    App,
+    /// On a web page.
+    Web,
+    /// By scanning a QR code.
+    Qr,
+    /// On a tablet in the hospital.
+    Tablet,
+    /// In another way, or not known.
+    Other,
+}
+
+/// A patient's sex as recorded.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "records::Sex")]
+pub(super) enum Sex {
+    /// Female.
+    Female,
+    /// Male.
+    Male,
+    /// Neither.
+    Other,
+    /// Not recorded.
+    Unknown,
+}
+
+/// What became of a patient's record.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RecordState {
+    /// In use.
+    Active,
+    /// Found to be the same person as mergedInto; old snapshots still list it.
+    Merged,
+    /// Deleted. What is left is what a count needs: no name, no numbers to call.
+    Erased,
+}
+
+/// What a member of staff may do.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "permissions::Role")]
+pub(super) enum Role {
+    /// Everything in the hospital.
+    Admin,
+    /// Reads everything in full; exports.
+    Clinician,
+    /// Reads everything in full; books, checks in, corrects.
+    Desk,
+    /// Reads everything, with patients masked; changes nothing.
+    Support,
+}
+
+/// What a list of patients and visits is a list of.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "statistics::CohortKind")]
+pub(super) enum CohortKind {
+    /// Patients with an attended visit in the bucket: NEW and RETURNING together.
+    Visitors,
+    /// Visitors whose first attended visit, anywhere in the hospital, lies in the bucket and passes the filter.
+    New,
+    /// Visitors who are not NEW: they first came earlier, or by a visit outside the filter.
+    Returning,
+    /// NEW patients of the bucket who have been silent for churnAfterDays or more, at asOf.
+    ChurnSuspected,
+    /// NEW patients of the bucket who came back on a later day and are not suspected, at asOf.
+    Retained,
+    /// NEW patients of the bucket who have not come back and for whom it is too early to tell, at asOf.
+    Pending,
+    /// Patients with a no-show in the bucket.
+    NoShow,
+    /// Patients with a canceled visit in the bucket.
+    Canceled,
+}
+
+/// What patients are ordered by.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "crate::store::PatientKey")]
+pub(super) enum PatientOrderField {
+    /// The name, by Unicode code point. Not for SUPPORT.
+    Name,
+    /// The chart number, as text, by Unicode code point.
+    ChartNo,
+    /// The day of registration.
+    RegisteredOn,
+    /// The first attended visit: of a cohort as counted, of other lists up to today.
+    FirstVisit,
+    /// The last attended visit, likewise.
+    LastVisit,
+}
+
+/// What visits are ordered by.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "crate::store::VisitKey")]
+pub(super) enum VisitOrderField {
+    /// The day of the visit.
+    Date,
+    /// The patient's name, by Unicode code point. Not for SUPPORT.
+    PatientName,
+    /// The status, in the order of VisitStatus.
+    Status,
+}

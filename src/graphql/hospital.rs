@@ -1,0 +1,161 @@
+//! The hospital, its rules, departments and doctors.
+
+use async_graphql::{Context, ID, Object};
+use entity::{definition, department, doctor, hospital};
+
+use super::asker;
+use super::enums::WeekStart;
+use super::id::Id;
+use super::loaders::DepartmentId;
+use super::scalars::{Date, DateTime};
+use crate::error::{Error, Result};
+
+/// A hospital.
+pub(super) struct Hospital(pub(super) hospital::Model);
+
+/// The tenant: everything belongs to exactly one, and nothing crosses.
+#[Object]
+impl Hospital {
+    /// Opaque.
+    pub(super) async fn id(&self) -> ID {
+        Id::Hospital(self.0.id).into()
+    }
+
+    /// The name that staff sign in with.
+    async fn code(&self) -> &str {
+        &self.0.code
+    }
+
+    /// The name that people read.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// IANA name, such as Asia/Seoul.
+    async fn time_zone(&self) -> &str {
+        &self.0.time_zone
+    }
+
+    /// The day that weeks start on.
+    async fn week_start(&self, ctx: &Context<'_>) -> Result<WeekStart> {
+        Ok(asker::state(ctx).await?.week_start.into())
+    }
+
+    /// The date now, in the hospital's time zone.
+    async fn today(&self, ctx: &Context<'_>) -> Result<Date> {
+        Ok(asker::today(ctx).await?.into())
+    }
+
+    /// The rules in force.
+    async fn definition(&self, ctx: &Context<'_>) -> Result<StatisticsDefinition> {
+        let state = asker::state(ctx).await?;
+        Ok(StatisticsDefinition {
+            version: state.definition.version,
+            churn_after_days: state.definition.churn_after_days,
+            overdue_after_days: state.definition.overdue_after_days,
+            effective_from: DateTime(state.effective_from),
+        })
+    }
+
+    /// All departments, by name.
+    async fn departments(&self, ctx: &Context<'_>) -> Result<Vec<Department>> {
+        let all = asker::shared(ctx)?.store.departments(self.0.id).await?;
+        Ok(all.into_iter().map(Department).collect())
+    }
+
+    /// All doctors, by name.
+    async fn doctors(&self, ctx: &Context<'_>) -> Result<Vec<Doctor>> {
+        let all = asker::shared(ctx)?.store.doctors(self.0.id).await?;
+        Ok(all.into_iter().map(Doctor).collect())
+    }
+}
+
+impl Hospital {
+    /// The viewer's hospital.
+    pub(super) async fn own(ctx: &Context<'_>) -> Result<Self> {
+        let hospital = asker::viewer(ctx)?.hospital;
+        let row = asker::shared(ctx)?.store.hospital(hospital).await?;
+        row.map(Self).ok_or_else(|| Error::Unauthenticated("the hospital of this session is gone".to_owned()))
+    }
+}
+
+/// The rules by which visits and patients are counted. A change makes a new version; old snapshots keep theirs.
+#[derive(async_graphql::SimpleObject, Clone)]
+pub(super) struct StatisticsDefinition {
+    /// Counts the hospital's versions from 1.
+    pub(super) version: i32,
+    /// A new patient silent for this many days or more, at asOf, is suspected of having left. At least 1.
+    pub(super) churn_after_days: i32,
+    /// A BOOKED visit this many days past its date counts as a no-show, at least 1; null: only NO_SHOW does.
+    pub(super) overdue_after_days: Option<i32>,
+    /// Since when this version holds.
+    pub(super) effective_from: DateTime,
+}
+
+impl From<definition::Model> for StatisticsDefinition {
+    fn from(row: definition::Model) -> Self {
+        Self {
+            version: row.version,
+            churn_after_days: row.churn_after_days,
+            overdue_after_days: row.overdue_after_days,
+            effective_from: DateTime(row.effective_from),
+        }
+    }
+}
+
+/// A department.
+#[derive(Clone)]
+pub(super) struct Department(pub(super) department::Model);
+
+/// A department of the hospital.
+#[Object]
+impl Department {
+    /// Opaque.
+    pub(super) async fn id(&self) -> ID {
+        Id::Department(self.0.id).into()
+    }
+
+    /// The name, unique in the hospital.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+}
+
+impl Department {
+    /// The department of a row, loaded with those of the other rows.
+    pub(super) async fn load(ctx: &Context<'_>, id: Option<i64>) -> Result<Option<Self>> {
+        let Some(id) = id else { return Ok(None) };
+        Ok(asker::loaders(ctx)?.load_one(DepartmentId(id)).await?.map(Self))
+    }
+}
+
+/// A doctor.
+#[derive(Clone)]
+pub(super) struct Doctor(pub(super) doctor::Model);
+
+/// A doctor of the hospital.
+#[Object]
+impl Doctor {
+    /// Opaque.
+    pub(super) async fn id(&self) -> ID {
+        Id::Doctor(self.0.id).into()
+    }
+
+    /// The name, unique in the hospital.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Where the doctor works; null where unknown.
+    async fn department(&self, ctx: &Context<'_>) -> Result<Option<Department>> {
+        Department::load(ctx, self.0.department_id).await
+    }
+}
+
+impl Doctor {
+    /// The doctor of a row, loaded with those of the other rows.
+    pub(super) async fn load(ctx: &Context<'_>, id: Option<i64>) -> Result<Option<Self>> {
+        let Some(id) = id else { return Ok(None) };
+        Ok(asker::loaders(ctx)?.load_one(super::loaders::DoctorId(id)).await?.map(Self))
+    }
+}

@@ -1,0 +1,183 @@
+//! What hangs under the rows of a page, loaded for all of them at once. Loaders live as long as one request.
+
+use std::collections::HashMap;
+
+use async_graphql::dataloader::Loader;
+use entity::{department, doctor, patient, visit};
+
+use crate::error::Error;
+use crate::store::{KeyedVisit, PatientEnds, Store, VisitKey, VisitQuery};
+
+pub(super) struct Loaders {
+    store: Store,
+    hospital: i64,
+}
+
+impl Loaders {
+    pub(super) fn new(store: Store, hospital: i64) -> Self {
+        Self { store, hospital }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct DepartmentId(pub(super) i64);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct DoctorId(pub(super) i64);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct PatientId(pub(super) i64);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct VisitId(pub(super) i64);
+
+/// A patient's first, last and next visit, up to and from this day.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct EndsOf(pub(super) i64, pub(super) chrono::NaiveDate);
+
+/// How many attended visits a patient has up to this day.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct AttendedOf(pub(super) i64, pub(super) chrono::NaiveDate);
+
+/// A page of a patient's visits from one of its ends.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct VisitsOf {
+    pub(super) patient: i64,
+    pub(super) list: PatientVisits,
+}
+
+/// Which page: the same for all patients of one field.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct PatientVisits {
+    pub(super) query: VisitQuery,
+    pub(super) key: VisitKey,
+    pub(super) descending: bool,
+    pub(super) backwards: bool,
+    pub(super) limit: u64,
+}
+
+/// How many visits of a list a patient has.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct VisitTotalOf(pub(super) i64, pub(super) VisitQuery);
+
+type Loaded<K, V> = std::result::Result<HashMap<K, V>, Error>;
+
+impl Loader<DepartmentId> for Loaders {
+    type Value = department::Model;
+    type Error = Error;
+
+    async fn load(&self, _: &[DepartmentId]) -> Loaded<DepartmentId, Self::Value> {
+        // A hospital has few: all of them are quicker told than some.
+        let all = self.store.departments(self.hospital).await?;
+        Ok(all.into_iter().map(|row| (DepartmentId(row.id), row)).collect())
+    }
+}
+
+impl Loader<DoctorId> for Loaders {
+    type Value = doctor::Model;
+    type Error = Error;
+
+    async fn load(&self, _: &[DoctorId]) -> Loaded<DoctorId, Self::Value> {
+        let all = self.store.doctors(self.hospital).await?;
+        Ok(all.into_iter().map(|row| (DoctorId(row.id), row)).collect())
+    }
+}
+
+impl Loader<PatientId> for Loaders {
+    type Value = patient::Model;
+    type Error = Error;
+
+    async fn load(&self, keys: &[PatientId]) -> Loaded<PatientId, Self::Value> {
+        let ids: Vec<i64> = keys.iter().map(|key| key.0).collect();
+        let rows = self.store.patients_by_id(self.hospital, &ids).await?;
+        Ok(rows.into_iter().map(|(id, row)| (PatientId(id), row)).collect())
+    }
+}
+
+impl Loader<VisitId> for Loaders {
+    /// The visit, and whether it is deleted.
+    type Value = (visit::Model, bool);
+    type Error = Error;
+
+    async fn load(&self, keys: &[VisitId]) -> Loaded<VisitId, Self::Value> {
+        let ids: Vec<i64> = keys.iter().map(|key| key.0).collect();
+        let rows = self.store.visits_by_id(self.hospital, &ids).await?;
+        Ok(rows.into_iter().map(|(id, row)| (VisitId(id), row)).collect())
+    }
+}
+
+impl Loader<EndsOf> for Loaders {
+    type Value = PatientEnds;
+    type Error = Error;
+
+    async fn load(&self, keys: &[EndsOf]) -> Loaded<EndsOf, Self::Value> {
+        let mut loaded = HashMap::new();
+        for (today, patients) in grouped(keys.iter().map(|key| (key.1, key.0))) {
+            let ends = self.store.patient_ends(self.hospital, &patients, today).await?;
+            loaded.extend(ends.into_iter().map(|(patient, ends)| (EndsOf(patient, today), ends)));
+        }
+        Ok(loaded)
+    }
+}
+
+impl Loader<AttendedOf> for Loaders {
+    type Value = u64;
+    type Error = Error;
+
+    async fn load(&self, keys: &[AttendedOf]) -> Loaded<AttendedOf, Self::Value> {
+        let mut loaded = HashMap::new();
+        for (today, patients) in grouped(keys.iter().map(|key| (key.1, key.0))) {
+            let counts = self.store.attended_counts(self.hospital, &patients, today).await?;
+            loaded.extend(counts.into_iter().map(|(patient, count)| (AttendedOf(patient, today), count)));
+        }
+        Ok(loaded)
+    }
+}
+
+impl Loader<VisitsOf> for Loaders {
+    type Value = Vec<KeyedVisit>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[VisitsOf]) -> Loaded<VisitsOf, Self::Value> {
+        let mut loaded = HashMap::new();
+        for (list, patients) in grouped(keys.iter().map(|key| (key.list.clone(), key.patient))) {
+            let pages = self.store.visits_of_patients(
+                self.hospital,
+                &patients,
+                &list.query,
+                list.key,
+                list.descending,
+                list.backwards,
+                list.limit,
+            );
+            loaded.extend(pages.await?.into_iter().map(|(patient, page)| {
+                let list = list.clone();
+                (VisitsOf { patient, list }, page)
+            }));
+        }
+        Ok(loaded)
+    }
+}
+
+impl Loader<VisitTotalOf> for Loaders {
+    type Value = u64;
+    type Error = Error;
+
+    async fn load(&self, keys: &[VisitTotalOf]) -> Loaded<VisitTotalOf, Self::Value> {
+        let mut loaded = HashMap::new();
+        for (query, patients) in grouped(keys.iter().map(|key| (key.1.clone(), key.0))) {
+            let totals = self.store.visit_totals_of_patients(self.hospital, &patients, &query).await?;
+            loaded.extend(totals.into_iter().map(|(patient, total)| (VisitTotalOf(patient, query.clone()), total)));
+        }
+        Ok(loaded)
+    }
+}
+
+/// Keys that are asked for in the same way go together.
+fn grouped<G: Eq + std::hash::Hash>(keys: impl Iterator<Item = (G, i64)>) -> HashMap<G, Vec<i64>> {
+    let mut groups: HashMap<G, Vec<i64>> = HashMap::new();
+    for (group, key) in keys {
+        groups.entry(group).or_default().push(key);
+    }
+    groups
+}

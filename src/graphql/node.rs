@@ -1,0 +1,53 @@
+//! Anything that has an id.
+
+use async_graphql::{Context, ID, Interface};
+
+use super::asker;
+use super::cohort::Cohort;
+use super::hospital::{Department, Doctor, Hospital};
+use super::id::Id;
+use super::patient::Patient;
+use super::statistics::Statistics;
+use super::visit::Visit;
+use crate::error::Result;
+use crate::statistics::{BucketRef, CohortKind};
+
+/// Anything that has an id.
+#[derive(Interface)]
+#[graphql(field(name = "id", ty = "ID", desc = "Opaque, and of one type."))]
+pub(super) enum Node {
+    Hospital(Hospital),
+    Department(Department),
+    Doctor(Doctor),
+    Patient(Patient),
+    Visit(Visit),
+    Statistics(Statistics),
+    Cohort(Cohort),
+}
+
+/// What the id names, where it is the viewer's hospital's; the snapshot behind a list is opened for it.
+pub(super) async fn find(ctx: &Context<'_>, id: Id) -> Result<Option<Node>> {
+    let hospital = asker::viewer(ctx)?.hospital;
+    Ok(match id {
+        Id::Hospital(id) if id == hospital => Some(Node::Hospital(Hospital::own(ctx).await?)),
+        Id::Hospital(_) => None,
+        Id::Department(id) => Department::load(ctx, Some(id)).await?.map(Node::Department),
+        Id::Doctor(id) => Doctor::load(ctx, Some(id)).await?.map(Node::Doctor),
+        Id::Patient(id) => Patient::find(ctx, id).await?.map(Node::Patient),
+        Id::Visit(id) => Visit::find(ctx, id).await?.map(Node::Visit),
+        Id::Statistics(id) => asker::shared(ctx)?.desk.open(hospital, id).await?.map(|kept| Node::Statistics(Statistics(kept))),
+        Id::Cohort(id, bucket, kind) => cohort(ctx, id, bucket, kind).await?.map(Node::Cohort),
+    })
+}
+
+async fn cohort(
+    ctx: &Context<'_>,
+    id: crate::desk::SnapshotId,
+    bucket: BucketRef,
+    kind: CohortKind,
+) -> Result<Option<Cohort>> {
+    let hospital = asker::viewer(ctx)?.hospital;
+    let kept = asker::shared(ctx)?.desk.open(hospital, id).await?;
+    let kept = kept.filter(|kept| kept.snapshot.bucket(bucket).is_some());
+    Ok(kept.map(|kept| Cohort { kept, bucket, kind }))
+}

@@ -1,0 +1,223 @@
+//! A patient, and which patients to list.
+
+use async_graphql::{Context, ID, InputObject, Object};
+use entity::patient;
+
+use super::connection::{PatientConnection, VisitConnection, VisitOrder, page_info, visit_order};
+use super::cursor::{self, PageArgs, Window};
+use super::enums::{RecordState, Sex};
+use super::id::Id;
+use super::loaders::{AttendedOf, EndsOf, PatientId};
+use super::scalars::Date;
+use super::statistics::DateRangeInput;
+use super::visit::{self, Visit, VisitFilter, visit_query};
+use super::{asker, mask};
+use crate::config::LIMITS;
+use crate::error::{Error, Result};
+use crate::permissions::Action;
+use crate::records;
+use crate::store::{PatientEnds, PatientKey, PatientSearch};
+
+/// A patient.
+#[derive(Clone)]
+pub(super) struct Patient(pub(super) patient::Model);
+
+/// A patient of the hospital, as now recorded.
+#[Object]
+impl Patient {
+    /// Opaque.
+    pub(super) async fn id(&self) -> ID {
+        Id::Patient(self.0.id).into()
+    }
+
+    /// What became of the record.
+    async fn state(&self) -> RecordState {
+        match self.0.state.as_str() {
+            "ACTIVE" => RecordState::Active,
+            "MERGED" => RecordState::Merged,
+            _ => RecordState::Erased,
+        }
+    }
+
+    /// The patient that this one was found to be; null unless MERGED.
+    async fn merged_into(&self, ctx: &Context<'_>) -> Result<Option<Patient>> {
+        match self.0.merged_into {
+            Some(id) => Ok(Some(Self::load(ctx, id).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The hospital's own number for the patient; empty once erased.
+    async fn chart_no(&self) -> &str {
+        self.0.chart_no.as_deref().unwrap_or_default()
+    }
+
+    /// Masked where the viewer may not see it; empty where unknown or erased.
+    async fn name(&self, ctx: &Context<'_>) -> Result<String> {
+        let name = self.0.name.as_deref().unwrap_or_default();
+        let full = asker::viewer(ctx)?.role.may(Action::SeePatientsInFull);
+        Ok(if full { name.to_owned() } else { mask::name(name) })
+    }
+
+    /// In E.164, such as +821012345678; masked, in its national form, where the viewer may not see it.
+    async fn phone(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+        let Some(sealed) = &self.0.phone else { return Ok(None) };
+        let secrets = asker::shared(ctx)?.store.secrets();
+        let phone = secrets.open_sealed(self.0.hospital_id, "phone", sealed)?;
+        let full = asker::viewer(ctx)?.role.may(Action::SeePatientsInFull);
+        Ok(Some(if full { phone } else { mask::phone(&phone) }))
+    }
+
+    /// Null where unknown, and where the viewer may see the year only.
+    async fn birth_date(&self, ctx: &Context<'_>) -> Result<Option<Date>> {
+        let full = asker::viewer(ctx)?.role.may(Action::SeePatientsInFull);
+        Ok(self.0.birth_date.filter(|_| full).map(Date::from))
+    }
+
+    /// Null where unknown.
+    async fn birth_year(&self) -> Option<i32> {
+        self.0.birth_year
+    }
+
+    /// As recorded.
+    async fn sex(&self) -> Sex {
+        records::Sex::from_word(&self.0.sex).unwrap_or(records::Sex::Unknown).into()
+    }
+
+    /// The day of registration; null where unknown. Statistics never look at it.
+    async fn registered_on(&self) -> Option<Date> {
+        self.0.registered_on.map(Date::from)
+    }
+
+    /// The first attended visit up to today, anywhere in the hospital.
+    async fn first_visit(&self, ctx: &Context<'_>) -> Result<Option<Visit>> {
+        Ok(self.ends(ctx).await?.first.map(Visit::here))
+    }
+
+    /// The last attended visit up to today.
+    async fn last_visit(&self, ctx: &Context<'_>) -> Result<Option<Visit>> {
+        Ok(self.ends(ctx).await?.last.map(Visit::here))
+    }
+
+    /// The next visit from today on that is TENTATIVE or BOOKED.
+    async fn next_visit(&self, ctx: &Context<'_>) -> Result<Option<Visit>> {
+        Ok(self.ends(ctx).await?.next.map(Visit::here))
+    }
+
+    /// Attended visits up to today.
+    async fn visit_count(&self, ctx: &Context<'_>) -> Result<u64> {
+        let today = asker::today(ctx).await?;
+        let count = asker::loaders(ctx)?.load_one(AttendedOf(self.0.id, today)).await?;
+        Ok(count.unwrap_or(0))
+    }
+
+    /// The patient's visits, of whatever status and date; the newest first unless told otherwise.
+    #[allow(clippy::too_many_arguments)]
+    async fn visits(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<i32>,
+        #[graphql(desc = "Rows after this cursor.")] after: Option<String>,
+        #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
+        #[graphql(desc = "DATE descending where absent.")] order_by: Option<VisitOrder>,
+        #[graphql(desc = "All visits where absent.")] filter: Option<VisitFilter>,
+    ) -> Result<VisitConnection> {
+        let window = PageArgs {
+            first,
+            after,
+            last,
+            before,
+        }
+        .window()?;
+        let order = visit_order(asker::viewer(ctx)?, order_by)?;
+        let query = visit_query(ctx, filter).await?;
+        visit::page_of_patient(ctx, self.0.id, &window, query, order).await
+    }
+}
+
+impl Patient {
+    async fn ends(&self, ctx: &Context<'_>) -> Result<PatientEnds> {
+        let today = asker::today(ctx).await?;
+        let ends = asker::loaders(ctx)?.load_one(EndsOf(self.0.id, today)).await?;
+        Ok(ends.unwrap_or_default())
+    }
+
+    /// The patient with this id, if the hospital has it.
+    pub(super) async fn find(ctx: &Context<'_>, id: i64) -> Result<Option<Self>> {
+        Ok(asker::loaders(ctx)?.load_one(PatientId(id)).await?.map(Self))
+    }
+
+    /// The patient that a list or a row names. One of whom not even a tombstone is left is shown as ERASED.
+    pub(super) async fn load(ctx: &Context<'_>, id: i64) -> Result<Self> {
+        let hospital = asker::viewer(ctx)?.hospital;
+        let found = Self::find(ctx, id).await?;
+        Ok(found.unwrap_or_else(|| Self(crate::store::erased_patient(hospital, id))))
+    }
+}
+
+/// Which patients to list.
+#[derive(InputObject)]
+pub(super) struct PatientFilter {
+    /// Part of the name, the start of the chart number, or a whole phone number; at most 200 characters. Letters match
+    /// exactly, case and all. Where names are masked for the viewer, text without a digit is refused.
+    search: Option<String>,
+    /// Patients registered on one of these days, both ends included.
+    registered: Option<DateRangeInput>,
+}
+
+/// The filter in the store's words.
+pub(super) async fn patient_search(ctx: &Context<'_>, filter: Option<PatientFilter>) -> Result<PatientSearch> {
+    let mut found = PatientSearch::default();
+    let Some(filter) = filter else { return Ok(found) };
+    found.registered = filter.registered.map(|range| range.days("filter.registered")).transpose()?;
+    let Some(text) = filter.search else { return Ok(found) };
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > LIMITS.search {
+        let message = format!("1 to {} characters are wanted; leave it out to list all", LIMITS.search);
+        return Err(Error::input("filter.search", message));
+    }
+    let viewer = asker::viewer(ctx)?;
+    if viewer.role.may(Action::UseNames) {
+        found.name_part = Some(text.to_owned());
+    } else if !text.chars().any(char::is_numeric) {
+        viewer.require(Action::UseNames, "to find patients by name")?;
+    }
+    found.chart_start = Some(text.to_owned());
+    let row = asker::shared(ctx)?.store.hospital(viewer.hospital).await?;
+    found.phone = records::e164(text, row.and_then(|row| row.country).as_deref());
+    Ok(found)
+}
+
+/// A page of the hospital's patients.
+pub(super) async fn page(
+    ctx: &Context<'_>,
+    window: &Window,
+    search: PatientSearch,
+    (key, descending): (PatientKey, bool),
+) -> Result<PatientConnection> {
+    let store = &asker::shared(ctx)?.store;
+    let hospital = asker::viewer(ctx)?.hospital;
+    let today = asker::today(ctx).await?;
+    let list = format!("patients {search:?} {key:?} {descending}");
+    let seek = window.seek(store.secrets(), hospital, &list, descending)?;
+    let rows_wanted = ["edges", "nodes", "pageInfo"].iter().any(|field| ctx.look_ahead().field(field).exists());
+    let mut rows = if rows_wanted {
+        store.patient_page(hospital, &search, key, today, &seek).await?
+    } else {
+        Vec::new()
+    };
+    let around = window.trim(&mut rows);
+    let edges = rows
+        .into_iter()
+        .map(|(row, key)| {
+            let cursor = cursor::of_key(store.secrets(), hospital, &list, key.as_deref(), row.id)?;
+            Ok((cursor, Patient(row)))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(PatientConnection {
+        page_info: page_info(&edges, around),
+        edges,
+        search,
+    })
+}

@@ -1,0 +1,144 @@
+//! What can be asked.
+
+use async_graphql::{Context, ID, Object};
+
+use super::connection::{PatientConnection, PatientOrder, VisitConnection, VisitOrder, patient_order, visit_order};
+use super::cursor::PageArgs;
+use super::enums::Period;
+use super::hospital::Hospital;
+use super::id::{self, Id};
+use super::node::{self, Node};
+use super::patient::{self, Patient, PatientFilter, patient_search};
+use super::scalars::Date;
+use super::session::Viewer;
+use super::statistics::{self, DateRangeInput, Statistics, StatisticsFilter};
+use super::visit::{self, Visit, VisitFilter, visit_query};
+use super::asker;
+use crate::config::LIMITS;
+use crate::error::{Error, Result};
+
+/// What can be asked.
+pub struct Query;
+
+/// What can be asked. Everything is of the viewer's hospital.
+#[Object]
+impl Query {
+    /// Who asks.
+    async fn viewer(&self, ctx: &Context<'_>) -> Result<Viewer> {
+        let viewer = asker::viewer(ctx)?;
+        let row = asker::shared(ctx)?.store.staff(viewer.hospital, viewer.staff).await?;
+        row.map(Viewer).ok_or_else(|| Error::Unauthenticated("this account is gone".to_owned()))
+    }
+
+    /// The viewer's hospital.
+    async fn hospital(&self, ctx: &Context<'_>) -> Result<Hospital> {
+        Hospital::own(ctx).await
+    }
+
+    /// Who is new, returning, suspected of having left, or did not turn up, bucket by bucket; under each number the list of
+    /// exactly those patients and visits.
+    async fn statistics(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The calendar unit of the buckets.")] period: Period,
+        #[graphql(desc = "The days asked about; at most 3,660 buckets, which is ten years by DAY.")] range: DateRangeInput,
+        #[graphql(desc = "Which visits count; all where absent.")] filter: Option<StatisticsFilter>,
+        #[graphql(desc = "The day that the question is asked for: nothing dated after it counts. Today where absent.")]
+        as_of: Option<Date>,
+    ) -> Result<Statistics> {
+        statistics::ask(ctx, period, range, filter, as_of).await
+    }
+
+    /// The snapshot of that id; null where there never was one for this hospital.
+    async fn statistics_snapshot(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "A Statistics.id.")] id: ID,
+    ) -> Result<Option<Statistics>> {
+        let hospital = asker::viewer(ctx)?.hospital;
+        match Id::parse("id", &id)? {
+            Id::Statistics(id) => Ok(asker::shared(ctx)?.desk.open(hospital, id).await?.map(Statistics)),
+            _ => Err(Error::input("id", "the id of a snapshot is wanted, as Statistics.id gives it")),
+        }
+    }
+
+    /// The hospital's patients whose record is ACTIVE; by chart number unless told otherwise.
+    #[allow(clippy::too_many_arguments)]
+    async fn patients(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<i32>,
+        #[graphql(desc = "Rows after this cursor; with first.")] after: Option<String>,
+        #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "Rows before this cursor; with last.")] before: Option<String>,
+        #[graphql(desc = "CHART_NO ascending where absent.")] order_by: Option<PatientOrder>,
+        #[graphql(desc = "All where absent.")] filter: Option<PatientFilter>,
+    ) -> Result<PatientConnection> {
+        let window = PageArgs {
+            first,
+            after,
+            last,
+            before,
+        }
+        .window()?;
+        let order = patient_order(asker::viewer(ctx)?, order_by)?;
+        let search = patient_search(ctx, filter).await?;
+        patient::page(ctx, &window, search, order).await
+    }
+
+    /// The hospital's visits; the newest first unless told otherwise.
+    #[allow(clippy::too_many_arguments)]
+    async fn visits(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<i32>,
+        #[graphql(desc = "Rows after this cursor; with first.")] after: Option<String>,
+        #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "Rows before this cursor; with last.")] before: Option<String>,
+        #[graphql(desc = "DATE descending where absent.")] order_by: Option<VisitOrder>,
+        #[graphql(desc = "All where absent.")] filter: Option<VisitFilter>,
+    ) -> Result<VisitConnection> {
+        let window = PageArgs {
+            first,
+            after,
+            last,
+            before,
+        }
+        .window()?;
+        let order = visit_order(asker::viewer(ctx)?, order_by)?;
+        let query = visit_query(ctx, filter).await?;
+        visit::page(ctx, &window, query, order).await
+    }
+
+    /// The patient of that id; null where the hospital has none.
+    async fn patient(&self, ctx: &Context<'_>, #[graphql(desc = "A Patient.id.")] id: ID) -> Result<Option<Patient>> {
+        Patient::find(ctx, id::patient("id", &id)?).await
+    }
+
+    /// The visit of that id; null where the hospital has none. A deleted one is marked so.
+    async fn visit(&self, ctx: &Context<'_>, #[graphql(desc = "A Visit.id.")] id: ID) -> Result<Option<Visit>> {
+        Visit::find(ctx, id::visit("id", &id)?).await
+    }
+
+    /// Whatever has that id; null where the hospital has nothing of it.
+    async fn node(&self, ctx: &Context<'_>, #[graphql(desc = "Any id.")] id: ID) -> Result<Option<Node>> {
+        node::find(ctx, Id::parse("id", &id)?).await
+    }
+
+    /// Whatever has those ids, in their order.
+    async fn nodes(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "At most 100 ids.")] ids: Vec<ID>,
+    ) -> Result<Vec<Option<Node>>> {
+        if ids.len() > LIMITS.page_most {
+            return Err(Error::input("ids", format!("at most {} ids", LIMITS.page_most)));
+        }
+        let ids: Vec<Id> = ids
+            .iter()
+            .enumerate()
+            .map(|(place, id)| Id::parse(&format!("ids.{place}"), id))
+            .collect::<Result<_>>()?;
+        futures_util::future::try_join_all(ids.into_iter().map(|id| node::find(ctx, id))).await
+    }
+}

@@ -1,0 +1,64 @@
+//! Who is signed in, and the session that says so.
+
+use async_graphql::{Context, Object, SimpleObject};
+use entity::staff;
+
+use super::enums::Role;
+use super::hospital::Hospital;
+use super::scalars::DateTime;
+use crate::auth::NewSession;
+use crate::error::{Error, Result};
+use crate::permissions;
+
+/// A member of staff.
+pub(super) struct Viewer(pub(super) staff::Model);
+
+/// Who asks.
+#[Object]
+impl Viewer {
+    /// The name to sign in with.
+    async fn login(&self) -> &str {
+        &self.0.login
+    }
+
+    /// The name that people read.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// What the viewer may do.
+    async fn role(&self) -> Result<Role> {
+        let role = permissions::Role::from_word(&self.0.role);
+        role.map(Role::from).ok_or_else(|| Error::Internal("staff.role holds an unknown word".to_owned()))
+    }
+
+    /// Where the viewer works: everything is of this hospital.
+    async fn hospital(&self, ctx: &Context<'_>) -> Result<Hospital> {
+        let row = super::asker::shared(ctx)?.store.hospital(self.0.hospital_id).await?;
+        row.map(Hospital).ok_or_else(|| Error::Internal("a member of staff has no hospital".to_owned()))
+    }
+}
+
+/// A session: send the access token as `Authorization: Bearer …`.
+#[derive(SimpleObject)]
+pub(super) struct Session {
+    /// A bearer token, good until accessExpiresAt.
+    access_token: String,
+    /// When the access token runs out.
+    access_expires_at: DateTime,
+    /// Good for one use.
+    refresh_token: String,
+    /// Who is signed in.
+    viewer: Viewer,
+}
+
+impl From<NewSession> for Session {
+    fn from(session: NewSession) -> Self {
+        Self {
+            access_token: session.access_token,
+            access_expires_at: DateTime(session.access_expires_at),
+            refresh_token: session.refresh_token,
+            viewer: Viewer(session.staff),
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! A computation of the statistics: its buckets, and the cohorts under their numbers.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
+
+use super::asker;
+use super::cohort::Cohort;
+use super::enums::{CohortKind, Period, VisitChannel, WeekStart};
+use super::hospital::{Department, Doctor, StatisticsDefinition};
+use super::id::{self, Id};
+use super::scalars::{Date, DateTime};
+use crate::config::LIMITS;
+use crate::desk::{Asked, Kept};
+use crate::error::{Error, Result};
+use crate::statistics::{self, BucketRef, DayRange, Filter};
+
+/// A range of days. Both ends are included.
+#[derive(InputObject)]
+pub(super) struct DateRangeInput {
+    /// The first day.
+    from: Date,
+    /// The last day; not before the first.
+    to: Date,
+}
+
+impl DateRangeInput {
+    /// The range; `argument` is the path of this input.
+    pub(super) fn days(&self, argument: &str) -> Result<DayRange> {
+        let from = self.from.day(&format!("{argument}.from"))?;
+        let to = self.to.day(&format!("{argument}.to"))?;
+        DayRange::new(from, to)
+            .ok_or_else(|| Error::input(format!("{argument}.from"), format!("{from} lies after {argument}.to, {to}")))
+    }
+}
+
+/// A range of days, both ends included.
+#[derive(SimpleObject)]
+pub(super) struct DateRange {
+    /// The first day.
+    from: Date,
+    /// The last day.
+    to: Date,
+}
+
+impl From<DayRange> for DateRange {
+    fn from(range: DayRange) -> Self {
+        Self {
+            from: range.from.into(),
+            to: range.to.into(),
+        }
+    }
+}
+
+/// Which visits a statistics question looks at. An absent list lets every visit through; an empty list is refused. It never
+/// changes a history: patients are classified hospital-wide first, filtered second.
+#[derive(InputObject)]
+pub(super) struct StatisticsFilter {
+    /// Visits in one of these departments.
+    department_ids: Option<Vec<ID>>,
+    /// Visits with one of these doctors.
+    doctor_ids: Option<Vec<ID>>,
+    /// Visits that came to be in one of these ways.
+    channels: Option<Vec<VisitChannel>>,
+}
+
+/// Refuses a list that lets nothing through, or is too long.
+pub(super) fn not_empty<T>(argument: &str, list: Option<&[T]>) -> Result<()> {
+    match list.map(<[T]>::len) {
+        Some(0) => Err(Error::input(argument, "an empty list lets nothing through; leave it out to let all through")),
+        Some(length) if length > LIMITS.ids => {
+            Err(Error::input(argument, format!("{length} are more than the {} that a list may hold", LIMITS.ids)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn known(argument: &str, ids: Vec<i64>, known: &HashSet<i64>, what: &str) -> Result<Vec<i64>> {
+    match ids.iter().position(|id| !known.contains(id)) {
+        Some(place) => Err(Error::NotFound {
+            argument: format!("{argument}.{place}"),
+            message: format!("the hospital has no {what} of this id"),
+        }),
+        None => Ok(ids),
+    }
+}
+
+/// The departments that an argument names, all of them the hospital's.
+pub(super) async fn known_departments(ctx: &Context<'_>, argument: &str, ids: Option<Vec<ID>>) -> Result<Option<Vec<i64>>> {
+    not_empty(argument, ids.as_deref())?;
+    let Some(ids) = ids else { return Ok(None) };
+    let ids = numbers(argument, &ids, id::department)?;
+    let hospital = asker::viewer(ctx)?.hospital;
+    let all = asker::shared(ctx)?.store.departments(hospital).await?;
+    known(argument, ids, &all.iter().map(|row| row.id).collect(), "department").map(Some)
+}
+
+/// The doctors that an argument names, all of them the hospital's.
+pub(super) async fn known_doctors(ctx: &Context<'_>, argument: &str, ids: Option<Vec<ID>>) -> Result<Option<Vec<i64>>> {
+    not_empty(argument, ids.as_deref())?;
+    let Some(ids) = ids else { return Ok(None) };
+    let ids = numbers(argument, &ids, id::doctor)?;
+    let hospital = asker::viewer(ctx)?.hospital;
+    let all = asker::shared(ctx)?.store.doctors(hospital).await?;
+    known(argument, ids, &all.iter().map(|row| row.id).collect(), "doctor").map(Some)
+}
+
+fn numbers(argument: &str, ids: &[ID], read: impl Fn(&str, &ID) -> Result<i64>) -> Result<Vec<i64>> {
+    ids.iter().enumerate().map(|(place, id)| read(&format!("{argument}.{place}"), id)).collect()
+}
+
+/// Asks the desk.
+pub(super) async fn ask(
+    ctx: &Context<'_>,
+    period: Period,
+    range: DateRangeInput,
+    filter: Option<StatisticsFilter>,
+    as_of: Option<Date>,
+) -> Result<Statistics> {
+    let hospital = asker::viewer(ctx)?.hospital;
+    let period = statistics::Period::from(period);
+    let range = range.days("range")?;
+    if period.at_least(range) > LIMITS.buckets {
+        let message = format!(
+            "the range has more than {} buckets of this period, as many as ten years by DAY: shorten it, or take a longer period",
+            LIMITS.buckets
+        );
+        return Err(Error::input("range", message));
+    }
+    let as_of = as_of.map(|date| date.day("asOf")).transpose()?.map(statistics::Day::date);
+    let filter = match filter {
+        None => Filter::default(),
+        Some(filter) => {
+            not_empty("filter.channels", filter.channels.as_deref())?;
+            Filter {
+                departments: known_departments(ctx, "filter.departmentIds", filter.department_ids).await?,
+                doctors: known_doctors(ctx, "filter.doctorIds", filter.doctor_ids).await?,
+                channels: filter.channels.map(|list| list.into_iter().map(Into::into).collect()),
+            }
+        }
+    };
+    let asked = Asked {
+        period,
+        range,
+        filter,
+        as_of,
+    };
+    Ok(Statistics(asker::shared(ctx)?.desk.ask(hospital, asked).await?))
+}
+
+/// The filter that a snapshot was asked with.
+#[derive(SimpleObject)]
+pub(super) struct AppliedFilter {
+    /// Null where visits of every department counted.
+    departments: Option<Vec<Department>>,
+    /// Null where visits with every doctor counted.
+    doctors: Option<Vec<Doctor>>,
+    /// Null where visits counted however they came to be.
+    channels: Option<Vec<VisitChannel>>,
+}
+
+/// A snapshot.
+pub(super) struct Statistics(pub(super) Arc<Kept>);
+
+/// One computation of the statistics: a snapshot that keeps its lists however the data moves on.
+#[Object]
+impl Statistics {
+    /// Hold it to come back to exactly these lists, from any server.
+    pub(super) async fn id(&self, ctx: &Context<'_>) -> Result<ID> {
+        asker::shared(ctx)?.desk.keep(&self.0).await?;
+        Ok(Id::Statistics(self.0.id).into())
+    }
+
+    /// The calendar unit of the buckets.
+    async fn period(&self) -> Period {
+        self.0.snapshot.question().period.into()
+    }
+
+    /// The days that were asked about.
+    async fn range(&self) -> DateRange {
+        self.0.snapshot.question().range.into()
+    }
+
+    /// Which visits counted; null where all did.
+    async fn filter(&self, ctx: &Context<'_>) -> Result<Option<AppliedFilter>> {
+        let filter = &self.0.snapshot.question().filter;
+        if filter.is_empty() {
+            return Ok(None);
+        }
+        let store = &asker::shared(ctx)?.store;
+        let departments = match &filter.departments {
+            None => None,
+            Some(ids) => {
+                let all = store.departments(self.0.hospital).await?;
+                Some(all.into_iter().filter(|row| ids.contains(&row.id)).map(Department).collect())
+            }
+        };
+        let doctors = match &filter.doctors {
+            None => None,
+            Some(ids) => {
+                let all = store.doctors(self.0.hospital).await?;
+                Some(all.into_iter().filter(|row| ids.contains(&row.id)).map(Doctor).collect())
+            }
+        };
+        let channels = filter.channels.as_ref();
+        Ok(Some(AppliedFilter {
+            departments,
+            doctors,
+            channels: channels.map(|list| list.iter().map(|&channel| channel.into()).collect()),
+        }))
+    }
+
+    /// The day that the question is asked for: nothing dated after it counts.
+    async fn as_of(&self) -> Date {
+        self.0.snapshot.question().as_of.into()
+    }
+
+    /// When it was computed.
+    async fn computed_at(&self) -> DateTime {
+        DateTime(self.0.computed_at)
+    }
+
+    /// The state of the data that was counted: opaque, another one after every change that a count can depend on.
+    async fn revision(&self) -> &str {
+        &self.0.revision
+    }
+
+    /// The hospital's time zone when it was computed.
+    async fn time_zone(&self) -> &str {
+        &self.0.time_zone
+    }
+
+    /// The day that weeks started on when it was computed.
+    async fn week_start(&self) -> WeekStart {
+        self.0.snapshot.week_start().into()
+    }
+
+    /// The rules that were counted by.
+    async fn definition(&self) -> StatisticsDefinition {
+        let rules = self.0.snapshot.definition();
+        StatisticsDefinition {
+            version: rules.version,
+            churn_after_days: rules.churn_after_days,
+            overdue_after_days: rules.overdue_after_days,
+            effective_from: DateTime(self.0.effective_from),
+        }
+    }
+
+    /// In order, without gaps, covering the range.
+    async fn buckets(&self) -> Vec<StatisticsBucket> {
+        (0..)
+            .take(self.0.snapshot.len())
+            .filter_map(|place| StatisticsBucket::new(&self.0, BucketRef::At(place)))
+            .collect()
+    }
+
+    /// The bucket that holds the day; null where the range does not.
+    async fn bucket(&self, #[graphql(desc = "A day.")] day: Date) -> Result<Option<StatisticsBucket>> {
+        let bucket = self.0.snapshot.bucket_of(day.day("day")?);
+        Ok(bucket.and_then(|bucket| StatisticsBucket::new(&self.0, bucket)))
+    }
+
+    /// The whole range as one bucket. Distinct patients: not the sum of the buckets.
+    async fn total(&self) -> Result<StatisticsBucket> {
+        StatisticsBucket::new(&self.0, BucketRef::Total)
+            .ok_or_else(|| Error::Internal("a snapshot has no total".to_owned()))
+    }
+}
+
+/// A bucket of a snapshot.
+pub(super) struct StatisticsBucket {
+    kept: Arc<Kept>,
+    at: BucketRef,
+    bucket: statistics::Bucket,
+}
+
+impl StatisticsBucket {
+    fn new(kept: &Arc<Kept>, at: BucketRef) -> Option<Self> {
+        let bucket = *kept.snapshot.bucket(at)?;
+        Some(Self {
+            kept: Arc::clone(kept),
+            at,
+            bucket,
+        })
+    }
+
+    fn list(&self, kind: statistics::CohortKind) -> Cohort {
+        Cohort {
+            kept: Arc::clone(&self.kept),
+            bucket: self.at,
+            kind,
+        }
+    }
+}
+
+/// One calendar unit of a question, or its whole range, and what was counted of it.
+#[Object]
+impl StatisticsBucket {
+    /// The first day of the calendar unit, whole; of the range, for total.
+    async fn start(&self) -> Date {
+        self.bucket.bounds.from.into()
+    }
+
+    /// The last day of the calendar unit, whole; of the range, for total.
+    async fn end(&self) -> Date {
+        self.bucket.bounds.to.into()
+    }
+
+    /// The days of it that were counted: cut to the range and to asOf; null where none was.
+    async fn covered(&self) -> Option<DateRange> {
+        self.bucket.covered.map(Into::into)
+    }
+
+    /// Every day from start to end was counted.
+    async fn complete(&self) -> bool {
+        self.bucket.complete()
+    }
+
+    /// The list of this kind.
+    async fn cohort(&self, #[graphql(desc = "Which list.")] kind: CohortKind) -> Cohort {
+        self.list(kind.into())
+    }
+
+    /// Patients with an attended visit.
+    async fn visitors(&self) -> Cohort {
+        self.list(statistics::CohortKind::Visitors)
+    }
+
+    /// Visitors whose first attended visit lies here.
+    async fn new_patients(&self) -> Cohort {
+        self.list(statistics::CohortKind::New)
+    }
+
+    /// Visitors who are not new.
+    async fn returning(&self) -> Cohort {
+        self.list(statistics::CohortKind::Returning)
+    }
+
+    /// New patients who are suspected of having left.
+    async fn churn_suspected(&self) -> Cohort {
+        self.list(statistics::CohortKind::ChurnSuspected)
+    }
+
+    /// Patients with a no-show.
+    async fn no_show(&self) -> Cohort {
+        self.list(statistics::CohortKind::NoShow)
+    }
+
+    /// churnSuspected / newPatients, in patients, 0 to 1; null where there are no new patients.
+    async fn churn_rate(&self) -> Option<f64> {
+        let count = |kind| self.kept.snapshot.patient_count(self.at, kind);
+        rate(count(statistics::CohortKind::ChurnSuspected), count(statistics::CohortKind::New))
+    }
+
+    /// Nobody is PENDING and the bucket is complete: churnRate will not rise by waiting alone.
+    async fn churn_settled(&self) -> bool {
+        let pending = self.kept.snapshot.patient_count(self.at, statistics::CohortKind::Pending);
+        pending == 0 && self.bucket.complete()
+    }
+
+    /// noShow / (attended + noShow), in visits, 0 to 1; null where there is neither.
+    async fn no_show_rate(&self) -> Option<f64> {
+        let count = |kind| self.kept.snapshot.visit_count(self.at, kind);
+        let missed = count(statistics::CohortKind::NoShow);
+        rate(missed, missed + count(statistics::CohortKind::Visitors))
+    }
+}
+
+/// A part of a whole.
+#[allow(clippy::cast_precision_loss)]
+fn rate(part: usize, whole: usize) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}

@@ -1,0 +1,202 @@
+//! Hospitals with their rules, departments, doctors and staff.
+
+use chrono::Utc;
+use entity::{definition, department, doctor, encryption_key, hospital, staff};
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+
+use super::{Store, unknown};
+use crate::error::{Error, Result};
+use crate::permissions::Role;
+use crate::statistics::{Definition, WeekStart};
+
+/// A member of staff.
+pub type StaffRow = staff::Model;
+
+/// A tenant to be.
+#[derive(Clone, Debug)]
+pub struct NewHospital {
+    pub code: String,
+    pub name: String,
+    pub country: Option<String>,
+    pub time_zone: chrono_tz::Tz,
+    pub week_start: WeekStart,
+    pub churn_after_days: i32,
+    pub overdue_after_days: Option<i32>,
+}
+
+pub(super) fn week_start(word: &str) -> Result<WeekStart> {
+    match word {
+        "MONDAY" => Ok(WeekStart::Monday),
+        "SUNDAY" => Ok(WeekStart::Sunday),
+        other => Err(unknown("hospital.week_start", other)),
+    }
+}
+
+impl WeekStart {
+    /// The word that stands in the database.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Monday => "MONDAY",
+            Self::Sunday => "SUNDAY",
+        }
+    }
+}
+
+impl Store {
+    /// Makes a tenant with its first definition.
+    ///
+    /// # Errors
+    /// Where the code is taken, or the database fails.
+    pub async fn add_hospital(&self, new: &NewHospital) -> Result<i64> {
+        if self.hospital_by_code(&new.code).await?.is_some() {
+            return Err(Error::input("code", format!("the hospital {} stands already", new.code)));
+        }
+        let transaction = self.begin_write().await?;
+        let row = hospital::ActiveModel {
+            id: NotSet,
+            code: Set(new.code.clone()),
+            name: Set(new.name.clone()),
+            country: Set(new.country.clone()),
+            time_zone: Set(new.time_zone.name().to_owned()),
+            week_start: Set(new.week_start.word().to_owned()),
+            created_at: Set(Utc::now()),
+        };
+        let id = hospital::Entity::insert(row).exec(&transaction).await?.last_insert_id;
+        let first = definition::ActiveModel {
+            hospital_id: Set(id),
+            version: Set(1),
+            churn_after_days: Set(new.churn_after_days),
+            overdue_after_days: Set(new.overdue_after_days),
+            effective_from: Set(Utc::now()),
+        };
+        definition::Entity::insert(first).exec_without_returning(&transaction).await?;
+        transaction.commit().await?;
+        Ok(id)
+    }
+
+    /// # Errors
+    /// Where the database fails.
+    pub async fn hospital_by_code(&self, code: &str) -> Result<Option<hospital::Model>> {
+        let found = hospital::Entity::find().filter(hospital::Column::Code.eq(code)).one(&self.readers).await?;
+        Ok(found)
+    }
+
+    /// # Errors
+    /// Where the database fails.
+    pub async fn hospital(&self, hospital: i64) -> Result<Option<hospital::Model>> {
+        Ok(hospital::Entity::find_by_id(hospital).one(&self.readers).await?)
+    }
+
+    /// A version of the hospital's rules.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn definition(&self, hospital: i64, version: i32) -> Result<Option<definition::Model>> {
+        Ok(definition::Entity::find_by_id((hospital, version)).one(&self.readers).await?)
+    }
+
+    /// The departments, by name.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn departments(&self, hospital: i64) -> Result<Vec<department::Model>> {
+        let found = department::Entity::find()
+            .filter(department::Column::HospitalId.eq(hospital))
+            .order_by_asc(department::Column::Name)
+            .all(&self.readers)
+            .await?;
+        Ok(found)
+    }
+
+    /// The doctors, by name.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn doctors(&self, hospital: i64) -> Result<Vec<doctor::Model>> {
+        let found = doctor::Entity::find()
+            .filter(doctor::Column::HospitalId.eq(hospital))
+            .order_by_asc(doctor::Column::Name)
+            .all(&self.readers)
+            .await?;
+        Ok(found)
+    }
+
+    /// Adds a member of staff.
+    ///
+    /// # Errors
+    /// Where the login is taken, or the database fails.
+    pub async fn add_staff(
+        &self,
+        hospital: i64,
+        login: &str,
+        name: &str,
+        role: Role,
+        password_hash: String,
+    ) -> Result<()> {
+        if self.staff_by_login(hospital, login).await?.is_some() {
+            return Err(Error::input("login", format!("{login} stands already")));
+        }
+        let row = staff::ActiveModel {
+            hospital_id: Set(hospital),
+            id: NotSet,
+            login: Set(login.to_owned()),
+            name: Set(name.to_owned()),
+            role: Set(role.word().to_owned()),
+            password_hash: Set(password_hash),
+            disabled_at: Set(None),
+            created_at: Set(Utc::now()),
+        };
+        staff::Entity::insert(row).exec_without_returning(&self.writer).await?;
+        Ok(())
+    }
+
+    /// # Errors
+    /// Where the database fails.
+    pub async fn staff_by_login(&self, hospital: i64, login: &str) -> Result<Option<StaffRow>> {
+        let found = staff::Entity::find()
+            .filter(staff::Column::HospitalId.eq(hospital))
+            .filter(staff::Column::Login.eq(login))
+            .one(&self.readers)
+            .await?;
+        Ok(found)
+    }
+
+    /// # Errors
+    /// Where the database fails.
+    pub async fn staff(&self, hospital: i64, id: i64) -> Result<Option<StaffRow>> {
+        Ok(staff::Entity::find_by_id((hospital, id)).one(&self.readers).await?)
+    }
+
+    /// Notes the key that this database's secrets are encrypted with, or refuses another than the one noted.
+    pub(super) async fn check_key(&self) -> Result<()> {
+        let own = self.secrets.fingerprint();
+        match encryption_key::Entity::find().one(&self.readers).await? {
+            Some(noted) if noted.fingerprint == own => Ok(()),
+            Some(noted) => Err(Error::Internal(format!(
+                "this database is encrypted with the key {}, the key file holds {own}: \
+                 put the right file where --key-file points",
+                noted.fingerprint
+            ))),
+            None => {
+                let row = encryption_key::ActiveModel {
+                    fingerprint: Set(own.to_owned()),
+                    created_at: Set(Utc::now()),
+                };
+                encryption_key::Entity::insert(row).exec_without_returning(&self.writer).await?;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl From<&definition::Model> for Definition {
+    fn from(row: &definition::Model) -> Self {
+        Self {
+            version: row.version,
+            churn_after_days: row.churn_after_days,
+            overdue_after_days: row.overdue_after_days,
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Takes patients and visits in, batch by batch: new ones are inserted, known ones changed where they differ.
+
+use std::collections::{BTreeMap, HashMap};
+
+use entity::{department, doctor, patient, visit};
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::{ActiveModelTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult, IntoActiveModel as _};
+
+use super::{Store, may_be_tried_again};
+use crate::error::Result;
+use crate::records::{PatientRecord, VisitRecord};
+
+/// What became of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    Inserted,
+    Changed,
+    Unchanged,
+    /// It could not be taken, for this reason.
+    Refused(String),
+}
+
+/// Takes records into one hospital.
+pub struct Intake<'a> {
+    store: &'a Store,
+    hospital: i64,
+}
+
+/// How often a batch is tried again after the database broke a tie.
+const TRIES: usize = 5;
+
+impl Store {
+    /// Takes records into the hospital.
+    #[must_use]
+    pub fn intake(&self, hospital: i64) -> Intake<'_> {
+        Intake { store: self, hospital }
+    }
+}
+
+impl Intake<'_> {
+    /// Takes patients, in one transaction. An attribute that a record leaves out stays as it is.
+    ///
+    /// # Errors
+    /// Where the database fails; nothing of the batch is taken then.
+    pub async fn patients(&self, records: &[PatientRecord]) -> Result<Vec<Taken>> {
+        self.again(async || self.patients_once(records).await).await
+    }
+
+    /// Takes visits, in one transaction. `brought` are patients that come along with them: who is not known is inserted.
+    ///
+    /// # Errors
+    /// Where the database fails; nothing of the batch is taken then.
+    pub async fn visits(&self, records: &[VisitRecord], brought: &[PatientRecord]) -> Result<Vec<Taken>> {
+        self.again(async || self.visits_once(records, brought).await).await
+    }
+
+    async fn again<T>(&self, once: impl AsyncFn() -> Result<T>) -> Result<T> {
+        let mut tries = 1;
+        loop {
+            match once().await {
+                Err(error) if tries < TRIES && may_be_tried_again(&error) => tries += 1,
+                result => return result,
+            }
+        }
+    }
+
+    async fn patients_once(&self, records: &[PatientRecord]) -> Result<Vec<Taken>> {
+        let transaction = self.store.change(self.hospital).await?;
+        let known = self.known_patients(&transaction, records.iter().map(|r| r.chart_no.as_str())).await?;
+        let mut taken = Vec::with_capacity(records.len());
+        let mut new = Vec::new();
+        for record in records {
+            let Some(row) = known.get(&record.chart_no) else {
+                new.push(self.new_patient(record)?);
+                taken.push(Taken::Inserted);
+                continue;
+            };
+            let changed = self.changed_patient(row, record)?;
+            taken.push(if changed.is_changed() { Taken::Changed } else { Taken::Unchanged });
+            if changed.is_changed() {
+                changed.update(&transaction).await?;
+            }
+        }
+        if !new.is_empty() {
+            patient::Entity::insert_many(new).exec_without_returning(&transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(taken)
+    }
+
+    async fn known_patients(
+        &self,
+        transaction: &DatabaseTransaction,
+        chart_nos: impl Iterator<Item = &str>,
+    ) -> Result<HashMap<String, patient::Model>> {
+        let chart_nos: Vec<&str> = chart_nos.collect();
+        let mut sql = self.store.sql("SELECT * FROM patient WHERE hospital_id = ");
+        sql.bind(self.hospital).push(" AND chart_no IN ").texts(&chart_nos);
+        let mut known = HashMap::new();
+        for row in transaction.query_all_raw(sql.done()).await? {
+            let row = patient::Model::from_query_result(&row, "")?;
+            if let Some(chart_no) = row.chart_no.clone() {
+                known.insert(chart_no, row);
+            }
+        }
+        Ok(known)
+    }
+
+    fn new_patient(&self, record: &PatientRecord) -> Result<patient::ActiveModel> {
+        let secrets = self.store.secrets();
+        let phone = record.phone.as_deref();
+        Ok(patient::ActiveModel {
+            hospital_id: Set(self.hospital),
+            id: NotSet,
+            state: Set("ACTIVE".to_owned()),
+            merged_into: Set(None),
+            chart_no: Set(Some(record.chart_no.clone())),
+            name: Set(record.name.clone()),
+            phone: Set(phone.map(|phone| secrets.seal(self.hospital, "phone", phone)).transpose()?),
+            phone_index: Set(phone.map(|phone| secrets.phone_index(self.hospital, phone)).transpose()?),
+            birth_date: Set(record.birth_date),
+            birth_year: Set(birth_year(record)),
+            sex: Set(record.sex.word().to_owned()),
+            registered_on: Set(record.registered_on),
+            memo: Set(None),
+            version: Set(1),
+        })
+    }
+
+    fn changed_patient(&self, row: &patient::Model, record: &PatientRecord) -> Result<patient::ActiveModel> {
+        let mut changed = row.clone().into_active_model();
+        if record.name.is_some() && record.name != row.name {
+            changed.name = Set(record.name.clone());
+        }
+        if let Some(phone) = &record.phone {
+            let index = self.store.secrets().phone_index(self.hospital, phone)?;
+            if row.phone_index.as_ref() != Some(&index) {
+                changed.phone = Set(Some(self.store.secrets().seal(self.hospital, "phone", phone)?));
+                changed.phone_index = Set(Some(index));
+            }
+        }
+        if record.birth_date.is_some() && record.birth_date != row.birth_date {
+            changed.birth_date = Set(record.birth_date);
+        }
+        if birth_year(record).is_some() && birth_year(record) != row.birth_year {
+            changed.birth_year = Set(birth_year(record));
+        }
+        if record.sex != crate::records::Sex::Unknown && record.sex.word() != row.sex {
+            changed.sex = Set(record.sex.word().to_owned());
+        }
+        if record.registered_on.is_some() && record.registered_on != row.registered_on {
+            changed.registered_on = Set(record.registered_on);
+        }
+        if changed.is_changed() {
+            changed.version = Set(row.version + 1);
+        }
+        Ok(changed)
+    }
+
+    async fn visits_once(&self, records: &[VisitRecord], brought: &[PatientRecord]) -> Result<Vec<Taken>> {
+        let transaction = self.store.change(self.hospital).await?;
+        let patients = self.patients_of_visits(&transaction, records, brought).await?;
+        let departments = self.departments(&transaction, records).await?;
+        let doctors = self.doctors(&transaction, records, &departments).await?;
+        let numbers: Vec<&str> = records.iter().map(|record| record.visit_no.as_str()).collect();
+        let mut sql = self.store.sql("SELECT * FROM visit WHERE hospital_id = ");
+        sql.bind(self.hospital).push(" AND visit_no IN ").texts(&numbers);
+        let mut known: HashMap<String, visit::Model> = HashMap::new();
+        for row in transaction.query_all_raw(sql.done()).await? {
+            let row = visit::Model::from_query_result(&row, "")?;
+            if let Some(number) = row.visit_no.clone() {
+                known.insert(number, row);
+            }
+        }
+        let mut taken = Vec::with_capacity(records.len());
+        let mut new = Vec::new();
+        for record in records {
+            let Some(&patient_id) = patients.get(&record.chart_no) else {
+                let reason = format!("chart_no: no patient has the number {}; import patients first", record.chart_no);
+                taken.push(Taken::Refused(reason));
+                continue;
+            };
+            let wanted = visit::Model {
+                hospital_id: self.hospital,
+                id: 0,
+                visit_no: Some(record.visit_no.clone()),
+                patient_id,
+                date: record.date,
+                scheduled_at: record.scheduled_at,
+                status: record.status.word().to_owned(),
+                department_id: record.department.as_ref().and_then(|name| departments.get(name).copied()),
+                doctor_id: record.doctor.as_ref().and_then(|name| doctors.get(name).copied()),
+                channel: record.channel.word().to_owned(),
+                version: 1,
+            };
+            match known.get(&record.visit_no) {
+                None => {
+                    let mut row = visit::ActiveModel::from(wanted).reset_all();
+                    row.id = NotSet;
+                    new.push(row);
+                    taken.push(Taken::Inserted);
+                }
+                Some(row) => {
+                    let same = visit::Model {
+                        id: row.id,
+                        version: row.version,
+                        ..wanted.clone()
+                    };
+                    if same == *row {
+                        taken.push(Taken::Unchanged);
+                        continue;
+                    }
+                    let mut changed = visit::ActiveModel::from(visit::Model {
+                        version: row.version + 1,
+                        ..same
+                    })
+                    .reset_all();
+                    changed.hospital_id = sea_orm::ActiveValue::Unchanged(row.hospital_id);
+                    changed.id = sea_orm::ActiveValue::Unchanged(row.id);
+                    changed.update(&transaction).await?;
+                    taken.push(Taken::Changed);
+                }
+            }
+        }
+        if !new.is_empty() {
+            visit::Entity::insert_many(new).exec_without_returning(&transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(taken)
+    }
+
+    /// The patients of the visits by chart number; those brought along and not known are inserted. A merged patient's
+    /// visits go to whom it was merged into.
+    async fn patients_of_visits(
+        &self,
+        transaction: &DatabaseTransaction,
+        records: &[VisitRecord],
+        brought: &[PatientRecord],
+    ) -> Result<HashMap<String, i64>> {
+        let chart_nos = || records.iter().map(|record| record.chart_no.as_str());
+        let mut known = self.known_patients(transaction, chart_nos()).await?;
+        let mut new = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for record in brought {
+            if !known.contains_key(&record.chart_no) && seen.insert(&record.chart_no) {
+                new.push(self.new_patient(record)?);
+            }
+        }
+        if !new.is_empty() {
+            patient::Entity::insert_many(new).exec_without_returning(transaction).await?;
+            known = self.known_patients(transaction, chart_nos()).await?;
+        }
+        Ok(known.into_iter().map(|(chart_no, row)| (chart_no, row.merged_into.unwrap_or(row.id))).collect())
+    }
+
+    async fn departments(
+        &self,
+        transaction: &DatabaseTransaction,
+        records: &[VisitRecord],
+    ) -> Result<HashMap<String, i64>> {
+        let wanted = records.iter().filter_map(|record| record.department.as_ref()).map(|name| (name, None));
+        let known = self.named(transaction, "department").await?;
+        let new: Vec<_> = missing(wanted, &known)
+            .into_iter()
+            .map(|(name, _)| department::ActiveModel {
+                hospital_id: Set(self.hospital),
+                id: NotSet,
+                name: Set(name.clone()),
+            })
+            .collect();
+        if new.is_empty() {
+            return Ok(known);
+        }
+        department::Entity::insert_many(new).exec_without_returning(transaction).await?;
+        self.named(transaction, "department").await
+    }
+
+    async fn doctors(
+        &self,
+        transaction: &DatabaseTransaction,
+        records: &[VisitRecord],
+        departments: &HashMap<String, i64>,
+    ) -> Result<HashMap<String, i64>> {
+        let wanted = records.iter().filter_map(|record| {
+            let department = record.department.as_ref().and_then(|name| departments.get(name).copied());
+            record.doctor.as_ref().map(|name| (name, department))
+        });
+        let known = self.named(transaction, "doctor").await?;
+        let new: Vec<_> = missing(wanted, &known)
+            .into_iter()
+            .map(|(name, department_id)| doctor::ActiveModel {
+                hospital_id: Set(self.hospital),
+                id: NotSet,
+                name: Set(name.clone()),
+                department_id: Set(department_id),
+            })
+            .collect();
+        if new.is_empty() {
+            return Ok(known);
+        }
+        doctor::Entity::insert_many(new).exec_without_returning(transaction).await?;
+        self.named(transaction, "doctor").await
+    }
+
+    async fn named(&self, transaction: &DatabaseTransaction, table: &str) -> Result<HashMap<String, i64>> {
+        let mut sql = self.store.sql(&format!("SELECT name, id FROM {table} WHERE hospital_id = "));
+        sql.bind(self.hospital);
+        let mut named = HashMap::new();
+        for row in transaction.query_all_raw(sql.done()).await? {
+            named.insert(row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        }
+        Ok(named)
+    }
+}
+
+/// Those of the names that are not known, each once, with what goes with it first.
+fn missing<'a>(
+    wanted: impl Iterator<Item = (&'a String, Option<i64>)>,
+    known: &HashMap<String, i64>,
+) -> BTreeMap<&'a String, Option<i64>> {
+    let mut missing = BTreeMap::new();
+    for (name, with) in wanted.filter(|(name, _)| !known.contains_key(*name)) {
+        missing.entry(name).or_insert(with);
+    }
+    missing
+}
+
+/// The birth year follows the birth date where that is known.
+fn birth_year(record: &PatientRecord) -> Option<i32> {
+    use chrono::Datelike as _;
+    record.birth_date.map(|date| date.year()).or(record.birth_year)
+}

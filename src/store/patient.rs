@@ -1,0 +1,202 @@
+//! Patients as rows.
+
+use std::collections::HashMap;
+
+use entity::{patient, patient_tombstone};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
+
+use super::sql::Sql;
+use super::visit::{one_count, seek_sql};
+use super::{Seek, Store};
+use crate::error::Result;
+use crate::statistics::DayRange;
+
+/// What patients are ordered by; nulls last, ties by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PatientKey {
+    Name,
+    ChartNo,
+    RegisteredOn,
+    FirstVisit,
+    LastVisit,
+}
+
+/// Which patients to list: those whose row is ACTIVE, and of them the ones that match.
+#[derive(Clone, Debug, Default)]
+pub struct PatientSearch {
+    /// A part of the name.
+    pub name_part: Option<String>,
+    /// The start of the chart number.
+    pub chart_start: Option<String>,
+    /// A whole phone number, in E.164.
+    pub phone: Option<String>,
+    pub registered: Option<DayRange>,
+}
+
+/// A row of a list, with the key that it is ordered by.
+pub type KeyedPatient = (patient::Model, Option<String>);
+
+/// What is shown of a patient whose row is gone.
+#[must_use]
+pub fn erased_patient(hospital: i64, id: i64) -> patient::Model {
+    patient::Model {
+        hospital_id: hospital,
+        id,
+        state: "ERASED".to_owned(),
+        merged_into: None,
+        chart_no: None,
+        name: None,
+        phone: None,
+        phone_index: None,
+        birth_date: None,
+        birth_year: None,
+        sex: "UNKNOWN".to_owned(),
+        registered_on: None,
+        memo: None,
+        version: 0,
+    }
+}
+
+impl Store {
+    /// The patients with these ids; of deleted ones what is left, marked ERASED.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn patients_by_id(&self, hospital: i64, ids: &[i64]) -> Result<HashMap<i64, patient::Model>> {
+        let mut sql = self.sql("SELECT * FROM patient WHERE hospital_id = ");
+        sql.bind(hospital).push(" AND id IN ").numbers(ids);
+        let mut found = HashMap::with_capacity(ids.len());
+        for row in self.readers.query_all_raw(sql.done()).await? {
+            let row = patient::Model::from_query_result(&row, "")?;
+            found.insert(row.id, row);
+        }
+        if found.len() < ids.len() {
+            let mut sql = self.sql("SELECT * FROM patient_tombstone WHERE hospital_id = ");
+            sql.bind(hospital).push(" AND id IN ").numbers(ids);
+            for row in self.readers.query_all_raw(sql.done()).await? {
+                let row = patient_tombstone::Model::from_query_result(&row, "")?;
+                found.entry(row.id).or_insert_with(|| erased_patient(hospital, row.id));
+            }
+        }
+        Ok(found)
+    }
+
+    /// What these patients are ordered by now. Visits are no key here: a list that has them knows them.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn patient_sort_keys(
+        &self,
+        hospital: i64,
+        ids: &[i64],
+        key: PatientKey,
+    ) -> Result<HashMap<i64, Option<String>>> {
+        let expression = self.patient_key(key, chrono::NaiveDate::MIN);
+        let mut sql = self.sql(&format!("SELECT p.id, {expression} FROM patient p WHERE p.hospital_id = "));
+        sql.bind(hospital).push(" AND p.id IN ").numbers(ids);
+        let mut keys = HashMap::with_capacity(ids.len());
+        for row in self.readers.query_all_raw(sql.done()).await? {
+            keys.insert(row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        }
+        Ok(keys)
+    }
+
+    /// A page of the hospital's patients. First and last visits are those up to `today`.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn patient_page(
+        &self,
+        hospital: i64,
+        search: &PatientSearch,
+        key: PatientKey,
+        today: chrono::NaiveDate,
+        seek: &Seek<Option<String>>,
+    ) -> Result<Vec<KeyedPatient>> {
+        let mut sql = self.sql(&format!(
+            "SELECT * FROM (SELECT p.*, {} AS sort_key FROM patient p WHERE p.hospital_id = ",
+            self.patient_key(key, today)
+        ));
+        sql.bind(hospital);
+        self.find(&mut sql, hospital, search)?;
+        sql.push(") p WHERE 1 = 1");
+        seek_sql(&mut sql, "p.sort_key", "p.id", seek, |sql, value| {
+            sql.bind(value);
+        });
+        let mut rows = Vec::new();
+        for row in self.readers.query_all_raw(sql.done()).await? {
+            rows.push((patient::Model::from_query_result(&row, "")?, row.try_get("", "sort_key")?));
+        }
+        if seek.backwards {
+            rows.reverse();
+        }
+        Ok(rows)
+    }
+
+    /// How many patients a list holds.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn patient_total(&self, hospital: i64, search: &PatientSearch) -> Result<u64> {
+        let mut sql = self.sql("SELECT COUNT(*) FROM patient p WHERE p.hospital_id = ");
+        sql.bind(hospital);
+        self.find(&mut sql, hospital, search)?;
+        one_count(self.readers.query_one_raw(sql.done()).await?)
+    }
+
+    /// The sort key as text. A date as text sorts as the date does.
+    fn patient_key(&self, key: PatientKey, today: chrono::NaiveDate) -> String {
+        let date = |expression: String| match self.readers.get_database_backend() {
+            DbBackend::MySql => format!("DATE_FORMAT({expression}, '%Y-%m-%d')"),
+            DbBackend::Postgres => format!("CAST({expression} AS TEXT) COLLATE \"C\""),
+            _ => expression,
+        };
+        let visit = |end: &str| {
+            date(format!(
+                "(SELECT {end}(v.date) FROM visit v WHERE v.hospital_id = p.hospital_id AND v.patient_id = p.id
+                    AND v.status IN ('COMPLETED', 'ENDED') AND v.date <= '{today}')"
+            ))
+        };
+        match key {
+            PatientKey::Name => "p.name".to_owned(),
+            PatientKey::ChartNo => "p.chart_no".to_owned(),
+            PatientKey::RegisteredOn => date("p.registered_on".to_owned()),
+            PatientKey::FirstVisit => visit("MIN"),
+            PatientKey::LastVisit => visit("MAX"),
+        }
+    }
+
+    fn find(&self, sql: &mut Sql, hospital: i64, search: &PatientSearch) -> Result<()> {
+        sql.push(" AND p.state = 'ACTIVE'");
+        let mut ways = 0;
+        let mut way = |sql: &mut Sql| {
+            sql.push(if ways == 0 { " AND (" } else { " OR " });
+            ways += 1;
+        };
+        if let Some(part) = &search.name_part {
+            way(sql);
+            let find = match sql.backend() {
+                DbBackend::Postgres => "strpos(p.name, ",
+                _ => "instr(p.name, ",
+            };
+            sql.push(find).bind(part.as_str()).push(") > 0");
+        }
+        if let Some(start) = &search.chart_start {
+            way(sql);
+            let length = start.chars().count();
+            sql.push(&format!("substr(p.chart_no, 1, {length}) = ")).bind(start.as_str());
+        }
+        if let Some(phone) = &search.phone {
+            way(sql);
+            sql.push("p.phone_index = ").bind(self.secrets.phone_index(hospital, phone)?);
+        }
+        if ways > 0 {
+            sql.push(")");
+        }
+        if let Some(range) = search.registered {
+            sql.push(" AND p.registered_on BETWEEN ").bind(range.from.date());
+            sql.push(" AND ").bind(range.to.date());
+        }
+        Ok(())
+    }
+}

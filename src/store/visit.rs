@@ -1,0 +1,505 @@
+//! Visits: as rows, as lists under patients, and as a ledger with what changed since.
+
+use std::collections::{BTreeSet, HashMap};
+
+use entity::{visit, visit_tombstone};
+use futures_util::TryStreamExt as _;
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, StreamTrait as _};
+
+use super::sql::Sql;
+use super::{Revision, Seek, State, Store, unknown};
+use crate::error::Result;
+use crate::statistics::{Day, DayRange, Ledger, LedgerBuilder, VisitChannel, VisitRow, VisitStatus};
+
+const ATTENDED: &str = "status IN ('COMPLETED', 'ENDED')";
+
+/// What changed since a revision.
+pub enum Changes {
+    /// The feed does not reach back that far, or the past was replaced: load anew.
+    Unknown,
+    Known {
+        state: State,
+        patients: BTreeSet<i64>,
+        old_dates: BTreeSet<Day>,
+        rows: Vec<VisitRow>,
+    },
+}
+
+/// Which visits to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct VisitQuery {
+    pub departments: Option<Vec<i64>>,
+    pub doctors: Option<Vec<i64>>,
+    pub channels: Option<Vec<VisitChannel>>,
+    pub statuses: Option<Vec<VisitStatus>>,
+    pub dates: Option<DayRange>,
+}
+
+/// What visits are ordered by; ties by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VisitKey {
+    Date,
+    PatientName,
+    Status,
+}
+
+impl VisitKey {
+    fn expression(self, of_one_patient: bool) -> String {
+        match self {
+            Self::Date => "v.date".to_owned(),
+            // All visits of one patient have one name: ties, which go by id.
+            Self::PatientName if of_one_patient => "CAST(NULL AS CHAR)".to_owned(),
+            Self::PatientName => "p.name".to_owned(),
+            Self::Status => {
+                let mut text = "CASE v.status".to_owned();
+                for &status in VisitStatus::ALL {
+                    text.push_str(&format!(" WHEN '{}' THEN {}", status.word(), status as u8));
+                }
+                text + " END"
+            }
+        }
+    }
+}
+
+/// A row of a list, with the key that it is ordered by.
+pub type KeyedVisit = (visit::Model, Option<String>);
+
+/// The visits of a patient that its row shows.
+#[derive(Clone, Debug, Default)]
+pub struct PatientEnds {
+    pub first: Option<visit::Model>,
+    pub last: Option<visit::Model>,
+    pub next: Option<visit::Model>,
+}
+
+const COLUMNS: &str = "v.hospital_id, v.id, v.visit_no, v.patient_id, v.date, v.scheduled_at, v.status,
+    v.department_id, v.doctor_id, v.channel, v.version";
+
+impl Store {
+    /// Every visit of the hospital as a ledger, with the state that it is of.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn load_ledger(&self, hospital: i64) -> Result<(State, Ledger)> {
+        let view = self.view().await?;
+        let state = self.state_in(&view, hospital, 0).await?;
+        let mut sql = self.sql("SELECT id FROM patient WHERE hospital_id = ");
+        sql.bind(hospital);
+        let patients = view.query_all_raw(sql.done()).await?;
+        let patients = patients.iter().map(|row| row.try_get_by_index(0)).collect::<std::result::Result<_, _>>()?;
+        let mut builder = LedgerBuilder::new(patients);
+        let mut sql = self.sql(LEDGER);
+        sql.bind(hospital);
+        {
+            let mut rows = view.stream_raw(sql.done()).await?;
+            while let Some(row) = rows.try_next().await? {
+                builder.push(&ledger_row(&row)?)?;
+            }
+        }
+        view.commit().await?;
+        Ok((state, builder.finish()))
+    }
+
+    /// What changed since a revision, at most `most` changes of it.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn changes_since(&self, hospital: i64, seen: Revision, most: u64) -> Result<Changes> {
+        let view = self.view().await?;
+        let state = self.state_in(&view, hospital, seen.number).await?;
+        if state.seen_tag != Some(seen.tag) {
+            return Ok(Changes::Unknown);
+        }
+        let mut sql = self.sql(
+            "SELECT kind, patient_id, old_patient_id, old_date FROM change_feed WHERE hospital_id = ",
+        );
+        sql.bind(hospital).push(" AND number > ").bind(seen.number);
+        sql.push(" LIMIT ").bind(i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1));
+        let feed = view.query_all_raw(sql.done()).await?;
+        if feed.len() as u64 > most {
+            return Ok(Changes::Unknown);
+        }
+        let (mut patients, mut old_dates) = (BTreeSet::new(), BTreeSet::new());
+        for row in &feed {
+            let kind: String = row.try_get_by_index(0)?;
+            match kind.as_str() {
+                "RESET" => return Ok(Changes::Unknown),
+                "VISIT" => {
+                    patients.extend(row.try_get_by_index::<Option<i64>>(1)?);
+                    patients.extend(row.try_get_by_index::<Option<i64>>(2)?);
+                    old_dates.extend(row.try_get_by_index::<Option<chrono::NaiveDate>>(3)?.map(Day::from));
+                }
+                _ => {}
+            }
+        }
+        let mut rows = Vec::new();
+        if !patients.is_empty() {
+            let ids: Vec<i64> = patients.iter().copied().collect();
+            let mut sql = self.sql(LEDGER);
+            sql.bind(hospital).push(" AND patient_id IN ").numbers(&ids);
+            for row in view.query_all_raw(sql.done()).await? {
+                rows.push(ledger_row(&row)?);
+            }
+        }
+        view.commit().await?;
+        Ok(Changes::Known {
+            state,
+            patients,
+            old_dates,
+            rows,
+        })
+    }
+
+    /// The visits with these ids, deleted ones as their tombstones.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn visits_by_id(&self, hospital: i64, ids: &[i64]) -> Result<HashMap<i64, (visit::Model, bool)>> {
+        let mut sql = self.sql(&format!("SELECT {COLUMNS} FROM visit v WHERE v.hospital_id = "));
+        sql.bind(hospital).push(" AND v.id IN ").numbers(ids);
+        let mut found = HashMap::with_capacity(ids.len());
+        for row in self.readers.query_all_raw(sql.done()).await? {
+            let row = visit::Model::from_query_result(&row, "")?;
+            found.insert(row.id, (row, false));
+        }
+        if found.len() < ids.len() {
+            let mut sql = self.sql("SELECT * FROM visit_tombstone WHERE hospital_id = ");
+            sql.bind(hospital).push(" AND id IN ").numbers(ids);
+            for row in self.readers.query_all_raw(sql.done()).await? {
+                let row = visit_tombstone::Model::from_query_result(&row, "")?;
+                let gone = visit::Model {
+                    hospital_id: row.hospital_id,
+                    id: row.id,
+                    visit_no: None,
+                    patient_id: row.patient_id,
+                    date: row.date,
+                    scheduled_at: None,
+                    status: row.status,
+                    department_id: None,
+                    doctor_id: None,
+                    channel: row.channel,
+                    version: 0,
+                };
+                found.entry(row.id).or_insert((gone, true));
+            }
+        }
+        Ok(found)
+    }
+
+    /// A page of the hospital's visits.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn visit_page(
+        &self,
+        hospital: i64,
+        query: &VisitQuery,
+        key: VisitKey,
+        seek: &Seek<Option<String>>,
+    ) -> Result<Vec<KeyedVisit>> {
+        self.visits_past(hospital, None, query, key, seek).await
+    }
+
+    async fn visits_past(
+        &self,
+        hospital: i64,
+        patient: Option<i64>,
+        query: &VisitQuery,
+        key: VisitKey,
+        seek: &Seek<Option<String>>,
+    ) -> Result<Vec<KeyedVisit>> {
+        let expression = key.expression(patient.is_some());
+        let mut sql = self.sql(&format!("SELECT {COLUMNS}, {} AS sort_key FROM visit v", as_text(self, &expression, key)));
+        if key == VisitKey::PatientName && patient.is_none() {
+            sql.push(" JOIN patient p ON p.hospital_id = v.hospital_id AND p.id = v.patient_id");
+        }
+        sql.push(" WHERE v.hospital_id = ").bind(hospital);
+        if let Some(patient) = patient {
+            sql.push(" AND v.patient_id = ").bind(patient);
+        }
+        restrict(&mut sql, query);
+        let bind = |sql: &mut Sql, value: &str| {
+            match key {
+                VisitKey::Date => sql.bind(value.parse::<chrono::NaiveDate>().ok()),
+                VisitKey::Status => sql.bind(value.parse::<i32>().ok()),
+                VisitKey::PatientName => sql.bind(value),
+            };
+        };
+        seek_sql(&mut sql, &expression, "v.id", seek, bind);
+        let mut rows = Vec::new();
+        for row in self.readers.query_all_raw(sql.done()).await? {
+            rows.push((visit::Model::from_query_result(&row, "")?, row.try_get("", "sort_key")?));
+        }
+        if seek.backwards {
+            rows.reverse();
+        }
+        Ok(rows)
+    }
+
+    /// A page of one patient's visits.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn visits_of_patient(
+        &self,
+        hospital: i64,
+        patient: i64,
+        query: &VisitQuery,
+        key: VisitKey,
+        seek: &Seek<Option<String>>,
+    ) -> Result<Vec<KeyedVisit>> {
+        self.visits_past(hospital, Some(patient), query, key, seek).await
+    }
+
+    /// How many visits a list holds.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn visit_total(&self, hospital: i64, query: &VisitQuery) -> Result<u64> {
+        let mut sql = self.sql("SELECT COUNT(*) FROM visit v WHERE v.hospital_id = ");
+        sql.bind(hospital);
+        restrict(&mut sql, query);
+        one_count(self.readers.query_one_raw(sql.done()).await?)
+    }
+
+    /// A page of the visits of each of these patients, all from the same end.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn visits_of_patients(
+        &self,
+        hospital: i64,
+        patients: &[i64],
+        query: &VisitQuery,
+        key: VisitKey,
+        descending: bool,
+        backwards: bool,
+        limit: u64,
+    ) -> Result<HashMap<i64, Vec<KeyedVisit>>> {
+        let expression = key.expression(true);
+        let order = order_sql(&expression, "v.id", descending, backwards);
+        let shown = as_text(self, &expression, key);
+        let mut sql = self.sql(&format!(
+            "SELECT * FROM (SELECT {COLUMNS}, {shown} AS sort_key,
+                ROW_NUMBER() OVER (PARTITION BY v.patient_id ORDER BY {order}) AS place
+            FROM visit v WHERE v.hospital_id = ",
+        ));
+        sql.bind(hospital).push(" AND v.patient_id IN ").numbers(patients);
+        restrict(&mut sql, query);
+        sql.push(") v WHERE v.place <= ").bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        sql.push(" ORDER BY v.patient_id, v.place");
+        let mut lists: HashMap<i64, Vec<_>> = HashMap::new();
+        for row in self.readers.query_all_raw(sql.done()).await? {
+            let visit = visit::Model::from_query_result(&row, "")?;
+            let shown: Option<String> = row.try_get("", "sort_key")?;
+            lists.entry(visit.patient_id).or_default().push((visit, shown));
+        }
+        if backwards {
+            for list in lists.values_mut() {
+                list.reverse();
+            }
+        }
+        Ok(lists)
+    }
+
+    /// How many visits each of these patients has in a list.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn visit_totals_of_patients(
+        &self,
+        hospital: i64,
+        patients: &[i64],
+        query: &VisitQuery,
+    ) -> Result<HashMap<i64, u64>> {
+        let mut sql = self.sql("SELECT v.patient_id, COUNT(*) FROM visit v WHERE v.hospital_id = ");
+        sql.bind(hospital).push(" AND v.patient_id IN ").numbers(patients);
+        restrict(&mut sql, query);
+        sql.push(" GROUP BY v.patient_id");
+        self.counts(sql).await
+    }
+
+    /// How many attended visits each of these patients has up to a day.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn attended_counts(
+        &self,
+        hospital: i64,
+        patients: &[i64],
+        up_to: chrono::NaiveDate,
+    ) -> Result<HashMap<i64, u64>> {
+        let mut sql = self.sql("SELECT patient_id, COUNT(*) FROM visit WHERE hospital_id = ");
+        sql.bind(hospital).push(" AND patient_id IN ").numbers(patients);
+        sql.push(&format!(" AND {ATTENDED} AND date <= ")).bind(up_to).push(" GROUP BY patient_id");
+        self.counts(sql).await
+    }
+
+    async fn counts(&self, sql: Sql) -> Result<HashMap<i64, u64>> {
+        let mut counts = HashMap::new();
+        for row in self.readers.query_all_raw(sql.done()).await? {
+            let count: i64 = row.try_get_by_index(1)?;
+            counts.insert(row.try_get_by_index(0)?, count.unsigned_abs());
+        }
+        Ok(counts)
+    }
+
+    /// The first and last attended visit up to a day, and the next TENTATIVE or BOOKED one from it on, of these patients.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn patient_ends(
+        &self,
+        hospital: i64,
+        patients: &[i64],
+        today: chrono::NaiveDate,
+    ) -> Result<HashMap<i64, PatientEnds>> {
+        // The order of a history: date, then the instant (none first), then id.
+        let instant = "CASE WHEN v.scheduled_at IS NULL THEN 0 ELSE 1 END";
+        let forth = format!("v.date, {instant}, v.scheduled_at, v.id");
+        let back = format!("v.date DESC, {instant} DESC, v.scheduled_at DESC, v.id DESC");
+        let mut sql = self.sql("SELECT * FROM (");
+        let ends = [
+            ("F", &forth, ATTENDED, "<="),
+            ("L", &back, ATTENDED, "<="),
+            ("N", &forth, "status IN ('TENTATIVE', 'BOOKED')", ">="),
+        ];
+        for (i, (end, order, status, when)) in ends.into_iter().enumerate() {
+            if i > 0 {
+                sql.push(" UNION ALL ");
+            }
+            sql.push(&format!(
+                "SELECT {COLUMNS}, '{end}' AS which,
+                    ROW_NUMBER() OVER (PARTITION BY v.patient_id ORDER BY {order}) AS place
+                FROM visit v WHERE v.hospital_id = "
+            ));
+            sql.bind(hospital).push(" AND v.patient_id IN ").numbers(patients);
+            sql.push(&format!(" AND v.{status} AND v.date {when} ")).bind(today);
+        }
+        sql.push(") e WHERE e.place = 1");
+        let mut ends: HashMap<i64, PatientEnds> = HashMap::new();
+        for row in self.readers.query_all_raw(sql.done()).await? {
+            let visit = visit::Model::from_query_result(&row, "")?;
+            let which: String = row.try_get("", "which")?;
+            let entry = ends.entry(visit.patient_id).or_default();
+            match which.as_str() {
+                "F" => entry.first = Some(visit),
+                "L" => entry.last = Some(visit),
+                _ => entry.next = Some(visit),
+            }
+        }
+        Ok(ends)
+    }
+}
+
+const LEDGER: &str = "SELECT id, patient_id, date, scheduled_at, status, channel, department_id, doctor_id
+    FROM visit WHERE hospital_id = ";
+
+fn ledger_row(row: &QueryResult) -> Result<VisitRow> {
+    let status: String = row.try_get_by_index(4)?;
+    let channel: String = row.try_get_by_index(5)?;
+    let date: chrono::NaiveDate = row.try_get_by_index(2)?;
+    let scheduled_at: Option<sea_orm::prelude::DateTimeUtc> = row.try_get_by_index(3)?;
+    Ok(VisitRow {
+        id: row.try_get_by_index(0)?,
+        patient: row.try_get_by_index(1)?,
+        date: date.into(),
+        scheduled_at: scheduled_at.map(|at| at.timestamp_micros()),
+        status: VisitStatus::from_word(&status).ok_or_else(|| unknown("visit.status", &status))?,
+        channel: VisitChannel::from_word(&channel).ok_or_else(|| unknown("visit.channel", &channel))?,
+        department: row.try_get_by_index(6)?,
+        doctor: row.try_get_by_index(7)?,
+    })
+}
+
+fn restrict(sql: &mut Sql, query: &VisitQuery) {
+    if let Some(ids) = &query.departments {
+        sql.push(" AND v.department_id IN ").numbers(ids);
+    }
+    if let Some(ids) = &query.doctors {
+        sql.push(" AND v.doctor_id IN ").numbers(ids);
+    }
+    if let Some(channels) = &query.channels {
+        let words: Vec<&str> = channels.iter().map(|channel| channel.word()).collect();
+        sql.push(" AND v.channel IN ").texts(&words);
+    }
+    if let Some(statuses) = &query.statuses {
+        let words: Vec<&str> = statuses.iter().map(|status| status.word()).collect();
+        sql.push(" AND v.status IN ").texts(&words);
+    }
+    if let Some(range) = query.dates {
+        sql.push(" AND v.date BETWEEN ").bind(range.from.date());
+        sql.push(" AND ").bind(range.to.date());
+    }
+}
+
+/// A sort key as text, so that a cursor can carry it.
+fn as_text(store: &Store, expression: &str, key: VisitKey) -> String {
+    match (store.readers.get_database_backend(), key) {
+        (sea_orm::DbBackend::MySql, VisitKey::Status) => format!("CAST({expression} AS CHAR)"),
+        (_, VisitKey::PatientName) => expression.to_owned(),
+        (sea_orm::DbBackend::MySql, _) => format!("DATE_FORMAT({expression}, '%Y-%m-%d')"),
+        _ => format!("CAST({expression} AS TEXT)"),
+    }
+}
+
+/// The order of a page: nulls last whichever the direction, ties by id; all of it turned round where the page is read
+/// from its end.
+pub(super) fn order_sql(expression: &str, id: &str, descending: bool, backwards: bool) -> String {
+    let turned = |descending: bool| if descending == backwards { "ASC" } else { "DESC" };
+    let (key, ties) = (turned(descending), turned(false));
+    // A date of a visit is never null: its order may follow the index.
+    let nulls = match expression {
+        "v.date" => String::new(),
+        _ => format!("CASE WHEN {expression} IS NULL THEN 1 ELSE 0 END {ties}, "),
+    };
+    format!("{nulls}{expression} {key}, {id} {ties}")
+}
+
+/// Restricts to rows past a point, orders and limits.
+pub(super) fn seek_sql(
+    sql: &mut Sql,
+    expression: &str,
+    id: &str,
+    seek: &Seek<Option<String>>,
+    bind: impl Fn(&mut Sql, &str),
+) {
+    if let Some((key, from)) = &seek.from {
+        let (past_key, past_id) = match (seek.descending, seek.backwards) {
+            (false, false) => (">", ">"),
+            (true, false) => ("<", ">"),
+            (false, true) => ("<", "<"),
+            (true, true) => (">", "<"),
+        };
+        match key {
+            Some(key) => {
+                sql.push(&format!(" AND ({expression} {past_key} "));
+                bind(sql, key);
+                sql.push(&format!(" OR ({expression} = "));
+                bind(sql, key);
+                sql.push(&format!(" AND {id} {past_id} ")).bind(*from).push(")");
+                if !seek.backwards {
+                    sql.push(&format!(" OR {expression} IS NULL"));
+                }
+                sql.push(")");
+            }
+            None => {
+                sql.push(&format!(" AND (({expression} IS NULL AND {id} {past_id} ")).bind(*from).push(")");
+                if seek.backwards {
+                    sql.push(&format!(" OR {expression} IS NOT NULL"));
+                }
+                sql.push(")");
+            }
+        }
+    }
+    sql.push(" ORDER BY ").push(&order_sql(expression, id, seek.descending, seek.backwards));
+    sql.push(" LIMIT ").bind(i64::try_from(seek.limit).unwrap_or(i64::MAX));
+}
+
+pub(super) fn one_count(row: Option<QueryResult>) -> Result<u64> {
+    let count: i64 = match row {
+        Some(row) => row.try_get_by_index(0)?,
+        None => 0,
+    };
+    Ok(count.unsigned_abs())
+}
