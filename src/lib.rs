@@ -4,9 +4,12 @@
 
 pub mod auth;
 pub mod config;
+pub mod demo;
 pub mod desk;
 pub mod error;
 pub mod graphql;
+pub mod http;
+pub mod import;
 pub mod permissions;
 pub mod records;
 pub mod secrets;

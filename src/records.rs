@@ -49,3 +49,40 @@ pub fn e164(text: &str, country: Option<&str>) -> Option<String> {
     let number = phonenumber::parse(country, text).ok()?;
     phonenumber::is_valid(&number).then(|| number.format().mode(phonenumber::Mode::E164).to_string())
 }
+
+/// A country as ISO 3166-1 alpha-2, where phone numbers are known of it.
+#[must_use]
+pub fn country(code: &str) -> Option<String> {
+    let code = code.to_ascii_uppercase();
+    code.parse::<phonenumber::country::Id>().ok().map(|_| code)
+}
+
+/// The country that a time zone lies in: its BCP 47 name begins with it.
+#[must_use]
+pub fn country_of_time_zone(name: &str) -> Option<String> {
+    let zone = icu_time::zone::IanaParser::new().parse(name);
+    country(zone.as_str().get(..2)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_zone_has_a_country() {
+        for (zone, wanted) in [("Asia/Seoul", "KR"), ("Europe/Berlin", "DE"), ("America/Sao_Paulo", "BR")] {
+            assert_eq!(country_of_time_zone(zone).as_deref(), Some(wanted));
+        }
+        assert_eq!(country_of_time_zone("Nowhere/City"), None);
+        assert_eq!(country_of_time_zone("UTC"), None);
+    }
+
+    #[test]
+    fn phones_become_e164() {
+        assert_eq!(e164("010-1234-5678", Some("KR")).as_deref(), Some("+821012345678"));
+        assert_eq!(e164("+82 10 1234 5678", None).as_deref(), Some("+821012345678"));
+        assert_eq!(e164("010-1234-5678", None), None);
+        assert_eq!(e164("12", Some("KR")), None);
+        assert_eq!(e164("Kim", Some("KR")), None);
+    }
+}

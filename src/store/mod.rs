@@ -41,6 +41,13 @@ pub struct Store {
     statements: Arc<AtomicU64>,
 }
 
+/// Whether an SQLite file may be made. Other databases are there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    Create,
+    Existing,
+}
+
 /// Where a page of rows begins, and which way it goes.
 #[derive(Clone, Debug)]
 pub struct Seek<K> {
@@ -56,26 +63,34 @@ impl Store {
     ///
     /// # Errors
     /// Where the URL is of no such kind, or the database cannot be reached.
-    pub async fn connect(url: &str, secrets: Secrets) -> Result<Self> {
+    pub async fn connect(url: &str, secrets: Secrets, open: Open) -> Result<Self> {
         let url = url.strip_prefix("mariadb:").map_or(url.to_owned(), |rest| format!("mysql:{rest}"));
         let known = ["sqlite:", "postgres:", "postgresql:", "mysql:"];
         if !known.iter().any(|scheme| url.starts_with(scheme)) {
             return Err(Error::input("database-url", "begins with sqlite:, postgres:, mysql: or mariadb:"));
         }
+        if let (Open::Create, Some(folder)) = (open, sqlite_folder(&url)) {
+            std::fs::create_dir_all(folder)
+                .map_err(|error| Error::Internal(format!("the folder {} cannot be made: {error}", folder.display())))?;
+        }
         let statements = Arc::new(AtomicU64::new(0));
+        let hint = match (open, sqlite_folder(&url)) {
+            (Open::Existing, Some(_)) => "; where there is none yet, run `rollcall migrate` first",
+            _ => "",
+        };
         let connect = async |options: ConnectOptions| {
             let mut connection = Database::connect(options)
                 .await
-                .map_err(|error| Error::Internal(format!("the database cannot be reached: {error}")))?;
+                .map_err(|error| Error::Internal(format!("the database cannot be opened: {error}{hint}")))?;
             let counter = Arc::clone(&statements);
             connection.set_metric_callback(move |_| {
                 counter.fetch_add(1, Ordering::Relaxed);
             });
             Ok::<_, Error>(connection)
         };
-        let readers = connect(options(&url, 8)).await?;
+        let readers = connect(options(&url, 8, open)).await?;
         let writer = match readers.get_database_backend() {
-            DbBackend::Sqlite => connect(options(&url, 1)).await?,
+            DbBackend::Sqlite => connect(options(&url, 1, open)).await?,
             _ => readers.clone(),
         };
         Ok(Self {
@@ -128,6 +143,15 @@ impl Store {
     /// Where it does not.
     pub async fn ping(&self) -> Result<()> {
         Ok(self.readers.ping().await?)
+    }
+
+    /// Lets go of the database.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn close(self) -> Result<()> {
+        self.readers.close_by_ref().await?;
+        Ok(self.writer.close_by_ref().await?)
     }
 
     #[must_use]
@@ -186,16 +210,23 @@ pub(crate) fn may_be_tried_again(error: &Error) -> bool {
         .any(|sign| text.contains(sign))
 }
 
-fn options(url: &str, connections: u32) -> ConnectOptions {
+/// The folder of an SQLite file.
+fn sqlite_folder(url: &str) -> Option<&std::path::Path> {
+    let path = url.strip_prefix("sqlite:")?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    std::path::Path::new(path.split_once('?').map_or(path, |(path, _)| path)).parent()
+}
+
+fn options(url: &str, connections: u32, open: Open) -> ConnectOptions {
     let mut options = ConnectOptions::new(url.to_owned());
     options
         .max_connections(connections)
         .connect_timeout(Duration::from_secs(5))
         .acquire_timeout(Duration::from_secs(10))
         .sqlx_logging(false)
-        .map_sqlx_sqlite_opts(|sqlite| {
+        .map_sqlx_sqlite_opts(move |sqlite| {
             sqlite
-                .create_if_missing(true)
+                .create_if_missing(open == Open::Create)
                 .foreign_keys(true)
                 .pragma("recursive_triggers", "ON")
                 .pragma("journal_mode", "WAL")

@@ -1,0 +1,116 @@
+//! A demo hospital: made once, kept, and the same for the same day.
+
+pub mod generate;
+
+use std::path::Path;
+
+use chrono::Utc;
+use serde_json::{Value, json};
+
+use crate::auth::hash_password;
+use crate::error::{Error, Result};
+use crate::permissions::Role;
+use crate::secrets::Secrets;
+use crate::statistics::WeekStart;
+use crate::store::{NewHospital, Open, Store};
+
+const CODE: &str = "DEMO";
+const TIME_ZONE: chrono_tz::Tz = chrono_tz::Asia::Seoul;
+const PATIENTS: usize = 25_000;
+const SEED: u64 = 1;
+const BATCH: usize = 2_000;
+
+/// Everybody's password: the demo is no secret, and listens on this machine alone unless told otherwise.
+const PASSWORD: &str = "rollcall-demo";
+const ACCOUNTS: [(&str, &str, Role); 4] = [
+    ("admin", "Ada Admin", Role::Admin),
+    ("clinician", "Clara Clinician", Role::Clinician),
+    ("desk", "Dan Desk", Role::Desk),
+    ("support", "Sam Support", Role::Support),
+];
+
+/// Opens the demo in the folder; makes it where there is none yet.
+///
+/// # Errors
+/// Where the folder cannot be written, or the database fails.
+pub async fn open(folder: &Path) -> Result<Store> {
+    let finished = folder.join("demo.db");
+    let failed = |error: std::io::Error| Error::Internal(format!("{}: {error}", folder.display()));
+    let key = folder.join("demo.key");
+    if !finished.exists() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        let unfinished = folder.join("demo-unfinished.db");
+        // What an interrupted run left behind.
+        for ending in ["", "-wal", "-shm"] {
+            let left = folder.join(format!("demo-unfinished.db{ending}"));
+            if left.exists() {
+                std::fs::remove_file(left).map_err(failed)?;
+            }
+        }
+        eprintln!("Making the demo hospital; this takes a moment, once …");
+        let store = connect(&unfinished, &key, Open::Create).await?;
+        store.migrate().await?;
+        store.check().await?;
+        fill(&store).await?;
+        store.close().await?;
+        std::fs::rename(unfinished, &finished).map_err(failed)?;
+    }
+    let store = connect(&finished, &key, Open::Existing).await?;
+    store.migrate().await?;
+    store.check().await?;
+    Ok(store)
+}
+
+async fn connect(database: &Path, key: &Path, open: Open) -> Result<Store> {
+    Store::connect(&format!("sqlite://{}", database.display()), Secrets::open(key)?, open).await
+}
+
+async fn fill(store: &Store) -> Result<()> {
+    let hospital = NewHospital {
+        code: CODE.to_owned(),
+        name: "Hanbit Demo Hospital".to_owned(),
+        country: Some("KR".to_owned()),
+        time_zone: TIME_ZONE,
+        week_start: WeekStart::Monday,
+        churn_after_days: 90,
+        overdue_after_days: Some(7),
+    };
+    let hospital = store.add_hospital(&hospital).await?;
+    let today = Utc::now().with_timezone(&TIME_ZONE).date_naive();
+    let demo = generate::generate(SEED, today, PATIENTS);
+    let intake = store.intake(hospital);
+    for batch in demo.patients.chunks(BATCH) {
+        intake.patients(batch).await?;
+    }
+    for batch in demo.visits.chunks(BATCH) {
+        intake.visits(batch, &[]).await?;
+    }
+    let hash = hash_password(PASSWORD)?;
+    for (login, name, role) in ACCOUNTS {
+        store.add_staff(hospital, login, name, role, hash.clone()).await?;
+    }
+    Ok(())
+}
+
+/// Where to look and how to sign in.
+#[must_use]
+pub fn welcome(address: &str) -> String {
+    let logins: Vec<String> = ACCOUNTS.iter().map(|(login, _, role)| format!("{login} ({})", role.word())).collect();
+    format!(
+        "Rollcall is up, with a demo hospital of three years of visits.\n\n\
+         \x20 GraphiQL   http://{address}/graphiql\n\
+         \x20 GraphQL    http://{address}/graphql\n\n\
+         \x20 Hospital   {CODE}\n\
+         \x20 Logins     {}\n\
+         \x20 Password   {PASSWORD}\n\n\
+         Stop with Ctrl-C. The data stays under ./rollcall-data.",
+        logins.join(", ")
+    )
+}
+
+/// What the explorer's sign-in page offers.
+#[must_use]
+pub fn hint() -> Value {
+    let account = |(login, _, role): &(&str, &str, Role)| json!({"login": login, "password": PASSWORD, "role": role.word()});
+    json!({"hospital": CODE, "accounts": ACCOUNTS.iter().map(account).collect::<Vec<_>>()})
+}

@@ -1,0 +1,161 @@
+//! The explorer's files: GraphiQL with a sign-in, built by `build.rs` and part of the binary, so that
+//! a browser on a closed network needs nobody but this server.
+
+use axum::{
+    Router,
+    extract::Path,
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    middleware,
+    response::{IntoResponse, Redirect, Response},
+    routing::get,
+};
+use rust_embed::RustEmbed;
+
+#[derive(RustEmbed)]
+#[folder = "$OUT_DIR/explorer"]
+struct Files;
+
+/// Nothing from elsewhere, and nobody may frame it. Monaco styles inline and brings small images as data.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; \
+     font-src 'self' data:; img-src 'self' data:; worker-src 'self'; connect-src 'self'; \
+     frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+
+/// A worker is ruled by the policy of its own answer, so every answer carries the headers.
+const SECURITY: [(HeaderName, &str); 4] = [
+    (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+];
+
+/// Names change with every build.
+const ASK_AGAIN: &str = "no-cache";
+/// The name holds a hash of the content.
+const KEEP: &str = "public, max-age=31536000, immutable";
+
+pub(crate) fn router<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    Router::new()
+        .route(
+            "/graphiql",
+            get(|headers: HeaderMap| async move { file("index.html", ASK_AGAIN, &headers) }),
+        )
+        .route("/graphiql/", get(|| async { Redirect::permanent("../graphiql") }))
+        .route(
+            "/graphiql/licences.txt",
+            get(|headers: HeaderMap| async move { file("licences.txt", ASK_AGAIN, &headers) }),
+        )
+        .route("/graphiql/assets/{name}", get(asset))
+        .layer(middleware::map_response(|response: Response| async move {
+            (SECURITY, response)
+        }))
+}
+
+async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
+    file(&format!("assets/{name}"), KEEP, &headers)
+}
+
+/// The file, in the smallest form that the client takes.
+fn file(path: &str, cache: &'static str, request: &HeaderMap) -> Response {
+    let (Some(content_type), Some(plain)) = (content_type(path), Files::get(path)) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let compressed = [("br", "br"), ("gzip", "gz")]
+        .into_iter()
+        .filter(|(coding, _)| accepts(request, coding))
+        .find_map(|(coding, suffix)| Some((coding, Files::get(&format!("{path}.{suffix}"))?)));
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, cache),
+        (header::VARY, "accept-encoding"),
+    ];
+    match compressed {
+        Some((coding, file)) => (headers, [(header::CONTENT_ENCODING, coding)], file.data).into_response(),
+        None => (headers, plain.data).into_response(),
+    }
+}
+
+/// Of what is built, by its ending; the compressed forms have no address of their own.
+fn content_type(path: &str) -> Option<&'static str> {
+    Some(match path.rsplit_once('.')?.1 {
+        "html" => "text/html; charset=utf-8",
+        "js" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "txt" => "text/plain; charset=utf-8",
+        "ttf" => "font/ttf",
+        _ => return None,
+    })
+}
+
+/// Whether Accept-Encoding names the coding (or anything, `*`) and doesn't rule it out by `q=0`.
+fn accepts(request: &HeaderMap, coding: &str) -> bool {
+    let mut any = false;
+    let values = request
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    for item in values.flat_map(|value| value.split(',')) {
+        let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
+        let wanted = parameters
+            .trim()
+            .strip_prefix("q=")
+            .is_none_or(|quality| quality.trim().parse::<f32>().is_ok_and(|quality| quality > 0.0));
+        match name.trim() {
+            name if name.eq_ignore_ascii_case(coding) => return wanted,
+            "*" => any = wanted,
+            _ => {}
+        }
+    }
+    any
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn asking(accept_encoding: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(accept_encoding))])
+    }
+
+    #[test]
+    fn reads_accept_encoding() {
+        for (accept_encoding, br, gzip) in [
+            ("gzip, deflate, br, zstd", true, true),
+            ("gzip;q=0.8, BR ; q=0", false, true),
+            ("*", true, true),
+            ("br;q=0, *;q=0.1", false, true),
+            ("gzip;q=0.000,*", true, false),
+            ("identity", false, false),
+            ("brotli", false, false),
+            ("", false, false),
+        ] {
+            let request = asking(accept_encoding);
+            assert_eq!(accepts(&request, "br"), br, "br in {accept_encoding:?}");
+            assert_eq!(accepts(&request, "gzip"), gzip, "gzip in {accept_encoding:?}");
+        }
+        assert!(!accepts(&HeaderMap::new(), "br"));
+    }
+
+    #[test]
+    fn serves_the_page_and_nothing_unknown() {
+        let page = file("index.html", ASK_AGAIN, &HeaderMap::new());
+        assert_eq!(page.status(), StatusCode::OK);
+        assert_eq!(page.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
+        assert_eq!(page.headers()[header::CACHE_CONTROL], "no-cache");
+        for path in [
+            "",
+            "assets",
+            "assets/",
+            "assets/none.js",
+            "index.html.br",
+            "../Cargo.toml",
+            "assets/../index.html",
+        ] {
+            let status = file(path, KEEP, &HeaderMap::new()).status();
+            assert_eq!(status, StatusCode::NOT_FOUND, "{path:?}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Files in: CSV of patients or visits, row by row, in bounded transactions. Importing a file again changes nothing.
+
+mod mapping;
+mod rows;
+mod seen;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use csv::StringRecord;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::error::{Error, Result};
+use crate::records::{PatientRecord, VisitRecord};
+use crate::store::{Store, Taken};
+
+pub use mapping::Mapping;
+use rows::Columns;
+use seen::Seen;
+
+/// Rows of one transaction at most: longer ones would keep questions waiting.
+const BATCH: usize = 2_000;
+
+/// What a file is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Patients,
+    Visits,
+}
+
+/// What became of a file's rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub inserted: u64,
+    pub changed: u64,
+    pub unchanged: u64,
+    /// Rows that could not be taken.
+    pub refused: u64,
+    /// Values that were left empty, of rows that were taken.
+    pub remarks: u64,
+}
+
+/// What is to be said of a row: never a value of it, since that is a patient's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// The line that the row begins on, from 1.
+    pub line: u64,
+    /// The file's name for the column; none where it is about the whole row.
+    pub column: Option<String>,
+    pub reason: String,
+}
+
+impl std::fmt::Display for Remark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "line {}", self.line)?;
+        if let Some(column) = &self.column {
+            write!(f, ", column {column}")?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+/// A row as read.
+enum Row {
+    Patient(PatientRecord),
+    Visit(VisitRecord, Option<PatientRecord>),
+}
+
+impl Row {
+    fn number(&self) -> &str {
+        match self {
+            Self::Patient(patient) => &patient.chart_no,
+            Self::Visit(visit, _) => &visit.visit_no,
+        }
+    }
+}
+
+/// A file on its way in.
+struct Import<'a> {
+    store: &'a Store,
+    hospital: i64,
+    kind: Kind,
+    seen: Seen,
+    batch: Vec<(u64, Row)>,
+    summary: Summary,
+    report: &'a mut dyn FnMut(&Remark),
+}
+
+/// Imports a file into the hospital. `report` is told of every row that is refused and every value that is left empty.
+///
+/// # Errors
+/// Where the file cannot be read, lacks a column, or the database fails. Rows taken before stay taken: the same command
+/// again finishes the file.
+pub async fn import(
+    store: &Store,
+    hospital: &entity::hospital::Model,
+    kind: Kind,
+    path: &Path,
+    mapping: Option<&Mapping>,
+    report: &mut dyn FnMut(&Remark),
+) -> Result<Summary> {
+    let unreadable = |error: &dyn std::fmt::Display| Error::input("file", format!("{} cannot be read: {error}", path.display()));
+    let file = File::open(path).map_err(|error| unreadable(&error))?;
+    let length = file.metadata().map_err(|error| unreadable(&error))?.len();
+    let progress = ProgressBar::new(length).with_style(
+        ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}, {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(progress.wrap_read(Utf8Start::new(file)));
+    let mut records = reader.byte_records();
+    let header = match records.next() {
+        Some(Ok(header)) => header,
+        Some(Err(error)) => return Err(unreadable(&error)),
+        None => return Err(Error::input("file", format!("{} is empty: a header row is wanted", path.display()))),
+    };
+    let header = StringRecord::from_byte_record(header)
+        .map_err(|_| Error::input("file", format!("{} is not UTF-8: save it as UTF-8 and import it again", path.display())))?;
+    let columns = Columns::new(kind, &header, mapping, hospital)?;
+    let mut import = Import {
+        store,
+        hospital: hospital.id,
+        kind,
+        seen: Seen::new().await?,
+        batch: Vec::with_capacity(BATCH),
+        summary: Summary::default(),
+        report,
+    };
+    for record in records {
+        let record = record.map_err(|error| unreadable(&error))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        import.row(line, record, &columns).await?;
+    }
+    import.take().await?;
+    progress.finish_and_clear();
+    store.prune_feed(crate::config::LIMITS.feed).await?;
+    Ok(import.summary)
+}
+
+impl Import<'_> {
+    async fn row(&mut self, line: u64, record: csv::ByteRecord, columns: &Columns) -> Result<()> {
+        let Ok(record) = StringRecord::from_byte_record(record) else {
+            self.refuse(line, None, "the row is not UTF-8");
+            return Ok(());
+        };
+        let mut remarks = Vec::new();
+        match columns.read(&record, &mut remarks) {
+            Ok(row) => {
+                for (column, reason) in remarks {
+                    self.summary.remarks += 1;
+                    (self.report)(&Remark { line, column, reason });
+                }
+                self.batch.push((line, row));
+            }
+            Err((column, reason)) => self.refuse(line, column, &reason),
+        }
+        if self.batch.len() >= BATCH {
+            self.take().await?;
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, line: u64, column: Option<String>, reason: &str) {
+        self.summary.refused += 1;
+        let reason = reason.to_owned();
+        (self.report)(&Remark { line, column, reason });
+    }
+
+    /// Takes the rows read so far, but for those whose number the file had before.
+    async fn take(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        let numbers: Vec<(&str, u64)> = batch.iter().map(|(line, row)| (row.number(), *line)).collect();
+        let earlier = self.seen.note(&numbers).await?;
+        let (mut lines, mut patients, mut visits) = (Vec::new(), Vec::new(), Vec::new());
+        for ((line, row), earlier) in batch.into_iter().zip(earlier) {
+            if let Some(before) = earlier {
+                let name = match self.kind {
+                    Kind::Patients => "chart_no",
+                    Kind::Visits => "visit_no",
+                };
+                self.refuse(line, Some(name.to_owned()), &format!("line {before} of this file has this number already"));
+                continue;
+            }
+            lines.push(line);
+            match row {
+                Row::Patient(patient) => patients.push(patient),
+                Row::Visit(visit, patient) => {
+                    visits.push(visit);
+                    patients.extend(patient);
+                }
+            }
+        }
+        let intake = self.store.intake(self.hospital);
+        let taken = match self.kind {
+            Kind::Patients => intake.patients(&patients).await?,
+            Kind::Visits => intake.visits(&visits, &patients).await?,
+        };
+        for (line, taken) in lines.into_iter().zip(taken) {
+            match taken {
+                Taken::Inserted => self.summary.inserted += 1,
+                Taken::Changed => self.summary.changed += 1,
+                Taken::Unchanged => self.summary.unchanged += 1,
+                Taken::Refused(reason) => self.refuse(line, None, &reason),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Leaves out the byte order mark that a UTF-8 file may begin with.
+struct Utf8Start<R> {
+    inner: R,
+    started: bool,
+    held: Vec<u8>,
+}
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+impl<R: Read> Utf8Start<R> {
+    fn new(inner: R) -> Self {
+        Self {
+            inner,
+            started: false,
+            held: Vec::new(),
+        }
+    }
+}
+
+impl<R: Read> Read for Utf8Start<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if !self.started {
+            self.started = true;
+            (&mut self.inner).take(BYTE_ORDER_MARK.len() as u64).read_to_end(&mut self.held)?;
+            if self.held == BYTE_ORDER_MARK {
+                self.held.clear();
+            }
+        }
+        if self.held.is_empty() {
+            return self.inner.read(buffer);
+        }
+        let count = self.held.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.held[..count]);
+        self.held.drain(..count);
+        Ok(count)
+    }
+}
