@@ -36,6 +36,8 @@ pub struct NewSession {
     pub access_expires_at: DateTime<Utc>,
     pub refresh_token: String,
     pub staff: StaffRow,
+    pub viewer: Viewer,
+    pub family: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -155,7 +157,15 @@ impl Auth {
                 now + LIMITS.refresh_token,
             )
             .await?;
+        let role = Role::from_word(&staff.role);
+        let role = role.ok_or_else(|| Error::Internal("staff.role holds an unknown word".to_owned()))?;
         Ok(NewSession {
+            viewer: Viewer {
+                hospital: staff.hospital_id,
+                staff: staff.id,
+                role,
+            },
+            family,
             access_token,
             access_expires_at,
             refresh_token,

@@ -78,7 +78,7 @@ async fn fill(store: &Store) -> Result<()> {
     let hospital = store.add_hospital(&hospital).await?;
     let today = Utc::now().with_timezone(&TIME_ZONE).date_naive();
     let demo = generate::generate(SEED, today, PATIENTS);
-    let intake = store.intake(hospital);
+    let mut intake = store.intake(hospital);
     for batch in demo.patients.chunks(BATCH) {
         intake.patients(batch).await?;
     }

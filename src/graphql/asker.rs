@@ -1,6 +1,7 @@
 //! Who asks, and what one request keeps at hand.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_graphql::Context;
 use async_graphql::dataloader::DataLoader;
@@ -22,26 +23,49 @@ pub struct Shared {
 }
 
 /// One request: who asks, with loaders of its own, so that nothing masked mixes with anything in full.
+#[derive(Default)]
 pub struct Asker {
-    viewer: Option<(Viewer, String)>,
-    loaders: Option<DataLoader<Loaders>>,
+    entered: OnceLock<Entered>,
     state: OnceCell<State>,
 }
 
+/// Somebody who is signed in.
+struct Entered {
+    viewer: Viewer,
+    /// Of the session's refresh tokens.
+    family: String,
+    loaders: DataLoader<Loaders>,
+}
+
 impl Asker {
-    /// A request of a viewer, with the family of its session; or of nobody, who can sign in and no more.
+    /// A request of a viewer, with the family of its session.
     #[must_use]
-    pub fn new(shared: &Shared, viewer: Option<(Viewer, String)>) -> Self {
-        let loaders = viewer.as_ref().map(|(viewer, _)| {
-            let loaders = Loaders::new(shared.store.clone(), viewer.hospital);
-            DataLoader::new(loaders, tokio::spawn).delay(std::time::Duration::from_micros(200))
-        });
+    pub fn new(shared: &Shared, viewer: Viewer, family: String) -> Self {
         Self {
-            viewer,
-            loaders,
-            state: OnceCell::new(),
+            entered: Entered::new(shared, viewer, family).into(),
+            ..Self::default()
         }
     }
+}
+
+impl Entered {
+    fn new(shared: &Shared, viewer: Viewer, family: String) -> Self {
+        let loaders = Loaders::new(shared.store.clone(), viewer.hospital);
+        Self {
+            viewer,
+            family,
+            loaders: DataLoader::new(loaders, tokio::spawn).delay(Duration::from_micros(200)),
+        }
+    }
+}
+
+/// Makes who has just signed in the viewer of the rest of the request.
+pub(super) fn enter(ctx: &Context<'_>, viewer: Viewer, family: String) -> Result<()> {
+    let entered = Entered::new(shared(ctx)?, viewer, family);
+    asker(ctx)?
+        .entered
+        .set(entered)
+        .map_err(|_| Error::input("input", "a request signs in once, and nobody who is signed in already"))
 }
 
 fn nobody() -> Error {
@@ -52,21 +76,25 @@ fn asker<'a>(ctx: &Context<'a>) -> Result<&'a Asker> {
     ctx.data_opt::<Asker>().ok_or_else(nobody)
 }
 
+fn entered<'a>(ctx: &Context<'a>) -> Result<&'a Entered> {
+    asker(ctx)?.entered.get().ok_or_else(nobody)
+}
+
 pub(super) fn shared<'a>(ctx: &Context<'a>) -> Result<&'a Shared> {
     ctx.data_opt::<Shared>().ok_or_else(|| Error::Internal("the schema has no store".to_owned()))
 }
 
 pub(super) fn viewer<'a>(ctx: &Context<'a>) -> Result<&'a Viewer> {
-    asker(ctx)?.viewer.as_ref().map(|(viewer, _)| viewer).ok_or_else(nobody)
+    Ok(&entered(ctx)?.viewer)
 }
 
 /// The family of the session's refresh tokens.
 pub(super) fn family<'a>(ctx: &Context<'a>) -> Result<&'a str> {
-    asker(ctx)?.viewer.as_ref().map(|(_, family)| family.as_str()).ok_or_else(nobody)
+    Ok(&entered(ctx)?.family)
 }
 
 pub(super) fn loaders<'a>(ctx: &Context<'a>) -> Result<&'a DataLoader<Loaders>> {
-    asker(ctx)?.loaders.as_ref().ok_or_else(nobody)
+    Ok(&entered(ctx)?.loaders)
 }
 
 /// The hospital's state, asked once a request.

@@ -61,6 +61,7 @@ impl Mutation {
     ) -> Result<SignInPayload> {
         let auth = &asker::shared(ctx)?.auth;
         let session = auth.sign_in(&input.hospital, &input.login, input.password).await?;
+        asker::enter(ctx, session.viewer.clone(), session.family.clone())?;
         Ok(SignInPayload {
             session: session.into(),
         })
@@ -73,6 +74,7 @@ impl Mutation {
         #[graphql(desc = "Which session.")] input: RefreshSessionInput,
     ) -> Result<RefreshSessionPayload> {
         let session = asker::shared(ctx)?.auth.refresh(&input.refresh_token).await?;
+        asker::enter(ctx, session.viewer.clone(), session.family.clone())?;
         Ok(RefreshSessionPayload {
             session: session.into(),
         })

@@ -182,12 +182,9 @@ impl Statistics {
         self.0.snapshot.question().range.into()
     }
 
-    /// Which visits counted; null where all did.
-    async fn filter(&self, ctx: &Context<'_>) -> Result<Option<AppliedFilter>> {
+    /// Which visits counted.
+    async fn filter(&self, ctx: &Context<'_>) -> Result<AppliedFilter> {
         let filter = &self.0.snapshot.question().filter;
-        if filter.is_empty() {
-            return Ok(None);
-        }
         let store = &asker::shared(ctx)?.store;
         let departments = match &filter.departments {
             None => None,
@@ -204,11 +201,11 @@ impl Statistics {
             }
         };
         let channels = filter.channels.as_ref();
-        Ok(Some(AppliedFilter {
+        Ok(AppliedFilter {
             departments,
             doctors,
             channels: channels.map(|list| list.iter().map(|&channel| channel.into()).collect()),
-        }))
+        })
     }
 
     /// The day that the question is asked for: nothing dated after it counts.

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::{Error, Result};
 use crate::records::{PatientRecord, VisitRecord};
-use crate::store::{Store, Taken};
+use crate::store::{Intake, Store, Taken};
 
 pub use mapping::Mapping;
 use rows::Columns;
@@ -78,8 +78,7 @@ impl Row {
 
 /// A file on its way in.
 struct Import<'a> {
-    store: &'a Store,
-    hospital: i64,
+    intake: Intake<'a>,
     kind: Kind,
     seen: Seen,
     batch: Vec<(u64, Row)>,
@@ -120,8 +119,7 @@ pub async fn import(
         .map_err(|_| Error::input("file", format!("{} is not UTF-8: save it as UTF-8 and import it again", path.display())))?;
     let columns = Columns::new(kind, &header, mapping, hospital)?;
     let mut import = Import {
-        store,
-        hospital: hospital.id,
+        intake: store.intake(hospital.id),
         kind,
         seen: Seen::new().await?,
         batch: Vec::with_capacity(BATCH),
@@ -192,10 +190,9 @@ impl Import<'_> {
                 }
             }
         }
-        let intake = self.store.intake(self.hospital);
         let taken = match self.kind {
-            Kind::Patients => intake.patients(&patients).await?,
-            Kind::Visits => intake.visits(&visits, &patients).await?,
+            Kind::Patients => self.intake.patients(&patients).await?,
+            Kind::Visits => self.intake.visits(&visits, &patients).await?,
         };
         for (line, taken) in lines.into_iter().zip(taken) {
             match taken {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use entity::{department, doctor, patient, visit};
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::{ActiveModelTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult, IntoActiveModel as _};
+use sea_orm::{ActiveModelTrait as _, ConnectionTrait, DbBackend, DatabaseTransaction, EntityTrait, FromQueryResult, IntoActiveModel as _};
 
 use super::{Store, may_be_tried_again};
 use crate::error::Result;
@@ -24,6 +24,7 @@ pub enum Taken {
 pub struct Intake<'a> {
     store: &'a Store,
     hospital: i64,
+    batches: u64,
 }
 
 /// How often a batch is tried again after the database broke a tie.
@@ -33,7 +34,11 @@ impl Store {
     /// Takes records into the hospital.
     #[must_use]
     pub fn intake(&self, hospital: i64) -> Intake<'_> {
-        Intake { store: self, hospital }
+        Intake {
+            store: self,
+            hospital,
+            batches: 0,
+        }
     }
 }
 
@@ -42,16 +47,29 @@ impl Intake<'_> {
     ///
     /// # Errors
     /// Where the database fails; nothing of the batch is taken then.
-    pub async fn patients(&self, records: &[PatientRecord]) -> Result<Vec<Taken>> {
-        self.again(async || self.patients_once(records).await).await
+    pub async fn patients(&mut self, records: &[PatientRecord]) -> Result<Vec<Taken>> {
+        let taken = self.again(async || self.patients_once(records).await).await?;
+        self.batch_done().await?;
+        Ok(taken)
     }
 
     /// Takes visits, in one transaction. `brought` are patients that come along with them: who is not known is inserted.
     ///
     /// # Errors
     /// Where the database fails; nothing of the batch is taken then.
-    pub async fn visits(&self, records: &[VisitRecord], brought: &[PatientRecord]) -> Result<Vec<Taken>> {
-        self.again(async || self.visits_once(records, brought).await).await
+    pub async fn visits(&mut self, records: &[VisitRecord], brought: &[PatientRecord]) -> Result<Vec<Taken>> {
+        let taken = self.again(async || self.visits_once(records, brought).await).await?;
+        self.batch_done().await?;
+        Ok(taken)
+    }
+
+    /// PostgreSQL plans badly for tables that have grown much since it looked: it is made to look at each doubling.
+    async fn batch_done(&mut self) -> Result<()> {
+        self.batches += 1;
+        if self.batches.is_power_of_two() && self.store.writer.get_database_backend() == DbBackend::Postgres {
+            self.store.writer.execute_unprepared("ANALYZE patient, visit, change_feed").await?;
+        }
+        Ok(())
     }
 
     async fn again<T>(&self, once: impl AsyncFn() -> Result<T>) -> Result<T> {
@@ -95,7 +113,7 @@ impl Intake<'_> {
     ) -> Result<HashMap<String, patient::Model>> {
         let chart_nos: Vec<&str> = chart_nos.collect();
         let mut sql = self.store.sql("SELECT * FROM patient WHERE hospital_id = ");
-        sql.bind(self.hospital).push(" AND chart_no IN ").texts(&chart_nos);
+        sql.bind(self.hospital).push(" AND chart_no").texts(&chart_nos);
         let mut known = HashMap::new();
         for row in transaction.query_all_raw(sql.done()).await? {
             let row = patient::Model::from_query_result(&row, "")?;
@@ -164,7 +182,7 @@ impl Intake<'_> {
         let doctors = self.doctors(&transaction, records, &departments).await?;
         let numbers: Vec<&str> = records.iter().map(|record| record.visit_no.as_str()).collect();
         let mut sql = self.store.sql("SELECT * FROM visit WHERE hospital_id = ");
-        sql.bind(self.hospital).push(" AND visit_no IN ").texts(&numbers);
+        sql.bind(self.hospital).push(" AND visit_no").texts(&numbers);
         let mut known: HashMap<String, visit::Model> = HashMap::new();
         for row in transaction.query_all_raw(sql.done()).await? {
             let row = visit::Model::from_query_result(&row, "")?;

@@ -64,7 +64,7 @@ impl Store {
     /// Where the database fails.
     pub async fn patients_by_id(&self, hospital: i64, ids: &[i64]) -> Result<HashMap<i64, patient::Model>> {
         let mut sql = self.sql("SELECT * FROM patient WHERE hospital_id = ");
-        sql.bind(hospital).push(" AND id IN ").numbers(ids);
+        sql.bind(hospital).push(" AND id").numbers(ids);
         let mut found = HashMap::with_capacity(ids.len());
         for row in self.readers.query_all_raw(sql.done()).await? {
             let row = patient::Model::from_query_result(&row, "")?;
@@ -72,7 +72,7 @@ impl Store {
         }
         if found.len() < ids.len() {
             let mut sql = self.sql("SELECT * FROM patient_tombstone WHERE hospital_id = ");
-            sql.bind(hospital).push(" AND id IN ").numbers(ids);
+            sql.bind(hospital).push(" AND id").numbers(ids);
             for row in self.readers.query_all_raw(sql.done()).await? {
                 let row = patient_tombstone::Model::from_query_result(&row, "")?;
                 found.entry(row.id).or_insert_with(|| erased_patient(hospital, row.id));
@@ -93,7 +93,7 @@ impl Store {
     ) -> Result<HashMap<i64, Option<String>>> {
         let expression = self.patient_key(key, chrono::NaiveDate::MIN);
         let mut sql = self.sql(&format!("SELECT p.id, {expression} FROM patient p WHERE p.hospital_id = "));
-        sql.bind(hospital).push(" AND p.id IN ").numbers(ids);
+        sql.bind(hospital).push(" AND p.id").numbers(ids);
         let mut keys = HashMap::with_capacity(ids.len());
         for row in self.readers.query_all_raw(sql.done()).await? {
             keys.insert(row.try_get_by_index(0)?, row.try_get_by_index(1)?);

@@ -99,7 +99,7 @@ impl Store {
         let by_hex: HashMap<String, [u8; 32]> = digests.map(|digest| (hex(digest), *digest)).collect();
         let names: Vec<&str> = by_hex.keys().map(String::as_str).collect();
         let mut sql = self.sql("SELECT digest FROM list_part WHERE part = 0 AND hospital_id = ");
-        sql.bind(hospital).push(" AND digest IN ").texts(&names);
+        sql.bind(hospital).push(" AND digest").texts(&names);
         let mut kept = Vec::new();
         for row in connection.query_all_raw(sql.done()).await? {
             let digest: String = row.try_get_by_index(0)?;
@@ -121,7 +121,7 @@ impl Store {
         let names: Vec<String> = digests.iter().map(|digest| hex(digest)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut sql = self.sql("SELECT * FROM list_part WHERE hospital_id = ");
-        sql.bind(hospital).push(" AND digest IN ").texts(&names).push(" ORDER BY digest, part");
+        sql.bind(hospital).push(" AND digest").texts(&names).push(" ORDER BY digest, part");
         let mut lists: HashMap<String, Vec<u8>> = HashMap::new();
         for part in self.readers.query_all_raw(sql.done()).await? {
             let part = list_part::Model::from_query_result(&part, "")?;

@@ -36,41 +36,32 @@ impl Sql {
         self
     }
 
-    /// Puts a sub-select of the numbers in: they travel as one value, however many they are.
+    /// Asks that what stands before is one of the numbers: they travel as one value, however many they are.
     pub(super) fn numbers(&mut self, numbers: &[i64]) -> &mut Self {
         match self.backend {
-            DbBackend::Postgres => {
-                self.push("(SELECT unnest(").bind(numbers.to_vec()).push("::bigint[]))");
-            }
+            // Not = ANY: a plan made once for all arrays compares them element by element.
+            DbBackend::Postgres => self.push(" IN (SELECT unnest(").bind(numbers.to_vec()).push("::bigint[]))"),
             DbBackend::MySql => {
-                let json = format!("[{}]", join(numbers));
-                self.push("(SELECT j.n FROM JSON_TABLE(").bind(json);
-                self.push(", '$[*]' COLUMNS (n BIGINT PATH '$')) j)");
+                self.push(" IN (SELECT j.n FROM JSON_TABLE(").bind(json(numbers));
+                self.push(", '$[*]' COLUMNS (n BIGINT PATH '$')) j)")
             }
-            _ => {
-                let json = format!("[{}]", join(numbers));
-                self.push("(SELECT value FROM json_each(").bind(json).push("))");
-            }
+            _ => self.push(" IN (SELECT value FROM json_each(").bind(json(numbers)).push("))"),
         }
-        self
     }
 
-    /// Puts a sub-select of the texts in, likewise.
+    /// Asks that what stands before is one of the texts, likewise.
     pub(super) fn texts(&mut self, texts: &[&str]) -> &mut Self {
         match self.backend {
             DbBackend::Postgres => {
                 let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
-                self.push("(SELECT unnest(").bind(texts).push("::text[]))");
+                self.push(" IN (SELECT unnest(").bind(texts).push("::text[]))")
             }
             DbBackend::MySql => {
-                self.push("(SELECT j.t FROM JSON_TABLE(").bind(serde_json::json!(texts).to_string());
-                self.push(", '$[*]' COLUMNS (t VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PATH '$')) j)");
+                self.push(" IN (SELECT j.t FROM JSON_TABLE(").bind(json(texts));
+                self.push(", '$[*]' COLUMNS (t VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PATH '$')) j)")
             }
-            _ => {
-                self.push("(SELECT value FROM json_each(").bind(serde_json::json!(texts).to_string()).push("))");
-            }
+            _ => self.push(" IN (SELECT value FROM json_each(").bind(json(texts)).push("))"),
         }
-        self
     }
 
     pub(super) fn done(self) -> Statement {
@@ -78,13 +69,6 @@ impl Sql {
     }
 }
 
-fn join(numbers: &[i64]) -> String {
-    let mut text = String::with_capacity(numbers.len() * 8);
-    for (i, number) in numbers.iter().enumerate() {
-        if i > 0 {
-            text.push(',');
-        }
-        text.push_str(&number.to_string());
-    }
-    text
+fn json(list: impl serde::Serialize) -> String {
+    serde_json::json!(list).to_string()
 }

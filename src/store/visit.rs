@@ -136,7 +136,7 @@ impl Store {
         if !patients.is_empty() {
             let ids: Vec<i64> = patients.iter().copied().collect();
             let mut sql = self.sql(LEDGER);
-            sql.bind(hospital).push(" AND patient_id IN ").numbers(&ids);
+            sql.bind(hospital).push(" AND patient_id").numbers(&ids);
             for row in view.query_all_raw(sql.done()).await? {
                 rows.push(ledger_row(&row)?);
             }
@@ -156,7 +156,7 @@ impl Store {
     /// Where the database fails.
     pub async fn visits_by_id(&self, hospital: i64, ids: &[i64]) -> Result<HashMap<i64, (visit::Model, bool)>> {
         let mut sql = self.sql(&format!("SELECT {COLUMNS} FROM visit v WHERE v.hospital_id = "));
-        sql.bind(hospital).push(" AND v.id IN ").numbers(ids);
+        sql.bind(hospital).push(" AND v.id").numbers(ids);
         let mut found = HashMap::with_capacity(ids.len());
         for row in self.readers.query_all_raw(sql.done()).await? {
             let row = visit::Model::from_query_result(&row, "")?;
@@ -164,7 +164,7 @@ impl Store {
         }
         if found.len() < ids.len() {
             let mut sql = self.sql("SELECT * FROM visit_tombstone WHERE hospital_id = ");
-            sql.bind(hospital).push(" AND id IN ").numbers(ids);
+            sql.bind(hospital).push(" AND id").numbers(ids);
             for row in self.readers.query_all_raw(sql.done()).await? {
                 let row = visit_tombstone::Model::from_query_result(&row, "")?;
                 let gone = visit::Model {
@@ -284,7 +284,7 @@ impl Store {
                 ROW_NUMBER() OVER (PARTITION BY v.patient_id ORDER BY {order}) AS place
             FROM visit v WHERE v.hospital_id = ",
         ));
-        sql.bind(hospital).push(" AND v.patient_id IN ").numbers(patients);
+        sql.bind(hospital).push(" AND v.patient_id").numbers(patients);
         restrict(&mut sql, query);
         sql.push(") v WHERE v.place <= ").bind(i64::try_from(limit).unwrap_or(i64::MAX));
         sql.push(" ORDER BY v.patient_id, v.place");
@@ -313,7 +313,7 @@ impl Store {
         query: &VisitQuery,
     ) -> Result<HashMap<i64, u64>> {
         let mut sql = self.sql("SELECT v.patient_id, COUNT(*) FROM visit v WHERE v.hospital_id = ");
-        sql.bind(hospital).push(" AND v.patient_id IN ").numbers(patients);
+        sql.bind(hospital).push(" AND v.patient_id").numbers(patients);
         restrict(&mut sql, query);
         sql.push(" GROUP BY v.patient_id");
         self.counts(sql).await
@@ -330,7 +330,7 @@ impl Store {
         up_to: chrono::NaiveDate,
     ) -> Result<HashMap<i64, u64>> {
         let mut sql = self.sql("SELECT patient_id, COUNT(*) FROM visit WHERE hospital_id = ");
-        sql.bind(hospital).push(" AND patient_id IN ").numbers(patients);
+        sql.bind(hospital).push(" AND patient_id").numbers(patients);
         sql.push(&format!(" AND {ATTENDED} AND date <= ")).bind(up_to).push(" GROUP BY patient_id");
         self.counts(sql).await
     }
@@ -373,7 +373,7 @@ impl Store {
                     ROW_NUMBER() OVER (PARTITION BY v.patient_id ORDER BY {order}) AS place
                 FROM visit v WHERE v.hospital_id = "
             ));
-            sql.bind(hospital).push(" AND v.patient_id IN ").numbers(patients);
+            sql.bind(hospital).push(" AND v.patient_id").numbers(patients);
             sql.push(&format!(" AND v.{status} AND v.date {when} ")).bind(today);
         }
         sql.push(") e WHERE e.place = 1");
@@ -414,18 +414,18 @@ fn ledger_row(row: &QueryResult) -> Result<VisitRow> {
 
 fn restrict(sql: &mut Sql, query: &VisitQuery) {
     if let Some(ids) = &query.departments {
-        sql.push(" AND v.department_id IN ").numbers(ids);
+        sql.push(" AND v.department_id").numbers(ids);
     }
     if let Some(ids) = &query.doctors {
-        sql.push(" AND v.doctor_id IN ").numbers(ids);
+        sql.push(" AND v.doctor_id").numbers(ids);
     }
     if let Some(channels) = &query.channels {
         let words: Vec<&str> = channels.iter().map(|channel| channel.word()).collect();
-        sql.push(" AND v.channel IN ").texts(&words);
+        sql.push(" AND v.channel").texts(&words);
     }
     if let Some(statuses) = &query.statuses {
         let words: Vec<&str> = statuses.iter().map(|status| status.word()).collect();
-        sql.push(" AND v.status IN ").texts(&words);
+        sql.push(" AND v.status").texts(&words);
     }
     if let Some(range) = query.dates {
         sql.push(" AND v.date BETWEEN ").bind(range.from.date());

@@ -1,0 +1,68 @@
+// GraphiQL as the person signed in, with the sample tabs.
+import "./workers";
+import "@graphiql/react/style.css";
+import "@graphiql/plugin-doc-explorer/style.css";
+import "graphiql/graphiql.css";
+import "monaco-graphql/esm/lite.js"; // what GraphiQL would wait for once it is shown
+import "monaco-graphql/esm/monaco-editor.js";
+import type { Fetcher } from "@graphiql/toolkit";
+import { GraphiQL } from "graphiql";
+import { useState } from "react";
+import type { Sample } from "./samples";
+import { request, signOut, type Viewer } from "./session";
+
+const fetcher: Fetcher = ({ operationName, ...params }, options) => {
+  // For a moment after a change of tabs GraphiQL still names the operation of the other one.
+  const known = new RegExp(`\\b(query|mutation|subscription)\\s+${operationName}\\b`).test(params.query);
+  return request(known ? { ...params, operationName } : params, options?.headers);
+};
+
+/** GraphiQL would keep queries, variables and tabs in the browser: it gets to keep the theme only. */
+const THEME = "graphiql:theme";
+const storage = {
+  length: 0,
+  getItem: (key: string) => (key === THEME ? localStorage.getItem(key) : null),
+  setItem: (key: string, value: string) => {
+    if (key === THEME) localStorage.setItem(key, value);
+  },
+  removeItem: (key: string) => localStorage.removeItem(key),
+  clear: () => localStorage.removeItem(THEME),
+};
+
+export function Explorer({ viewer, tabs }: { viewer: Viewer; tabs: Sample[] }) {
+  const [leaving, setLeaving] = useState(false);
+  return (
+    <div className="explorer">
+      <header>
+        <strong>Rollcall</strong>
+        <span>{viewer.hospital.name}</span>
+        <span className="who">
+          {viewer.name} <small>{viewer.role}</small>
+        </span>
+        <button
+          type="button"
+          disabled={leaving}
+          onClick={() => {
+            setLeaving(true);
+            void signOut();
+          }}
+        >
+          Sign out
+        </button>
+      </header>
+      <main>
+        <GraphiQL
+          fetcher={fetcher}
+          storage={storage}
+          plugins={[]} // no history
+          showPersistHeadersSettings={false}
+          defaultTabs={tabs}
+          initialVariables={tabs[0]?.variables ?? ""} // GraphiQL passes over the first tab's own
+          defaultEditorToolsVisibility="variables"
+        >
+          <GraphiQL.Logo>{null}</GraphiQL.Logo>
+        </GraphiQL>
+      </main>
+    </div>
+  );
+}

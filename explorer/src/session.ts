@@ -1,0 +1,123 @@
+// Who is signed in. The tokens live in this module's memory and nowhere else: to reload the page is
+// to sign out on this side, and nothing is left on a shared desk.
+
+export interface Viewer {
+  login: string;
+  name: string;
+  role: string;
+  hospital: { code: string; name: string; timeZone: string; today: string };
+}
+
+export interface Credentials {
+  hospital: string;
+  login: string;
+  password: string;
+}
+
+/** A request as GraphQL over HTTP has it. */
+export interface Request {
+  query: string;
+  variables?: unknown;
+  operationName?: string | null | undefined;
+}
+
+export interface Result<Data = Record<string, unknown>> {
+  data?: Data | null;
+  errors?: { message: string; extensions?: { code?: string } }[];
+}
+
+interface Session {
+  accessToken: string;
+  accessExpiresAt: string;
+  refreshToken: string;
+  viewer: Viewer;
+}
+
+const SESSION = `session {
+  accessToken accessExpiresAt refreshToken
+  viewer { login name role hospital { code name timeZone today } }
+}`;
+
+const SIGN_IN = `mutation SignIn($input: SignInInput!) { signIn(input: $input) { ${SESSION} } }`;
+const REFRESH = `mutation Refresh($input: RefreshSessionInput!) { refreshSession(input: $input) { ${SESSION} } }`;
+const SIGN_OUT = "mutation SignOut { signOut { signedOut } }";
+
+/** An access token this close to its end is exchanged before it is used. */
+const MARGIN_MS = 60_000;
+
+let session: Session | null = null;
+let refreshing: Promise<void> | null = null;
+
+export async function signIn(input: Credentials): Promise<Viewer> {
+  const result = await post<{ signIn: { session: Session } }>({ query: SIGN_IN, variables: { input } });
+  session = dataOf(result).signIn.session;
+  return session.viewer;
+}
+
+export async function signOut(): Promise<never> {
+  await request({ query: SIGN_OUT }).catch(() => {}); // gone from here, whatever the server says
+  return leave("signed-out");
+}
+
+/** Sends a request as whoever is signed in; leaves for the sign-in form where the session has ended. */
+export async function request<Data>(body: Request, headers?: Record<string, string>): Promise<Result<Data>> {
+  if (!session) return leave("expired");
+  if (Date.parse(session.accessExpiresAt) - Date.now() < MARGIN_MS) await refresh(session);
+  const send = () => post<Data>(body, { ...headers, Authorization: `Bearer ${session?.accessToken}` });
+  const result = await send();
+  if (!isUnauthenticated(result)) return result;
+  await refresh(session);
+  const again = await send();
+  return isUnauthenticated(again) ? leave("expired") : again;
+}
+
+/** A refresh token is good for one use: whoever needs a new session meanwhile waits for this one. */
+function refresh({ refreshToken }: Session): Promise<void> {
+  refreshing ??= exchange(refreshToken).finally(() => {
+    refreshing = null;
+  });
+  return refreshing;
+}
+
+async function exchange(refreshToken: string): Promise<void> {
+  const body = { query: REFRESH, variables: { input: { refreshToken } } };
+  const result = await post<{ refreshSession: { session: Session } }>(body);
+  if (isUnauthenticated(result)) return leave("expired");
+  session = dataOf(result).refreshSession.session;
+}
+
+async function post<Data>(body: Request, headers?: Record<string, string>): Promise<Result<Data>> {
+  const response = await fetch("graphql", {
+    method: "POST",
+    headers: {
+      ...headers,
+      Accept: "application/graphql-response+json",
+      "Content-Type": "application/json",
+    },
+    body: JSON.stringify(body),
+  }).catch(() => {
+    throw new Error("The server cannot be reached.");
+  });
+  return response.json().catch(() => {
+    throw new Error(`The server answered with status ${response.status}.`);
+  });
+}
+
+function dataOf<Data>({ data, errors }: Result<Data>): Data {
+  if (!data) throw new Error(errors?.[0]?.message ?? "The server gave no answer.");
+  return data;
+}
+
+function isUnauthenticated({ errors }: Result<unknown>): boolean {
+  return errors?.some(({ extensions }) => extensions?.code === "UNAUTHENTICATED") ?? false;
+}
+
+export type Leaving = "signed-out" | "expired";
+
+/** Loads the page anew, so that nothing that was on it stays in memory. */
+function leave(why: Leaving): Promise<never> {
+  session = null;
+  history.replaceState(null, "", `#${why}`);
+  location.reload();
+  return new Promise(() => {});
+}

@@ -1,0 +1,11 @@
+// Monaco's workers, from where the page itself comes from.
+declare const WORKERS: { editor: string; json: string; graphql: string };
+
+Object.assign(globalThis, {
+  MonacoEnvironment: {
+    getWorker(_id: string, label: string): Worker {
+      const name = label === "json" || label === "graphql" ? WORKERS[label] : WORKERS.editor;
+      return new Worker(new URL(name, import.meta.url));
+    },
+  },
+});

@@ -1,0 +1,114 @@
+//! Who may see what.
+
+use serde_json::json;
+
+use crate::harness::{EXAMPLE, PASSWORD, on_each_database};
+
+on_each_database! {
+    async fn nothing_but_signing_in_goes_without_a_token(app: App) {
+        for query in ["{ viewer { name } }", "{ __schema { queryType { name } } }", "{ hospital { name } __typename }",
+            "mutation { signOut { signedOut } }", "{ ...f } fragment f on Query { viewer { name } }"] {
+            for token in [None, Some("nonsense")] {
+                let answer = app.post(app.base(), token, query, json!({})).await;
+                assert_eq!(answer["errors"][0]["extensions"]["code"], "UNAUTHENTICATED", "{query}");
+                assert!(answer.get("data").is_none(), "{query}");
+            }
+        }
+        assert_eq!(app.post(app.base(), None, "{ __typename }", json!({})).await["data"]["__typename"], "Query");
+    }
+
+    async fn wrong_sign_ins_are_told_alike(app: App) {
+        let mut seen = Vec::new();
+        for (hospital, login, password) in [("H1", "admin", "wrong password"), ("H1", "nobody", PASSWORD), ("H9", "admin", PASSWORD), ("h1", "admin", PASSWORD)] {
+            let query = "mutation ($i: SignInInput!) { signIn(input: $i) { session { accessToken } } }";
+            let input = json!({"hospital": hospital, "login": login, "password": password});
+            let answer = app.post(app.base(), None, query, json!({"i": input})).await;
+            assert_eq!(answer["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
+            seen.push(answer["errors"][0]["message"].clone());
+        }
+        seen.dedup();
+        assert_eq!(seen.len(), 1);
+    }
+
+    async fn a_session_goes_on_and_ends(app: App) {
+        let query = "mutation ($i: SignInInput!) { signIn(input: $i) { session { refreshToken viewer { login role hospital { code today timeZone } } } } }";
+        let input = json!({"hospital": "H1", "login": "desk", "password": PASSWORD});
+        let answer = app.post(app.base(), None, query, json!({"i": input})).await;
+        let session = &answer["data"]["signIn"]["session"];
+        assert_eq!(session["viewer"]["role"], "DESK", "{answer}");
+        assert_eq!(session["viewer"]["hospital"]["timeZone"], "Asia/Seoul");
+        let refresh = async |token: &serde_json::Value| {
+            let query = "mutation ($t: String!) { refreshSession(input: {refreshToken: $t}) { session { accessToken refreshToken } } }";
+            app.post(app.base(), None, query, json!({"t": token})).await
+        };
+        let second = refresh(&session["refreshToken"]).await;
+        let tokens = &second["data"]["refreshSession"]["session"];
+        assert!(tokens["accessToken"].is_string(), "{second}");
+        // Used twice: the whole session ends, also for who holds the newer token.
+        let reused = refresh(&session["refreshToken"]).await;
+        assert_eq!(reused["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
+        assert_eq!(refresh(&tokens["refreshToken"]).await["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
+        // Signed out.
+        let answer = app.post(app.base(), None, query, json!({"i": input})).await;
+        let session = &answer["data"]["signIn"]["session"];
+        let third = refresh(&session["refreshToken"]).await;
+        let tokens = &third["data"]["refreshSession"]["session"];
+        let out = app.post(app.base(), tokens["accessToken"].as_str(), "mutation { signOut { signedOut } }", json!({})).await;
+        assert_eq!(out["data"]["signOut"]["signedOut"], true);
+        assert_eq!(refresh(&tokens["refreshToken"]).await["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
+        assert_eq!(refresh(&json!("1.nonsense")).await["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
+    }
+
+    async fn a_request_signs_in_once(app: App) {
+        let query = "mutation ($i: SignInInput!) { a: signIn(input: $i) { session { accessToken } } b: signIn(input: $i) { session { accessToken } } }";
+        let input = json!({"hospital": "H1", "login": "desk", "password": PASSWORD});
+        let answer = app.post(app.base(), None, query, json!({"i": input})).await;
+        assert_eq!(answer["errors"][0]["path"], json!(["b"]));
+    }
+
+    async fn support_sees_patients_masked(app: App) {
+        app.example();
+        let query = "{ patients(first: 2) { nodes { chartNo name phone birthDate birthYear } } }";
+        let support = app.sign_in("support").await;
+        assert_eq!(support.ask(query).await["patients"]["nodes"], json!([
+            {"chartNo": "A", "name": "A** A**", "phone": "010-****-0001", "birthDate": null, "birthYear": 1980},
+            {"chartNo": "B", "name": "김*수", "phone": "010-****-0002", "birthDate": null, "birthYear": 1970},
+        ]));
+        for role in ["admin", "clinician", "desk"] {
+            assert_eq!(app.sign_in(role).await.ask(query).await["patients"]["nodes"][1], json!(
+                {"chartNo": "B", "name": "김영수", "phone": "+821011110002", "birthDate": "1970-02-02", "birthYear": 1970}
+            ));
+        }
+        for query in [
+            "{ patients(orderBy: {field: NAME}) { totalCount } }".to_owned(),
+            "{ visits(orderBy: {field: PATIENT_NAME}) { totalCount } }".to_owned(),
+            "{ patients(filter: {search: \"Ash\"}) { totalCount } }".to_owned(),
+            format!("{{ {EXAMPLE} {{ total {{ visitors {{ patients(orderBy: {{field: NAME}}) {{ totalCount }} }} }} }} }}"),
+            format!("{{ {EXAMPLE} {{ total {{ visitors {{ visits(orderBy: {{field: PATIENT_NAME}}) {{ totalCount }} }} }} }} }}"),
+        ] {
+            assert_eq!(support.refused(&query).await.0, "FORBIDDEN", "{query}");
+        }
+        // A whole phone and the start of a chart number find; a part of a phone does not.
+        for (search, found) in [("010-1111-0002", 1), ("0002", 0)] {
+            let answer = support.ask(&format!("{{ patients(filter: {{search: \"{search}\"}}) {{ totalCount }} }}")).await;
+            assert_eq!(answer["patients"]["totalCount"], found, "{search}");
+        }
+    }
+
+    async fn phones_are_stored_encrypted(app: App) {
+        use sea_orm::{ConnectionTrait as _, Statement};
+        app.example();
+        let statement = Statement::from_string(app.sql.get_database_backend(), "SELECT phone FROM patient WHERE phone IS NOT NULL");
+        let rows = app.sql.query_all_raw(statement).await.unwrap();
+        assert_eq!(rows.len(), 2);
+        for row in rows {
+            let sealed: Vec<u8> = row.try_get_by_index(0).unwrap();
+            assert!(!String::from_utf8_lossy(&sealed).contains("1111"));
+        }
+        // Another key is refused before anything is served.
+        app.file("key", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+        let output = app.try_rollcall(&["serve", "--listen", "127.0.0.1:0"]);
+        assert!(!output.status.success());
+        assert!(String::from_utf8_lossy(&output.stderr).contains("encrypted with the key"));
+    }
+}

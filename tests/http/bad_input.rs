@@ -1,0 +1,85 @@
+//! Bad input gets a clear error that names the argument.
+
+use serde_json::json;
+
+use crate::harness::{EXAMPLE, on_each_database};
+
+on_each_database! {
+    async fn errors_have_a_code_and_name_the_argument(app: App) {
+        app.example();
+        let user = app.sign_in("admin").await;
+        let statistics = |arguments: &str| format!("{{ statistics({arguments}) {{ id }} }}");
+        let range = |from: &str, to: &str| format!("range: {{from: \"{from}\", to: \"{to}\"}}");
+        let ids = user.ask(&format!("{{ {EXAMPLE} {{ id total {{ visitors {{ id patients(first: 1) {{ pageInfo {{ endCursor }} }} visits(first: 1) {{ pageInfo {{ endCursor }} }} }} }} }} patients(first: 1) {{ nodes {{ id }} pageInfo {{ endCursor }} }} hospital {{ departments {{ id }} }} }}")).await;
+        let text = |pointer: &str| ids.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+        let (snapshot, patient, department) = (text("/statistics/id"), text("/patients/nodes/0/id"), text("/hospital/departments/0/id"));
+        let list_cursor = text("/statistics/total/visitors/patients/pageInfo/endCursor");
+        let root_cursor = text("/patients/pageInfo/endCursor");
+        let total = |list: &str| format!("{{ {EXAMPLE} {{ total {{ visitors {{ {list} {{ totalCount }} }} }} }} }}");
+        let cases = [
+            (statistics(&format!("period: DAY, {}", range("2025-02-01", "2025-01-01"))), "BAD_USER_INPUT", "range.from"),
+            (statistics(&format!("period: DAY, {}", range("2015-01-01", "2025-01-10"))), "BAD_USER_INPUT", "range"),
+            (statistics(&format!("period: DAY, {}", range("1899-12-31", "1900-01-10"))), "BAD_USER_INPUT", "range.from"),
+            (statistics(&format!("period: YEAR, {}", range("2200-01-01", "2201-01-01"))), "BAD_USER_INPUT", "range.to"),
+            (statistics(&format!("period: DAY, {}", range("2025-02-30", "2025-03-01"))), "BAD_USER_INPUT", "range.from"),
+            (statistics(&format!("period: DAY, {}", range("2025-2-3", "2025-03-01"))), "BAD_USER_INPUT", "range.from"),
+            (statistics(&format!("period: DAY, {}, asOf: \"1800-01-01\"", range("2025-02-01", "2025-03-01"))), "BAD_USER_INPUT", "asOf"),
+            (statistics(&format!("period: DAY, {}, filter: {{departmentIds: []}}", range("2025-02-01", "2025-03-01"))), "BAD_USER_INPUT", "filter.departmentIds"),
+            (statistics(&format!("period: DAY, {}, filter: {{channels: []}}", range("2025-02-01", "2025-03-01"))), "BAD_USER_INPUT", "filter.channels"),
+            (statistics(&format!("period: DAY, {}, filter: {{doctorIds: [\"{department}\"]}}", range("2025-02-01", "2025-03-01"))), "BAD_USER_INPUT", "filter.doctorIds.0"),
+            (statistics(&format!("period: DAY, {}, filter: {{departmentIds: [\"{department}\", \"RP__\"]}}", range("2025-02-01", "2025-03-01"))), "NOT_FOUND", "filter.departmentIds.1"),
+            ("{ patient(id: \"nonsense\") { id } }".to_owned(), "BAD_USER_INPUT", "id"),
+            (format!("{{ visit(id: \"{patient}\") {{ id }} }}"), "BAD_USER_INPUT", "id"),
+            (format!("{{ statisticsSnapshot(id: \"{patient}\") {{ id }} }}"), "BAD_USER_INPUT", "id"),
+            (format!("{{ nodes(ids: [\"{snapshot}\", \"\"]) {{ id }} }}"), "BAD_USER_INPUT", "ids.1"),
+            ("{ patients(first: 1, last: 1) { totalCount } }".to_owned(), "BAD_USER_INPUT", "last"),
+            ("{ patients(first: -1) { totalCount } }".to_owned(), "BAD_USER_INPUT", "first"),
+            ("{ visits(last: 101) { totalCount } }".to_owned(), "BAD_USER_INPUT", "last"),
+            ("{ visits(filter: {statuses: []}) { totalCount } }".to_owned(), "BAD_USER_INPUT", "filter.statuses"),
+            ("{ visits(filter: {dates: {from: \"2025-02-01\", to: \"2025-01-01\"}}) { totalCount } }".to_owned(), "BAD_USER_INPUT", "filter.dates.from"),
+            ("{ patients(filter: {search: \"  \"}) { totalCount } }".to_owned(), "BAD_USER_INPUT", "filter.search"),
+            (format!("{{ patients(after: \"{list_cursor}\") {{ totalCount nodes {{ id }} }} }}"), "BAD_USER_INPUT", "after"),
+            (format!("{{ patients(after: \"{root_cursor}\", orderBy: {{field: NAME}}) {{ totalCount nodes {{ id }} }} }}"), "BAD_USER_INPUT", "after"),
+            (format!("{{ visits(after: \"{root_cursor}\") {{ nodes {{ id }} }} }}"), "BAD_USER_INPUT", "after"),
+            (total(&format!("patients(after: \"{root_cursor}\")")), "BAD_USER_INPUT", "after"),
+            (total(&format!("patients(before: \"{list_cursor}\", orderBy: {{field: NAME}})")), "BAD_USER_INPUT", "before"),
+            (total(&format!("visits(after: \"{list_cursor}\")")), "BAD_USER_INPUT", "after"),
+            (format!("{{ {EXAMPLE} {{ total {{ newPatients {{ patients(after: \"{list_cursor}\") {{ totalCount }} }} }} }} }}"), "BAD_USER_INPUT", "after"),
+            (total("patients(first: 1000)"), "BAD_USER_INPUT", "first"),
+        ];
+        for (query, code, argument) in cases {
+            assert_eq!(user.refused(&query).await, (code.to_owned(), argument.to_owned()), "{query}");
+        }
+        // What is well formed and not there is null.
+        let answer = user.ask("{ patient(id: \"UP__\") { id } visit(id: \"VP__\") { id } node(id: \"SAAAAAAAAAAAAAAAAAAAAAA\") { id } }").await;
+        assert!(answer["patient"].is_null() && answer["visit"].is_null());
+    }
+
+    async fn a_year_by_day_with_every_cohorts_ids_passes(app: App) {
+        app.example();
+        let user = app.sign_in("admin").await;
+        let lists: Vec<String> = crate::harness::KINDS.iter().map(|kind| format!("{kind}: cohort(kind: {kind}) {{ patientCount visitCount patientIds visitIds }}")).collect();
+        let answer = user.ask(&format!("{{ statistics(period: DAY, range: {{from: \"2025-01-01\", to: \"2025-12-31\"}}) {{ buckets {{ start {} }} }} }}", lists.join(" "))).await;
+        assert_eq!(answer["statistics"]["buckets"].as_array().unwrap().len(), 365);
+        let ten = user.ask("{ statistics(period: DAY, range: {from: \"2015-01-01\", to: \"2024-12-31\"}) { buckets { start } } }").await;
+        assert_eq!(ten["statistics"]["buckets"].as_array().unwrap().len(), 3_653);
+    }
+
+    async fn queries_out_of_bounds_are_refused(app: App) {
+        let user = app.sign_in("admin").await;
+        let spread = (0..12).map(|i| format!("fragment f{i} on Query {{ {} }}", format!("...f{} ", i + 1).repeat(5))).collect::<String>();
+        let bomb = format!("{{ ...f0 }} {spread} fragment f12 on Query {{ __typename }}");
+        assert_eq!(user.refused(&bomb).await.0, "QUERY_TOO_COSTLY");
+        let circle = "{ ...a } fragment a on Query { ...b } fragment b on Query { ...a }";
+        assert_eq!(user.refused(circle).await.0, "GRAPHQL_VALIDATION_FAILED");
+        let mut deep = "{ visits { nodes { id } } }".to_owned();
+        for _ in 0..12 {
+            deep = format!("{{ visits {{ nodes {{ patient {deep} }} }} }}");
+        }
+        assert_eq!(user.refused(&deep).await.0, "QUERY_TOO_COSTLY");
+        assert_eq!(user.refused("{ viewer { nothing } }").await.0, "GRAPHQL_VALIDATION_FAILED");
+        assert_eq!(user.refused("{ viewer { name }").await.0, "GRAPHQL_PARSE_FAILED");
+        let unknown = user.try_with("query ($p: Period!) { statistics(period: $p, range: {from: \"2025-01-01\", to: \"2025-01-01\"}) { asOf } }", json!({"p": "FORTNIGHT"})).await;
+        assert!(unknown["errors"][0]["extensions"]["code"].is_string());
+    }
+}

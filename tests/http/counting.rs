@@ -1,0 +1,39 @@
+//! A page costs the same statements however many rows it has.
+
+use crate::harness::{App, EXAMPLE, on_each_database};
+
+async fn statements(app: &App) -> u64 {
+    let text = app.client().get(format!("{}/metrics", app.base())).send().await.unwrap().text().await.unwrap();
+    let line = text.lines().find(|line| line.starts_with("rollcall_database_statements_total")).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+on_each_database! {
+    async fn statements_do_not_grow_with_the_page(app: App) {
+        let patients: String = (0..60).map(|i| format!("{i:03},Name {i}\n")).collect();
+        app.import("patients", "H1", &format!("chart_no,name\n{patients}"));
+        let visits: String = (0..180)
+            .map(|i| format!("{i},{:03},2025-05-{:02},COMPLETED,Dep {},Doc {}\n", i % 60, i % 28 + 1, i % 5, i % 7))
+            .collect();
+        app.import("visits", "H1", &format!("visit_no,chart_no,date,status,department,doctor\n{visits}"));
+        let user = app.sign_in("desk").await;
+        let row = "id name visitCount firstVisit { date department { name } } lastVisit { date } nextVisit { date }
+            visits(first: 3) { totalCount nodes { date department { name } doctor { name department { name } } } }";
+        let cohort = |size| format!("{{ {EXAMPLE} {{ total {{ visitors {{ patientCount
+            patients(first: {size}) {{ totalCount edges {{ cursor visitCount node {{ {row} }} }} }}
+            visits(first: {size}) {{ edges {{ node {{ date doctor {{ name }} patient {{ {row} }} }} }} }} }} }} }} }}");
+        let root = |size| format!("{{ patients(first: {size}) {{ totalCount nodes {{ {row} }} }} visits(first: {size}) {{ nodes {{ patient {{ name }} doctor {{ name }} }} }} }}");
+        let cost = async |query: &str| {
+            let before = statements(app).await;
+            user.ask(query).await;
+            statements(app).await - before
+        };
+        for query in [&cohort as &dyn Fn(i32) -> String, &root] {
+            // The first time loads the ledger and fixes the orders.
+            user.ask(&query(50)).await;
+            let (few, many) = (cost(&query(5)).await, cost(&query(50)).await);
+            assert_eq!(few, many, "{}", query(5));
+            assert!(many < 25, "{many} statements");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! A question sees every change committed before it.
+
+use crate::harness::{EXAMPLE, on_each_database};
+
+const COUNTS: &str = "{ revision total { visitors { patientCount visitCount } newPatients { patientCount } returning { patientCount } noShow { visitCount } } }";
+
+on_each_database! {
+    async fn a_question_sees_changes_made_in_sql(app: App) {
+        app.example();
+        let user = app.sign_in("desk").await;
+        let query = format!("{{ {EXAMPLE} {COUNTS} }}");
+        let numbers = async || {
+            let statistics = user.ask(&query).await["statistics"].take();
+            let total = &statistics["total"];
+            let revision = statistics["revision"].as_str().unwrap().to_owned();
+            let counts = [
+                &total["visitors"]["patientCount"],
+                &total["visitors"]["visitCount"],
+                &total["newPatients"]["patientCount"],
+                &total["returning"]["patientCount"],
+                &total["noShow"]["visitCount"],
+            ];
+            (revision, counts.map(|count| count.as_i64().unwrap()))
+        };
+        let (mut before, counts) = numbers().await;
+        assert_eq!(counts, [4, 7, 3, 1, 1]);
+        assert_eq!(numbers().await.0, before, "nothing changed");
+        let steps = [
+            // Another no-show, and it was A's: A has one visit less.
+            ("UPDATE visit SET status = 'NO_SHOW' WHERE visit_no = '2'", [4, 6, 3, 1, 2]),
+            // B's first visits go: B is new in the range.
+            ("DELETE FROM visit WHERE visit_no = '3'", [4, 6, 4, 0, 2]),
+            // D's attended visit is A's in truth.
+            (
+                "UPDATE visit SET patient_id = (SELECT id FROM patient WHERE chart_no = 'A') WHERE visit_no = '10'",
+                [3, 6, 3, 0, 2],
+            ),
+            // A patient unknown before comes, by a visit earlier than the range: returning.
+            (
+                "INSERT INTO visit (hospital_id, visit_no, patient_id, date, status, channel) SELECT hospital_id, '12', id, '2025-01-02', 'COMPLETED', 'OTHER' FROM patient WHERE chart_no = 'E'",
+                [3, 6, 3, 0, 2],
+            ),
+            (
+                "INSERT INTO visit (hospital_id, visit_no, patient_id, date, status, channel) SELECT hospital_id, '13', id, '2025-06-20', 'ENDED', 'OTHER' FROM patient WHERE chart_no = 'E'",
+                [4, 7, 3, 1, 2],
+            ),
+            // In bulk.
+            ("UPDATE visit SET status = 'COMPLETED' WHERE status = 'NO_SHOW'", [5, 9, 4, 1, 0]),
+            ("DELETE FROM visit", [0, 0, 0, 0, 0]),
+        ];
+        for (sql, wanted) in steps {
+            app.execute(sql).await;
+            let (revision, counts) = numbers().await;
+            assert_eq!(counts, wanted, "after {sql}");
+            assert_ne!(revision, before, "after {sql}");
+            before = revision;
+        }
+    }
+
+    async fn what_no_count_depends_on_leaves_the_revision(app: App) {
+        app.example();
+        let user = app.sign_in("desk").await;
+        let query = format!("{{ {EXAMPLE} {{ revision }} }}");
+        let revision = async || user.ask(&query).await["statistics"]["revision"].as_str().unwrap().to_owned();
+        let before = revision().await;
+        app.execute("UPDATE patient SET phone = NULL, phone_index = NULL, memo = NULL WHERE chart_no = 'A'").await;
+        app.execute("UPDATE visit SET visit_no = '100' WHERE visit_no = '1'").await;
+        app.execute("UPDATE visit SET status = status").await;
+        assert_eq!(revision().await, before);
+        let mut before = before;
+        for sql in [
+            "UPDATE patient SET name = 'Anna Ash' WHERE chart_no = 'A'",
+            "UPDATE patient SET chart_no = 'AA' WHERE chart_no = 'A'",
+            "UPDATE patient SET registered_on = '2025-05-02' WHERE chart_no = 'AA'",
+            "UPDATE hospital SET week_start = 'SUNDAY'",
+            "UPDATE hospital SET time_zone = 'Asia/Tokyo'",
+            "INSERT INTO definition SELECT hospital_id, 2, 30, NULL, effective_from FROM definition",
+        ] {
+            app.execute(sql).await;
+            let after = revision().await;
+            assert_ne!(after, before, "after {sql}");
+            before = after;
+        }
+    }
+
+    async fn a_second_server_sees_the_same(app: App) {
+        let second = app.second_server();
+        let (here, there) = (app.sign_in("desk").await, app.sign_in_at(&second.base, "H1", "desk").await);
+        let query = format!("{{ {EXAMPLE} {COUNTS} }}");
+        let empty = there.ask(&query).await;
+        assert_eq!(here.ask(&query).await, empty);
+        app.example();
+        let (a, b) = (here.ask(&query).await, there.ask(&query).await);
+        assert_eq!(a, b);
+        assert_ne!(a, empty);
+    }
+
+    async fn a_restored_past_is_noticed(app: App) {
+        app.example();
+        let user = app.sign_in("desk").await;
+        let query = format!("{{ {EXAMPLE} {COUNTS} }}");
+        app.execute("UPDATE visit SET status = 'CANCELED' WHERE visit_no = '1'").await;
+        let before = user.ask(&query).await;
+        // As a backup does it: the data, the revision and the feed as they once were, then on from there.
+        app.execute("UPDATE visit SET status = 'COMPLETED' WHERE visit_no = '1'").await;
+        app.execute("DELETE FROM change_feed WHERE number >= (SELECT number - 1 FROM revision)").await;
+        app.execute("UPDATE revision SET number = number - 2").await;
+        app.execute("UPDATE visit SET status = 'NO_SHOW' WHERE visit_no = '9'").await;
+        app.execute("UPDATE visit SET status = 'CANCELED' WHERE visit_no = '4'").await;
+        let after = user.ask(&query).await;
+        assert_ne!(after["statistics"]["revision"], before["statistics"]["revision"]);
+        assert_eq!(after["statistics"]["total"]["visitors"]["visitCount"], 6);
+    }
+
+    async fn an_id_never_moves_to_another_hospital(app: App) {
+        app.example();
+        app.rollcall(&["hospital", "add", "--code", "H2", "--name", "Two", "--time-zone", "Asia/Seoul"]);
+        use sea_orm::ConnectionTrait as _;
+        for sql in [
+            "UPDATE visit SET id = id + 1000 WHERE visit_no = '1'",
+            "UPDATE patient SET id = id + 1000 WHERE chart_no = 'E'",
+            "UPDATE visit SET hospital_id = 2 WHERE visit_no = '1'",
+            "INSERT INTO visit (hospital_id, visit_no, patient_id, date, status, channel) SELECT 2, '14', id, '2025-01-02', 'COMPLETED', 'OTHER' FROM patient WHERE chart_no = 'E'",
+            "DELETE FROM patient WHERE chart_no = 'A'",
+            "UPDATE visit SET status = 'Completed' WHERE visit_no = '1'",
+        ] {
+            assert!(app.sql.execute_unprepared(sql).await.is_err(), "{sql}");
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! A server of its own for each test, on a database of its own, dropped after.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
+use serde_json::{Value, json};
+
+pub const PASSWORD: &str = "correct horse";
+
+/// Makes of `async fn name(app: App)` a test on each of the databases.
+macro_rules! on_each_database {
+    ($($(#[$meta:meta])* async fn $name:ident($app:ident: App) $body:block)+) => {$(
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            async fn run($app: &$crate::harness::App) $body
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn sqlite() {
+                $crate::harness::with($crate::harness::Kind::Sqlite, async |app| run(app).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn postgres() {
+                $crate::harness::with($crate::harness::Kind::Postgres, async |app| run(app).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn mariadb() {
+                $crate::harness::with($crate::harness::Kind::Mariadb, async |app| run(app).await).await;
+            }
+        }
+    )+};
+}
+pub(crate) use on_each_database;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+    Mariadb,
+}
+
+/// A database with one hospital, H1, and staff of every role whose login is the role's word in lower case.
+pub struct App {
+    pub url: String,
+    pub sql: DatabaseConnection,
+    folder: tempfile::TempDir,
+    server: Server,
+    client: reqwest::Client,
+}
+
+/// One running server.
+pub struct Server {
+    child: Child,
+    pub base: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a test on a database of this kind. One that is not there is left out, aloud; in CI that is a failure.
+pub async fn with(kind: Kind, test: impl AsyncFnOnce(&App)) {
+    let folder = tempfile::tempdir().unwrap();
+    let Some((url, admin)) = make_database(kind, folder.path()).await else {
+        assert!(std::env::var_os("CI").is_none(), "{kind:?} does not answer, and CI leaves nothing out");
+        println!("LEFT OUT: {kind:?} does not answer");
+        return;
+    };
+    let cleanup = Cleanup { url: url.clone(), admin };
+    run(&url, folder.path(), &["migrate"], "");
+    let add = ["hospital", "add", "--code", "H1", "--name", "One", "--time-zone", "Asia/Seoul"];
+    run(&url, folder.path(), &add, "");
+    for role in ["ADMIN", "CLINICIAN", "DESK", "SUPPORT"] {
+        let login = role.to_lowercase();
+        let add = ["staff", "add", "--hospital", "H1", "--login", &login, "--name", role, "--role", role];
+        run(&url, folder.path(), &add, PASSWORD);
+    }
+    let app = App {
+        server: Server::start(&url, folder.path()),
+        sql: Database::connect(&url).await.unwrap(),
+        url,
+        folder,
+        client: reqwest::Client::new(),
+    };
+    test(&app).await;
+    app.sql.close_by_ref().await.unwrap();
+    drop(app);
+    drop(cleanup);
+}
+
+/// Drops the database also when the test fails.
+struct Cleanup {
+    url: String,
+    admin: Option<String>,
+}
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        let Some(admin) = self.admin.take() else { return };
+        let name = self.url.rsplit('/').next().unwrap().to_owned();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                let force = if admin.starts_with("postgres") { " WITH (FORCE)" } else { "" };
+                let admin = Database::connect(admin).await.unwrap();
+                admin.execute_unprepared(&format!("DROP DATABASE {name}{force}")).await.unwrap();
+            });
+        })
+        .join()
+        .unwrap();
+    }
+}
+
+async fn make_database(kind: Kind, folder: &Path) -> Option<(String, Option<String>)> {
+    let (variable, usual) = match kind {
+        Kind::Sqlite => return Some((format!("sqlite://{}", folder.join("test.db").display()), None)),
+        Kind::Postgres => ("ROLLCALL_TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/postgres"),
+        Kind::Mariadb => ("ROLLCALL_TEST_MARIADB_URL", "mysql://root@127.0.0.1:3306/mysql"),
+    };
+    let admin = std::env::var(variable).unwrap_or_else(|_| usual.to_owned()).replacen("mariadb:", "mysql:", 1);
+    let connection = Database::connect(&admin).await.ok()?;
+    let name = format!("rollcall_test_{:016x}", rand::random::<u64>());
+    connection.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
+    let (server, _) = admin.rsplit_once('/').unwrap();
+    Some((format!("{server}/{name}"), Some(admin)))
+}
+
+fn command(url: &str, folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+    command
+        .args(args)
+        .current_dir(folder)
+        .env("ROLLCALL_DATABASE_URL", url)
+        .env("ROLLCALL_KEY_FILE", folder.join("key"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Runs a command line that works.
+pub fn run(url: &str, folder: &Path, args: &[&str], input: &str) -> String {
+    let output = try_run(url, folder, args, input);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "rollcall {args:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+pub fn try_run(url: &str, folder: &Path, args: &[&str], input: &str) -> Output {
+    let mut child = command(url, folder, args).spawn().unwrap();
+    // A command that fails early does not read its input.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+impl Server {
+    pub fn start(url: &str, folder: &Path) -> Self {
+        let mut child = command(url, folder, &["serve", "--listen", "127.0.0.1:0"])
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let base = said.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_else(|| panic!("{said}"));
+        let base = base.trim_end_matches("/graphql").to_owned();
+        Self { child, base }
+    }
+}
+
+/// Somebody who is signed in on one server.
+pub struct User<'a> {
+    app: &'a App,
+    base: String,
+    pub token: String,
+}
+
+impl App {
+    pub fn base(&self) -> &str {
+        &self.server.base
+    }
+
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// One more server on the same database.
+    pub fn second_server(&self) -> Server {
+        Server::start(&self.url, self.folder.path())
+    }
+
+    pub fn rollcall(&self, args: &[&str]) -> String {
+        run(&self.url, self.folder.path(), args, "")
+    }
+
+    pub fn rollcall_with(&self, args: &[&str], input: &str) -> String {
+        run(&self.url, self.folder.path(), args, input)
+    }
+
+    pub fn try_rollcall(&self, args: &[&str]) -> Output {
+        try_run(&self.url, self.folder.path(), args, "")
+    }
+
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Imports what it is given as a file.
+    pub fn import(&self, kind: &str, hospital: &str, content: &str) -> String {
+        let path = self.file(&format!("{kind}.csv"), content);
+        self.rollcall(&["import", kind, "--hospital", hospital, path.to_str().unwrap()])
+    }
+
+    pub async fn execute(&self, sql: &str) {
+        self.sql.execute_unprepared(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// What a request is answered with, whatever it is.
+    pub async fn post(&self, base: &str, token: Option<&str>, query: &str, variables: Value) -> Value {
+        let mut request = self.client.post(format!("{base}/graphql")).json(&json!({"query": query, "variables": variables}));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        request.send().await.unwrap().json().await.unwrap()
+    }
+
+    pub async fn sign_in(&self, login: &str) -> User<'_> {
+        self.sign_in_at(self.base(), "H1", login).await
+    }
+
+    pub async fn sign_in_at(&self, base: &str, hospital: &str, login: &str) -> User<'_> {
+        let query = "mutation ($input: SignInInput!) { signIn(input: $input) { session { accessToken } } }";
+        let input = json!({"hospital": hospital, "login": login, "password": PASSWORD});
+        let answer = self.post(base, None, query, json!({"input": input})).await;
+        let token = answer["data"]["signIn"]["session"]["accessToken"].as_str().unwrap_or_else(|| panic!("{answer}"));
+        User {
+            app: self,
+            base: base.to_owned(),
+            token: token.to_owned(),
+        }
+    }
+}
+
+impl User<'_> {
+    /// The data of a query that works.
+    pub async fn ask(&self, query: &str) -> Value {
+        self.ask_with(query, json!({})).await
+    }
+
+    pub async fn ask_with(&self, query: &str, variables: Value) -> Value {
+        let mut answer = self.try_with(query, variables).await;
+        assert!(answer.get("errors").is_none(), "{query}: {}", answer["errors"]);
+        answer["data"].take()
+    }
+
+    /// The whole answer.
+    pub async fn try_with(&self, query: &str, variables: Value) -> Value {
+        self.app.post(&self.base, Some(&self.token), query, variables).await
+    }
+
+    /// The code and the argument of the one error of a query that does not work.
+    pub async fn refused(&self, query: &str) -> (String, String) {
+        let answer = self.try_with(query, json!({})).await;
+        let error = &answer["errors"][0];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        (text(&error["extensions"]["code"]), text(&error["extensions"]["argument"]))
+    }
+}
+
+/// Patients and visits of the worked example in the definitions: charts A to E.
+pub const EXAMPLE_PATIENTS: &str = "chart_no,name,phone,birth_date,sex,registered_on
+A,Ann Ash,010-1111-0001,1980-01-01,FEMALE,2025-05-01
+B,김영수,010-1111-0002,1970-02-02,MALE,2025-04-20
+C,Cem Cox,,,UNKNOWN,2025-03-01
+D,Dag Day,,1990-04-04,OTHER,2025-05-05
+E,,,,FEMALE,2025-06-01
+";
+pub const EXAMPLE_VISITS: &str = "visit_no,chart_no,date,scheduled_at,status,department,doctor,channel
+1,A,2025-05-11,,COMPLETED,Eyes,Dr Ito,WALK_IN
+2,A,2025-05-13,,COMPLETED,Eyes,Dr Ito,WALK_IN
+3,B,2025-04-28,,COMPLETED,Skin,Dr Ure,PHONE
+4,B,2025-05-02,,COMPLETED,Skin,Dr Ure,PHONE
+5,B,2025-06-03,,COMPLETED,Eyes,Dr Ito,APP
+6,C,2025-05-20,,COMPLETED,Eyes,,WEB
+7,C,2025-06-02,,COMPLETED,Skin,Dr Ure,WEB
+8,C,2025-08-20,,COMPLETED,,,WEB
+9,D,2025-05-09,,NO_SHOW,Eyes,Dr Ito,QR
+10,D,2025-06-10,,ENDED,Eyes,Dr Ito,QR
+11,E,2025-06-15,,CANCELED,Skin,,TABLET
+";
+
+impl App {
+    pub fn example(&self) {
+        self.import("patients", "H1", EXAMPLE_PATIENTS);
+        self.import("visits", "H1", EXAMPLE_VISITS);
+    }
+}
+
+/// The worked example's question.
+pub const EXAMPLE: &str =
+    "statistics(period: MONTH, range: {from: \"2025-05-01\", to: \"2025-06-30\"}, asOf: \"2025-08-31\")";
+
+pub const KINDS: [&str; 8] =
+    ["VISITORS", "NEW", "RETURNING", "CHURN_SUSPECTED", "RETAINED", "PENDING", "NO_SHOW", "CANCELED"];

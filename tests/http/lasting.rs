@@ -1,0 +1,85 @@
+//! Ids open the same lists on any server, after a restart, after the data moved on.
+
+use serde_json::{Value, json};
+
+use crate::harness::{EXAMPLE, on_each_database};
+
+on_each_database! {
+    async fn ids_open_the_same_lists_elsewhere_and_later(app: App) {
+        app.example();
+        let here = app.sign_in("admin").await;
+        let lists = "kind patientCount visitCount patientIds visitIds digest
+            patients(orderBy: {field: NAME, direction: DESC}) { edges { cursor firstVisitDate lastVisitDate visitCount } }
+            visits { edges { cursor date status patientId } }";
+        let all = format!("id period range {{ from to }} asOf computedAt revision timeZone weekStart definition {{ version churnAfterDays overdueAfterDays effectiveFrom }}
+            filter {{ channels }} buckets {{ start end complete covered {{ from to }} churnRate noShowRate visitors {{ id {lists} }} newPatients {{ id {lists} }} noShow {{ id {lists} }} }}
+            total {{ visitors {{ id {lists} }} }}");
+        let first = here.ask(&format!("{{ {EXAMPLE} {{ {all} }} }}")).await["statistics"].take();
+        app.execute("UPDATE visit SET date = '2024-01-01', status = 'TENTATIVE' WHERE visit_no = '4'").await;
+        app.execute("DELETE FROM visit WHERE visit_no IN ('1', '2')").await;
+        app.execute("DELETE FROM patient WHERE chart_no = 'A'").await;
+        app.execute("UPDATE patient SET name = 'Aaa' WHERE chart_no = 'D'").await;
+        app.execute("INSERT INTO definition SELECT hospital_id, 2, 1, 1, effective_from FROM definition").await;
+        let second = app.second_server();
+        let there = app.sign_in_at(&second.base, "H1", "support").await;
+        let admin_there = app.sign_in_at(&second.base, "H1", "admin").await;
+        let query = format!("query ($id: ID!) {{ statisticsSnapshot(id: $id) {{ {all} }} node(id: $id) {{ __typename id }} }}");
+        let again = admin_there.ask_with(&query, json!({"id": first["id"]})).await;
+        assert_eq!(again["statisticsSnapshot"], first);
+        assert_eq!(again["node"], json!({"__typename": "Statistics", "id": first["id"]}));
+        let visitors = &first["buckets"][0]["visitors"];
+        let query = "query ($id: ID!) { node(id: $id) { ... on Cohort { id digest
+            patients { nodes { id state chartNo name phone } } visits { nodes { id deleted visitNo date status patient { state } } } } } }";
+        let cohort = there.ask_with(query, json!({"id": visitors["id"]})).await["node"].take();
+        assert_eq!(cohort["digest"], visitors["digest"]);
+        let patients = cohort["patients"]["nodes"].as_array().unwrap();
+        let erased = patients.last().unwrap();
+        assert_eq!((&erased["state"], &erased["chartNo"], &erased["name"]), (&json!("ERASED"), &json!(""), &json!("")));
+        let visits = cohort["visits"]["nodes"].as_array().unwrap();
+        let deleted: Vec<_> = visits.iter().filter(|visit| visit["deleted"] == true).collect();
+        assert_eq!(deleted.len(), 2);
+        assert_eq!((&deleted[0]["date"], &deleted[0]["patient"]["state"]), (&json!("2025-05-13"), &json!("ERASED")));
+        // A question asked now is counted anew.
+        let now = here.ask(&format!("{{ {EXAMPLE} {{ id total {{ visitors {{ patientCount }} }} }} }}")).await;
+        assert_ne!(now["statistics"]["id"], first["id"]);
+        assert_eq!(now["statistics"]["total"]["visitors"]["patientCount"], 3);
+    }
+
+    async fn counts_alone_store_nothing_and_equal_questions_share(app: App) {
+        app.example();
+        let user = app.sign_in("desk").await;
+        let stored = async || {
+            use sea_orm::{ConnectionTrait as _, Statement};
+            let statement = Statement::from_string(app.sql.get_database_backend(), "SELECT COUNT(*) FROM snapshot");
+            app.sql.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index::<i64>(0).unwrap()
+        };
+        user.ask(&format!("{{ {EXAMPLE} {{ buckets {{ visitors {{ patientCount visitCount }} churnRate }} }} }}")).await;
+        assert_eq!(stored().await, 0);
+        let second = app.second_server();
+        let there = app.sign_in_at(&second.base, "H1", "desk").await;
+        let query = format!("{{ {EXAMPLE} {{ id total {{ visitors {{ id }} }} }} }}");
+        let (a, b) = tokio::join!(user.ask(&query), there.ask(&query));
+        assert_eq!(a, b);
+        assert_eq!(stored().await, 1);
+    }
+
+    async fn a_snapshot_is_its_hospitals_alone(app: App) {
+        app.example();
+        app.rollcall(&["hospital", "add", "--code", "H2", "--name", "Two", "--time-zone", "Asia/Seoul"]);
+        app.rollcall_with(&["staff", "add", "--hospital", "H2", "--login", "admin", "--name", "Other", "--role", "ADMIN"], crate::harness::PASSWORD);
+        let user = app.sign_in("admin").await;
+        let answer = user.ask(&format!("{{ {EXAMPLE} {{ id total {{ visitors {{ id patientIds visitIds }} }} }} hospital {{ id departments {{ id }} doctors {{ id }} }} }}")).await;
+        let visitors = &answer["statistics"]["total"]["visitors"];
+        let ids = [&answer["statistics"]["id"], &visitors["id"], &visitors["patientIds"][0], &visitors["visitIds"][0],
+            &answer["hospital"]["id"], &answer["hospital"]["departments"][0]["id"], &answer["hospital"]["doctors"][0]["id"]];
+        let other = app.sign_in_at(app.base(), "H2", "admin").await;
+        let query = "query ($ids: [ID!]!) { nodes(ids: $ids) { __typename } }";
+        assert!(user.ask_with(query, json!({"ids": ids})).await["nodes"].as_array().unwrap().iter().all(|node| !node.is_null()));
+        assert_eq!(other.ask_with(query, json!({"ids": ids})).await["nodes"], Value::from(vec![Value::Null; ids.len()]));
+        let query = "query ($s: ID!, $p: ID!, $v: ID!) { statisticsSnapshot(id: $s) { id } patient(id: $p) { id } visit(id: $v) { id } }";
+        let answer = other.ask_with(query, json!({"s": ids[0], "p": ids[2], "v": ids[3]})).await;
+        assert_eq!(answer, json!({"statisticsSnapshot": null, "patient": null, "visit": null}));
+        let foreign = other.try_with("query ($d: [ID!]) { statistics(period: DAY, range: {from: \"2025-01-01\", to: \"2025-01-02\"}, filter: {departmentIds: $d}) { id } }", json!({"d": [ids[5]]})).await;
+        assert_eq!(foreign["errors"][0]["extensions"], json!({"code": "NOT_FOUND", "argument": "filter.departmentIds.0"}));
+    }
+}

@@ -1,0 +1,244 @@
+//! Every number is the length of a list, and the list can be opened: every cohort, order and page size, both ways.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::harness::{EXAMPLE, KINDS, User, on_each_database};
+
+/// Pages a connection to its end; the ids in order. Checks every page against the first's totalCount.
+async fn page_to_the_end(user: &User<'_>, cohort: &str, list: &str, order: &str, size: i64, backwards: bool) -> Vec<String> {
+    let (count, cursor) = if backwards { ("last", "before") } else { ("first", "after") };
+    let query = format!(
+        "query ($id: ID!, $at: String) {{ node(id: $id) {{ ... on Cohort {{
+            {list}({count}: {size}, {cursor}: $at{order}) {{
+                totalCount pageInfo {{ hasNextPage hasPreviousPage startCursor endCursor }}
+                edges {{ cursor node {{ id }} }} nodes {{ id }}
+            }} }} }} }}"
+    );
+    let (mut ids, mut at): (Vec<String>, Value) = (Vec::new(), Value::Null);
+    loop {
+        let mut answer = user.ask_with(&query, json!({"id": cohort, "at": at})).await;
+        let page = answer["node"][list].take();
+        let edges = page["edges"].as_array().unwrap();
+        let mut rows: Vec<String> = edges.iter().map(|edge| edge["node"]["id"].as_str().unwrap().to_owned()).collect();
+        let nodes: Vec<&str> = page["nodes"].as_array().unwrap().iter().map(|node| node["id"].as_str().unwrap()).collect();
+        assert_eq!(rows, nodes);
+        let info = &page["pageInfo"];
+        let (more, next) = if backwards { ("hasPreviousPage", "startCursor") } else { ("hasNextPage", "endCursor") };
+        if backwards {
+            rows.extend(ids);
+            ids = rows;
+        } else {
+            ids.extend(rows);
+        }
+        if !info[more].as_bool().unwrap() {
+            assert_eq!(page["totalCount"].as_u64().unwrap() as usize, ids.len());
+            return ids;
+        }
+        at = info[next].clone();
+    }
+}
+
+on_each_database! {
+    async fn counts_are_lengths_whatever_happens_underneath(app: App) {
+        app.example();
+        let user = app.sign_in("admin").await;
+        let lists: Vec<String> = KINDS
+            .iter()
+            .map(|kind| format!("{kind}: cohort(kind: {kind}) {{ id kind patientCount visitCount patientIds visitIds digest }}"))
+            .collect();
+        let query = format!("{{ {EXAMPLE} {{ id buckets {{ {0} }} total {{ {0} }} }} }}", lists.join(" "));
+        let answer = user.ask(&query).await;
+        // The data goes on changing: what was counted stays.
+        app.execute("UPDATE visit SET status = 'CANCELED' WHERE visit_no = '1'").await;
+        app.execute("DELETE FROM visit WHERE visit_no IN ('6', '9')").await;
+        app.execute("UPDATE patient SET name = 'Zoe', chart_no = 'Z' WHERE chart_no = 'A'").await;
+        let statistics = &answer["statistics"];
+        let parts = statistics["buckets"].as_array().unwrap().iter().chain([&statistics["total"]]);
+        for cohort in parts.flat_map(|part| KINDS.iter().map(move |kind| &part[kind])) {
+            let ids = |list: &str| -> Vec<String> {
+                cohort[list].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+            };
+            let (patients, visits) = (ids("patientIds"), ids("visitIds"));
+            assert_eq!(cohort["patientCount"].as_u64().unwrap() as usize, patients.len());
+            assert_eq!(cohort["visitCount"].as_u64().unwrap() as usize, visits.len());
+            let digest = rollcall::statistics::list_digest(patients.clone(), visits.clone());
+            assert_eq!(cohort["digest"], digest.as_str());
+            let id = cohort["id"].as_str().unwrap();
+            let (patients, visits) = (BTreeSet::from_iter(patients), BTreeSet::from_iter(visits));
+            let orders = [("patients", &["NAME", "CHART_NO", "REGISTERED_ON", "FIRST_VISIT", "LAST_VISIT"][..]),
+                ("visits", &["DATE", "PATIENT_NAME", "STATUS"][..])];
+            for (list, fields) in orders {
+                let whole = if list == "patients" { &patients } else { &visits };
+                for (field, direction) in fields.iter().flat_map(|field| ["ASC", "DESC"].map(|direction| (field, direction))) {
+                    let order = format!(", orderBy: {{field: {field}, direction: {direction}}}");
+                    let forwards = page_to_the_end(&user, id, list, &order, 2, false).await;
+                    assert_eq!(page_to_the_end(&user, id, list, &order, 1, true).await, forwards);
+                    assert_eq!(forwards.len(), whole.len());
+                    assert_eq!(&BTreeSet::from_iter(forwards), whole);
+                }
+            }
+        }
+    }
+
+    async fn orders_compare_by_code_point_nulls_last_ties_by_id(app: App) {
+        let rows = [("10", "b"), ("2", "B"), ("a1", "é"), ("A1", "a"), ("é", ""), ("Z", "Ab"), ("z ", "😀"), ("가", "가"), ("00017", "")];
+        let patients: String = rows.iter().map(|(chart, name)| format!("{chart},{name}\n")).collect();
+        app.import("patients", "H1", &format!("chart_no,name\n{patients}"));
+        let visits: String = rows.iter().enumerate().map(|(i, (chart, _))| format!("{i},{chart},2025-05-0{},COMPLETED\n", i % 3 + 1)).collect();
+        app.import("visits", "H1", &format!("visit_no,chart_no,date,status\n{visits}"));
+        let user = app.sign_in("admin").await;
+        let key = |node: &Value, field: &str| node[field].as_str().unwrap().to_owned();
+        for (order, field) in [("NAME", "name"), ("CHART_NO", "chartNo")] {
+            for direction in ["ASC", "DESC"] {
+                let page = format!("patients(orderBy: {{field: {order}, direction: {direction}}}) {{ nodes {{ chartNo name id }} }}");
+                let root = user.ask(&format!("{{ {page} }}")).await;
+                let cohort = user.ask(&format!("{{ {EXAMPLE} {{ total {{ visitors {{ {page} }} }} }} }}")).await;
+                let nodes = root["patients"]["nodes"].as_array().unwrap();
+                assert_eq!(nodes, cohort["statistics"]["total"]["visitors"]["patients"]["nodes"].as_array().unwrap());
+                let got: Vec<String> = nodes.iter().map(|node| key(node, field)).collect();
+                let mut wanted: Vec<String> = got.iter().filter(|text| !text.is_empty()).cloned().collect();
+                wanted.sort();
+                if direction == "DESC" {
+                    wanted.reverse();
+                }
+                wanted.extend(got.iter().filter(|text| text.is_empty()).cloned());
+                assert_eq!(got, wanted, "{order} {direction}");
+                if order == "NAME" {
+                    // Both without a name, in the order in which they were recorded.
+                    let nameless: Vec<String> = nodes[7..].iter().map(|node| key(node, "chartNo")).collect();
+                    assert_eq!(nameless, ["é", "00017"]);
+                }
+            }
+        }
+        let by_date = |direction: &str| format!("{{ visits(orderBy: {{field: DATE, direction: {direction}}}) {{ nodes {{ visitNo }} }} }}");
+        let numbers = async |direction: &str| -> Vec<String> {
+            let answer = user.ask(&by_date(direction)).await;
+            answer["visits"]["nodes"].as_array().unwrap().iter().map(|node| key(node, "visitNo")).collect()
+        };
+        assert_eq!(numbers("ASC").await, ["0", "3", "6", "1", "4", "7", "2", "5", "8"]);
+        assert_eq!(numbers("DESC").await, ["2", "5", "8", "1", "4", "7", "0", "3", "6"]);
+    }
+
+    async fn the_worked_example_over_http(app: App) {
+        app.example();
+        let user = app.sign_in("clinician").await;
+        let lists: Vec<String> = KINDS.iter().map(|kind| format!("{kind}: cohort(kind: {kind}) {{ patients {{ nodes {{ chartNo }} }} }}")).collect();
+        let answer = user.ask(&format!("{{ {EXAMPLE} {{ buckets {{ start churnRate churnSettled complete noShowRate {0} }} total {{ {0} }} }} }}", lists.join(" "))).await;
+        let who = |part: &Value, kind: &str| -> String {
+            part[kind]["patients"]["nodes"].as_array().unwrap().iter().map(|node| node["chartNo"].as_str().unwrap()).collect()
+        };
+        let statistics = &answer["statistics"];
+        let (may, june, total) = (&statistics["buckets"][0], &statistics["buckets"][1], &statistics["total"]);
+        for (part, kind, wanted) in [
+            (may, "NEW", "AC"), (may, "RETURNING", "B"), (may, "CHURN_SUSPECTED", "A"), (may, "RETAINED", "C"), (may, "NO_SHOW", "D"),
+            (june, "NEW", "D"), (june, "RETURNING", "BC"), (june, "PENDING", "D"), (june, "CANCELED", "E"),
+            (total, "NEW", "ACD"), (total, "RETURNING", "B"),
+        ] {
+            assert_eq!(who(part, kind), wanted, "{kind} from {}", part["start"]);
+        }
+        assert_eq!(may["churnRate"], 0.5);
+        assert_eq!(may["churnSettled"], true);
+        assert_eq!(june["churnSettled"], false);
+        assert_eq!(may["noShowRate"], 0.2);
+    }
+}
+
+on_each_database! {
+    async fn root_lists_page_by_key_both_ways(app: App) {
+        app.example();
+        let user = app.sign_in("admin").await;
+        for (list, fields) in [("patients", &["NAME", "CHART_NO", "REGISTERED_ON", "FIRST_VISIT", "LAST_VISIT"][..]), ("visits", &["DATE", "PATIENT_NAME", "STATUS"][..])] {
+            for (field, direction) in fields.iter().flat_map(|field| ["ASC", "DESC"].map(|direction| (field, direction))) {
+                let order = format!("orderBy: {{field: {field}, direction: {direction}}}");
+                let whole = user.ask(&format!("{{ {list}(first: 100, {order}) {{ totalCount nodes {{ id }} }} }}")).await;
+                let whole_ids: Vec<Value> = whole[list]["nodes"].as_array().unwrap().iter().map(|node| node["id"].clone()).collect();
+                assert_eq!(whole[list]["totalCount"].as_u64().unwrap() as usize, whole_ids.len());
+                for (count, cursor, more, next) in [("first", "after", "hasNextPage", "endCursor"), ("last", "before", "hasPreviousPage", "startCursor")] {
+                    let query = format!("query ($at: String) {{ {list}({count}: 2, {cursor}: $at, {order}) {{ nodes {{ id }} pageInfo {{ {more} {next} }} }} }}");
+                    let (mut ids, mut at): (Vec<Value>, Value) = (Vec::new(), Value::Null);
+                    loop {
+                        let answer = user.ask_with(&query, json!({"at": at})).await;
+                        let rows = answer[list]["nodes"].as_array().unwrap().iter().map(|node| node["id"].clone());
+                        if count == "first" {
+                            ids.extend(rows);
+                        } else {
+                            ids.splice(0..0, rows);
+                        }
+                        at = answer[list]["pageInfo"][next].clone();
+                        if answer[list]["pageInfo"][more] == false {
+                            break;
+                        }
+                    }
+                    assert_eq!(ids, whole_ids, "{list} by {field} {direction}, {count}");
+                }
+            }
+        }
+    }
+
+    async fn a_patients_visits_page_with_filters(app: App) {
+        app.example();
+        let user = app.sign_in("desk").await;
+        let query = "query ($at: String, $back: String) {
+            patients(filter: {search: \"C\"}) { nodes { chartNo visitCount
+                firstVisit { date } lastVisit { date } nextVisit { date }
+                all: visits { totalCount nodes { visitNo } }
+                some: visits(filter: {channels: [WEB], dates: {from: \"2025-06-01\", to: \"2025-08-31\"}}) { totalCount nodes { visitNo } }
+                head: visits(first: 1, after: $at, orderBy: {field: PATIENT_NAME}) { nodes { visitNo } pageInfo { endCursor hasNextPage } }
+                tail: visits(last: 1, before: $back) { nodes { visitNo } pageInfo { startCursor hasPreviousPage } }
+            } } }";
+        let (mut at, mut back) = (Value::Null, Value::Null);
+        for (head, tail) in [("6", "6"), ("7", "7"), ("8", "8")] {
+            let answer = user.ask_with(query, json!({"at": at, "back": back})).await;
+            let patient = &answer["patients"]["nodes"][0];
+            assert_eq!(patient["chartNo"], "C");
+            assert_eq!(patient["visitCount"], 3);
+            assert_eq!(patient["firstVisit"]["date"], "2025-05-20");
+            assert_eq!(patient["lastVisit"]["date"], "2025-08-20");
+            assert_eq!(patient["nextVisit"], Value::Null);
+            assert_eq!(patient["all"], json!({"totalCount": 3, "nodes": [{"visitNo": "8"}, {"visitNo": "7"}, {"visitNo": "6"}]}));
+            assert_eq!(patient["some"], json!({"totalCount": 2, "nodes": [{"visitNo": "8"}, {"visitNo": "7"}]}));
+            assert_eq!(patient["head"]["nodes"][0]["visitNo"], head);
+            assert_eq!(patient["tail"]["nodes"][0]["visitNo"], tail);
+            at = patient["head"]["pageInfo"]["endCursor"].clone();
+            back = patient["tail"]["pageInfo"]["startCursor"].clone();
+        }
+    }
+
+    async fn patients_are_found_by_name_chart_and_phone(app: App) {
+        app.example();
+        let user = app.sign_in("desk").await;
+        for (search, wanted) in [("Ash", "A"), ("영", "B"), ("D", "D"), ("010-1111-0001", "A"), ("+82 10 1111 0002", "B"), ("01011110001", "A"), ("1111", ""), ("ash", ""), ("%", ""), ("C", "C")] {
+            let query = "query ($s: String) { patients(filter: {search: $s}) { totalCount nodes { chartNo phone } } }";
+            let answer = user.ask_with(query, json!({"s": search})).await;
+            let charts: String = answer["patients"]["nodes"].as_array().unwrap().iter().map(|node| node["chartNo"].as_str().unwrap()).collect();
+            assert_eq!(charts, wanted, "{search}");
+            assert_eq!(answer["patients"]["totalCount"].as_u64().unwrap() as usize, wanted.len());
+        }
+        let answer = user.ask("{ patients(filter: {registered: {from: \"2025-04-01\", to: \"2025-05-01\"}}) { nodes { chartNo phone } } }").await;
+        assert_eq!(answer["patients"]["nodes"], json!([{"chartNo": "A", "phone": "+821011110001"}, {"chartNo": "B", "phone": "+821011110002"}]));
+    }
+
+    async fn a_filter_never_changes_a_history(app: App) {
+        app.example();
+        let user = app.sign_in("desk").await;
+        let departments = user.ask("{ hospital { departments { id name } doctors { id name department { name } } } }").await;
+        let id = |list: &str, name: &str| {
+            let all = departments["hospital"][list].as_array().unwrap();
+            all.iter().find(|row| row["name"] == name).unwrap()["id"].clone()
+        };
+        let query = "query ($f: StatisticsFilter) { statistics(period: YEAR, range: {from: \"2025-01-01\", to: \"2025-12-31\"}, asOf: \"2025-12-31\", filter: $f) {
+            filter { departments { name } doctors { name } channels }
+            total { newPatients { patients { nodes { chartNo } } } returning { patients { nodes { chartNo } } } } } }";
+        let who = |answer: &Value, list: &str| -> String {
+            let nodes = answer["statistics"]["total"][list]["patients"]["nodes"].as_array().unwrap();
+            nodes.iter().map(|node| node["chartNo"].as_str().unwrap()).collect()
+        };
+        let skin = user.ask_with(query, json!({"f": {"departmentIds": [id("departments", "Skin")]}})).await;
+        assert_eq!((who(&skin, "newPatients").as_str(), who(&skin, "returning").as_str()), ("B", "C"));
+        assert_eq!(skin["statistics"]["filter"], json!({"departments": [{"name": "Skin"}], "doctors": null, "channels": null}));
+        let ito = user.ask_with(query, json!({"f": {"doctorIds": [id("doctors", "Dr Ito")], "channels": ["APP", "QR"]}})).await;
+        assert_eq!((who(&ito, "newPatients").as_str(), who(&ito, "returning").as_str()), ("D", "B"));
+    }
+}

@@ -1,0 +1,51 @@
+//! Steps go up and down, from empty and from data; a server says what it lacks.
+
+use migration::{Migrator, MigratorTrait as _};
+
+use crate::harness::on_each_database;
+
+on_each_database! {
+    async fn steps_go_down_and_up_again(app: App) {
+        app.example();
+        Migrator::down(&app.sql, None).await.unwrap();
+        let output = app.try_rollcall(&["serve", "--listen", "127.0.0.1:0"]);
+        assert!(!output.status.success());
+        assert!(String::from_utf8_lossy(&output.stderr).contains("run `rollcall migrate` first"));
+        assert_eq!(app.rollcall(&["migrate"]), "the database is up to date\n");
+        assert_eq!(app.rollcall(&["migrate"]), "the database is up to date\n");
+        app.rollcall(&["hospital", "add", "--code", "H1", "--name", "One", "--time-zone", "Asia/Seoul"]);
+        app.example();
+    }
+
+    async fn the_feed_comes_to_data_that_stands_already(app: App) {
+        app.example();
+        // Down to before the feed, a change that nobody notes, and up again.
+        Migrator::down(&app.sql, Some(3)).await.unwrap();
+        app.execute("UPDATE visit SET status = 'CANCELED' WHERE visit_no = '8'").await;
+        app.rollcall(&["migrate"]);
+        let user = app.sign_in("desk").await;
+        let query = format!("{{ {} {{ total {{ visitors {{ visitCount }} }} }} }}", crate::harness::EXAMPLE);
+        assert_eq!(user.ask(&query).await["statistics"]["total"]["visitors"]["visitCount"], 7);
+        app.execute("DELETE FROM visit WHERE visit_no = '5'").await;
+        assert_eq!(user.ask(&query).await["statistics"]["total"]["visitors"]["visitCount"], 6);
+    }
+
+    async fn command_lines_that_cannot_work_say_why(app: App) {
+        let refused = |args: &[&str]| {
+            let output = app.try_rollcall(args);
+            assert!(!output.status.success(), "{args:?}");
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let add = |zone: &str, code: &str| refused(&["hospital", "add", "--code", code, "--name", "N", "--time-zone", zone]);
+        assert!(add("Mars/Base", "H2").contains("no IANA time zone"));
+        assert!(add("Asia/Seoul", "H1").contains("stands already"));
+        assert!(add("Asia/Seoul", " ").contains("code: 1 to 255 characters"));
+        let days = ["hospital", "add", "--code", "H2", "--name", "N", "--time-zone", "Asia/Seoul", "--churn-after-days", "0"];
+        assert!(refused(&days).contains("churn-after-days"));
+        let staff = ["staff", "add", "--hospital", "H1", "--login", "x", "--name", "X", "--role", "ADMIN"];
+        assert!(refused(&staff).contains("8 characters or more"));
+        assert!(refused(&["serve", "--database-url", "oracle://x"]).contains("begins with sqlite:"));
+        assert!(refused(&["serve", "--database-url", "postgres://postgres@127.0.0.1:1/none"]).contains("cannot be opened"));
+        assert!(refused(&["serve", "--database-url", "sqlite://none/such.db"]).contains("rollcall migrate"));
+    }
+}

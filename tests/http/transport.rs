@@ -1,0 +1,75 @@
+//! GraphQL over HTTP, and the pages beside it.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::on_each_database;
+
+const RESPONSE: &str = "application/graphql-response+json";
+
+on_each_database! {
+    async fn requests_and_answers_are_as_the_specification_says(app: App) {
+        let url = format!("{}/graphql", app.base());
+        let send = async |method: Method, headers: &[(&str, &str)], query: &str, body: &str| {
+            let mut request = app.client().request(method, format!("{url}{query}")).body(body.to_owned());
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let response = request.send().await.unwrap();
+            let headers = response.headers().clone();
+            let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+            let seen = (response.status(), header("content-type"), header("allow"));
+            (seen.0, seen.1, seen.2, response.json::<Value>().await.unwrap())
+        };
+        let json_type = ("content-type", "application/json");
+        let ask = r#"{"query": "{ __typename }"}"#;
+        for (accept, wanted) in [(RESPONSE, RESPONSE), ("application/json", "application/json"), ("*/*", "application/json"),
+            ("application/json;q=0.5, application/graphql-response+json", RESPONSE)] {
+            let (status, content_type, _, body) = send(Method::POST, &[json_type, ("accept", accept)], "", ask).await;
+            assert_eq!((status, body), (StatusCode::OK, json!({"data": {"__typename": "Query"}})));
+            assert!(content_type.starts_with(wanted), "{accept}: {content_type}");
+        }
+        let cases: [(Method, &[(&str, &str)], &str, &str, StatusCode, &str); 15] = [
+            (Method::POST, &[json_type, ("accept", "text/html")], "", ask, StatusCode::NOT_ACCEPTABLE, "BAD_USER_INPUT"),
+            (Method::POST, &[("content-type", "text/plain")], "", ask, StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT"),
+            (Method::POST, &[("content-type", "application/x-www-form-urlencoded")], "", "query={__typename}", StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT"),
+            (Method::POST, &[], "", ask, StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT"),
+            (Method::POST, &[json_type], "", "{", StatusCode::BAD_REQUEST, "BAD_USER_INPUT"),
+            (Method::POST, &[json_type], "", "[]", StatusCode::BAD_REQUEST, "BAD_USER_INPUT"),
+            (Method::POST, &[json_type], "", "{}", StatusCode::BAD_REQUEST, "BAD_USER_INPUT"),
+            (Method::POST, &[json_type], "", r#"{"query": "{ __typename }", "variables": []}"#, StatusCode::BAD_REQUEST, "BAD_USER_INPUT"),
+            (Method::POST, &[json_type, ("accept", RESPONSE)], "", r#"{"query": "{"}"#, StatusCode::BAD_REQUEST, "GRAPHQL_PARSE_FAILED"),
+            (Method::POST, &[json_type], "", r#"{"query": "{"}"#, StatusCode::OK, "GRAPHQL_PARSE_FAILED"),
+            (Method::POST, &[json_type, ("accept", RESPONSE)], "", r#"{"query": "mutation { nothing }"}"#, StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
+            (Method::GET, &[], "?query=mutation%7BsignOut%7BsignedOut%7D%7D", "", StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT"),
+            (Method::GET, &[], "", "", StatusCode::BAD_REQUEST, "BAD_USER_INPUT"),
+            (Method::PUT, &[json_type], "", ask, StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT"),
+            (Method::DELETE, &[], "", "", StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT"),
+        ];
+        for (method, headers, query, body, wanted, code) in cases {
+            let (status, _, allow, answer) = send(method.clone(), headers, query, body).await;
+            assert_eq!((status, &answer["errors"][0]["extensions"]["code"]), (wanted, &json!(code)), "{method} {query} {body}");
+            assert_eq!(allow.is_empty(), status != StatusCode::METHOD_NOT_ALLOWED);
+            assert!(answer.get("data").is_none());
+        }
+        let (status, .., body) = send(Method::GET, &[], "?query=query%20a%7B__typename%7Dquery%20b%7Bx%3A__typename%7D&operationName=b", "").await;
+        assert_eq!((status, body), (StatusCode::OK, json!({"data": {"x": "Query"}})));
+        let big = format!(r#"{{"query": "{{ __typename }}", "variables": {{"x": "{}"}}}}"#, "x".repeat(2 << 20));
+        assert_eq!(send(Method::POST, &[json_type], "", &big).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+        // A validation error, signed in.
+        let user = app.sign_in("desk").await;
+        let bearer = format!("Bearer {}", user.token);
+        let (status, _, _, answer) = send(Method::POST, &[json_type, ("accept", RESPONSE), ("authorization", &bearer)], "", r#"{"query": "{ nothing }"}"#).await;
+        assert_eq!((status, &answer["errors"][0]["extensions"]["code"]), (StatusCode::BAD_REQUEST, &json!("GRAPHQL_VALIDATION_FAILED")));
+        assert!(answer.get("data").is_none());
+    }
+
+    async fn health_and_metrics_answer(app: App) {
+        let get = async |path: &str| app.client().get(format!("{}{path}", app.base())).send().await.unwrap();
+        for path in ["/healthz", "/readyz", "/metrics", "/graphiql", "/graphiql/hint.json"] {
+            assert_eq!(get(path).await.status(), StatusCode::OK, "{path}");
+        }
+        assert!(get("/metrics").await.text().await.unwrap().contains("rollcall_graphql_requests_total"));
+        assert!(get("/graphiql").await.headers().contains_key("content-security-policy"));
+    }
+}
