@@ -58,7 +58,10 @@ struct Claims {
 /// Where the password is too short.
 pub fn hash_password(password: &str) -> Result<String> {
     if password.chars().count() < SHORTEST_PASSWORD {
-        return Err(Error::input("password", format!("{SHORTEST_PASSWORD} characters or more are wanted")));
+        return Err(Error::input(
+            "password",
+            format!("{SHORTEST_PASSWORD} characters or more are wanted"),
+        ));
     }
     let hash = Argon2::default()
         .hash_password(password.as_bytes())
@@ -121,8 +124,15 @@ impl Auth {
     /// # Errors
     /// UNAUTHENTICATED where the token is not good, or not any more.
     pub async fn refresh(&self, token: &str) -> Result<NewSession> {
-        let hospital = token.split_once('.').and_then(|(hospital, _)| hospital.parse().ok()).ok_or_else(ended)?;
-        match self.store.use_refresh_token(hospital, &token_hash(token), Utc::now()).await? {
+        let hospital = token
+            .split_once('.')
+            .and_then(|(hospital, _)| hospital.parse().ok())
+            .ok_or_else(ended)?;
+        match self
+            .store
+            .use_refresh_token(hospital, &token_hash(token), Utc::now())
+            .await?
+        {
             RefreshUse::Good { staff, family } => {
                 let staff = self.store.staff(hospital, staff).await?;
                 let staff = staff.filter(|staff| staff.disabled_at.is_none()).ok_or_else(ended)?;
@@ -180,7 +190,9 @@ impl Auth {
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
         validation.leeway = 0;
-        let claims = jsonwebtoken::decode::<Claims>(access_token, &self.decoding, &validation).ok()?.claims;
+        let claims = jsonwebtoken::decode::<Claims>(access_token, &self.decoding, &validation)
+            .ok()?
+            .claims;
         let viewer = Viewer {
             hospital: claims.hospital,
             staff: claims.sub.parse().ok()?,

@@ -52,7 +52,9 @@ impl Error {
     #[must_use]
     pub fn for_operator(&self) -> String {
         match self {
-            Self::Input { argument, message } | Self::NotFound { argument, message } => format!("{argument}: {message}"),
+            Self::Input { argument, message } | Self::NotFound { argument, message } => {
+                format!("{argument}: {message}")
+            }
             Self::Unauthenticated(message)
             | Self::Forbidden(message)
             | Self::TooCostly(message)
@@ -93,7 +95,10 @@ impl From<Error> for async_graphql::Error {
             Error::Internal(message) => {
                 let id = incident();
                 tracing::error!(incident = id, "{message}");
-                (format!("internal error {id}: the server's log says more under this id"), None)
+                (
+                    format!("internal error {id}: the server's log says more under this id"),
+                    None,
+                )
             }
         };
         Self::new(message).extend_with(|_, extensions| {

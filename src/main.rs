@@ -214,25 +214,29 @@ async fn run(command: Command) -> Result<()> {
             country,
         }) => {
             let zone = time_zone.parse().map_err(|_| {
-                Error::input("time-zone", format!("{time_zone:?} is no IANA time zone, such as Asia/Seoul"))
+                Error::input(
+                    "time-zone",
+                    format!("{time_zone:?} is no IANA time zone, such as Asia/Seoul"),
+                )
             })?;
-            let new = NewHospital {
-                code: named("code", &code)?,
-                name: named("name", &name)?,
-                country: match country {
-                    Some(code) => Some(records::country(&code).ok_or_else(|| {
-                        Error::input("country", format!("{code:?} is no ISO 3166 code, such as KR"))
-                    })?),
-                    None => records::country_of_time_zone(&time_zone),
-                },
-                time_zone: zone,
-                week_start: match week_start {
-                    WeekStartWord::Monday => WeekStart::Monday,
-                    WeekStartWord::Sunday => WeekStart::Sunday,
-                },
-                churn_after_days,
-                overdue_after_days,
-            };
+            let new =
+                NewHospital {
+                    code: named("code", &code)?,
+                    name: named("name", &name)?,
+                    country: match country {
+                        Some(code) => Some(records::country(&code).ok_or_else(|| {
+                            Error::input("country", format!("{code:?} is no ISO 3166 code, such as KR"))
+                        })?),
+                        None => records::country_of_time_zone(&time_zone),
+                    },
+                    time_zone: zone,
+                    week_start: match week_start {
+                        WeekStartWord::Monday => WeekStart::Monday,
+                        WeekStartWord::Sunday => WeekStart::Sunday,
+                    },
+                    churn_after_days,
+                    overdue_after_days,
+                };
             database.open().await?.add_hospital(&new).await?;
             println!("added the hospital {code}");
             Ok(())
@@ -253,7 +257,15 @@ async fn run(command: Command) -> Result<()> {
                 RoleWord::Support => Role::Support,
             };
             let hash = auth::hash_password(&password_from_input()?)?;
-            store.add_staff(hospital.id, &named("login", &login)?, &named("name", &name)?, role, hash).await?;
+            store
+                .add_staff(
+                    hospital.id,
+                    &named("login", &login)?,
+                    &named("name", &name)?,
+                    role,
+                    hash,
+                )
+                .await?;
             println!("added {login} to {} as {}", hospital.code, role.word());
             Ok(())
         }
@@ -290,7 +302,10 @@ async fn run(command: Command) -> Result<()> {
 fn named(argument: &str, text: &str) -> Result<String> {
     let text = text.trim();
     if text.is_empty() || text.chars().count() > 255 || text.chars().any(char::is_control) {
-        return Err(Error::input(argument, "1 to 255 characters are wanted, none of them a control character"));
+        return Err(Error::input(
+            argument,
+            "1 to 255 characters are wanted, none of them a control character",
+        ));
     }
     Ok(text.to_owned())
 }
@@ -330,7 +345,8 @@ impl Database {
 
 impl Listen {
     async fn bind(&self) -> Result<(TcpListener, String)> {
-        let failed = |error: std::io::Error| Error::input("listen", format!("{} cannot be listened on: {error}", self.listen));
+        let failed =
+            |error: std::io::Error| Error::input("listen", format!("{} cannot be listened on: {error}", self.listen));
         let listener = TcpListener::bind(&self.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?.to_string();
         Ok((listener, address))

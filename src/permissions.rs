@@ -49,6 +49,9 @@ impl Viewer {
         if self.role.may(action) {
             return Ok(());
         }
-        Err(Error::Forbidden(format!("{what} is not for the role {}", self.role.word())))
+        Err(Error::Forbidden(format!(
+            "{what} is not for the role {}",
+            self.role.word()
+        )))
     }
 }

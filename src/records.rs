@@ -70,7 +70,11 @@ mod tests {
 
     #[test]
     fn a_time_zone_has_a_country() {
-        for (zone, wanted) in [("Asia/Seoul", "KR"), ("Europe/Berlin", "DE"), ("America/Sao_Paulo", "BR")] {
+        for (zone, wanted) in [
+            ("Asia/Seoul", "KR"),
+            ("Europe/Berlin", "DE"),
+            ("America/Sao_Paulo", "BR"),
+        ] {
             assert_eq!(country_of_time_zone(zone).as_deref(), Some(wanted));
         }
         assert_eq!(country_of_time_zone("Nowhere/City"), None);

@@ -60,9 +60,13 @@ impl Secrets {
     /// # Errors
     /// Where it is not that.
     pub fn from_base64(text: &str) -> Result<Self> {
-        let key = STANDARD.decode(text).ok().filter(|key| key.len() == 32).ok_or_else(|| {
-            Error::Internal("a key is 32 bytes in Base64, such as `openssl rand -base64 32` makes".to_owned())
-        })?;
+        let key = STANDARD
+            .decode(text)
+            .ok()
+            .filter(|key| key.len() == 32)
+            .ok_or_else(|| {
+                Error::Internal("a key is 32 bytes in Base64, such as `openssl rand -base64 32` makes".to_owned())
+            })?;
         let master = Hkdf::<Sha256>::new(None, &key);
         let derive = |purpose: &str| {
             let mut bytes = [0; 32];
@@ -76,7 +80,10 @@ impl Secrets {
             cipher,
             index: derive("rollcall phone index")?,
             signing: derive("rollcall access token")?,
-            fingerprint: derive("rollcall fingerprint")?[..8].iter().map(|byte| format!("{byte:02x}")).collect(),
+            fingerprint: derive("rollcall fingerprint")?[..8]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
         })
     }
 
@@ -120,7 +127,10 @@ impl Secrets {
             msg: sealed,
             aad: &context(hospital, purpose),
         };
-        let text = self.cipher.decrypt(&Nonce::from(*nonce), payload).map_err(|_| failed())?;
+        let text = self
+            .cipher
+            .decrypt(&Nonce::from(*nonce), payload)
+            .map_err(|_| failed())?;
         String::from_utf8(text).map_err(|_| failed())
     }
 

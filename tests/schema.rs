@@ -12,16 +12,24 @@ fn the_schema_file_is_current() {
 
 #[test]
 fn everything_is_described() {
+    let mut bare = Vec::new();
+    let (mut in_description, mut described) = (false, false);
     let sdl = rollcall::graphql::sdl();
-    let lines: Vec<&str> = sdl.lines().map(str::trim).collect();
-    // A definition, a field or a value stands under the end of its description.
-    let bare: Vec<&str> = lines
-        .windows(2)
-        .filter(|pair| !pair[1].is_empty() && !pair[1].starts_with(['"', '}', ')', '#']))
-        .filter(|pair| !pair[0].ends_with("\"\"\"") && (pair[0].is_empty() || pair[0].ends_with(['{', '}']) || pair[0].contains(':')))
-        .map(|pair| pair[1])
-        .filter(|line| !line.starts_with("schema ") && !line.starts_with("query:") && !line.starts_with("mutation:"))
-        .filter(|line| !line.starts_with("directive "))
-        .collect();
+    for line in sdl.lines().map(str::trim) {
+        let marks = line.matches("\"\"\"").count();
+        if in_description || marks > 0 {
+            in_description = in_description != (marks == 1);
+            described = true;
+        } else if !line.is_empty() {
+            let needs_none = line.starts_with(['}', ')'])
+                || ["schema", "query:", "mutation:", "directive"]
+                    .iter()
+                    .any(|word| line.starts_with(word));
+            if !described && !needs_none {
+                bare.push(line);
+            }
+            described = false;
+        }
+    }
     assert_eq!(bare, Vec::<&str>::new());
 }

@@ -95,7 +95,10 @@ async fn fill(store: &Store) -> Result<()> {
 /// Where to look and how to sign in.
 #[must_use]
 pub fn welcome(address: &str) -> String {
-    let logins: Vec<String> = ACCOUNTS.iter().map(|(login, _, role)| format!("{login} ({})", role.word())).collect();
+    let logins: Vec<String> = ACCOUNTS
+        .iter()
+        .map(|(login, _, role)| format!("{login} ({})", role.word()))
+        .collect();
     format!(
         "Rollcall is up, with a demo hospital of three years of visits.\n\n\
          \x20 GraphiQL   http://{address}/graphiql\n\
@@ -111,6 +114,7 @@ pub fn welcome(address: &str) -> String {
 /// What the explorer's sign-in page offers.
 #[must_use]
 pub fn hint() -> Value {
-    let account = |(login, _, role): &(&str, &str, Role)| json!({"login": login, "password": PASSWORD, "role": role.word()});
+    let account =
+        |(login, _, role): &(&str, &str, Role)| json!({"login": login, "password": PASSWORD, "role": role.word()});
     json!({"hospital": CODE, "accounts": ACCOUNTS.iter().map(account).collect::<Vec<_>>()})
 }

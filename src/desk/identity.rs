@@ -65,7 +65,12 @@ pub(super) fn filter_json(filter: &Filter) -> String {
 
 /// The question that a kept snapshot answers, and its week start.
 pub(super) fn question_of(row: &SnapshotRow) -> Result<(Question, WeekStart)> {
-    let damaged = |what: &str| Error::Internal(format!("the kept snapshot {} is damaged: its {what} cannot be read", row.id));
+    let damaged = |what: &str| {
+        Error::Internal(format!(
+            "the kept snapshot {} is damaged: its {what} cannot be read",
+            row.id
+        ))
+    };
     let period = [Period::Day, Period::Week, Period::Month, Period::Quarter, Period::Year]
         .into_iter()
         .find(|&period| period_word(period) == row.period)
@@ -82,9 +87,13 @@ pub(super) fn question_of(row: &SnapshotRow) -> Result<(Question, WeekStart)> {
         _ => Err(damaged("filter")),
     };
     let channels = match &filter["channels"] {
-        Value::Array(words) => {
-            Some(words.iter().filter_map(Value::as_str).filter_map(VisitChannel::from_word).collect())
-        }
+        Value::Array(words) => Some(
+            words
+                .iter()
+                .filter_map(Value::as_str)
+                .filter_map(VisitChannel::from_word)
+                .collect(),
+        ),
         _ => None,
     };
     let question = Question {

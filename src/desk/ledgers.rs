@@ -44,7 +44,8 @@ impl Ledgers {
     /// The hospital's ledger at its current revision, and the state that it is of.
     pub(super) async fn current(&self, hospital: i64) -> Result<(State, Arc<Ledger>)> {
         let slot = Arc::clone(self.slots.lock().await.entry(hospital).or_default());
-        slot.asked_at.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        slot.asked_at
+            .store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         if let Some(found) = self.unchanged(hospital, &slot).await? {
             return Ok(found);
         }
@@ -98,17 +99,34 @@ impl Ledgers {
         let started = std::time::Instant::now();
         let (state, ledger) = self.store.load_ledger(hospital).await?;
         let ms = started.elapsed().as_millis();
-        tracing::info!(hospital, visits = ledger.len(), bytes = ledger.bytes(), ms, "ledger loaded");
+        tracing::info!(
+            hospital,
+            visits = ledger.len(),
+            bytes = ledger.bytes(),
+            ms,
+            "ledger loaded"
+        );
         Ok((state, Arc::new(ledger)))
     }
 
     /// Lets go of the least recently asked ledgers, all but the hospital's own, until the rest fits.
     async fn make_room(&self, but: i64) {
-        let slots: Vec<(i64, Arc<Slot>)> = self.slots.lock().await.iter().map(|(&id, slot)| (id, Arc::clone(slot))).collect();
+        let slots: Vec<(i64, Arc<Slot>)> = self
+            .slots
+            .lock()
+            .await
+            .iter()
+            .map(|(&id, slot)| (id, Arc::clone(slot)))
+            .collect();
         let mut held = Vec::new();
         let mut total = 0;
         for (hospital, slot) in slots {
-            let bytes = slot.held.read().await.as_ref().map_or(0, |(_, ledger)| ledger.bytes() as u64);
+            let bytes = slot
+                .held
+                .read()
+                .await
+                .as_ref()
+                .map_or(0, |(_, ledger)| ledger.bytes() as u64);
             total += bytes;
             held.push((slot.asked_at.load(Ordering::Relaxed), hospital, bytes, slot));
         }

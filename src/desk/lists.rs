@@ -68,7 +68,8 @@ impl Desk {
             }
             ListOrder::Visits(VisitKey::PatientName, desc) => {
                 let ids = list.visits.iter().map(|visit| visit.patient).collect();
-                self.kept_order(kept, bucket, kind, order, PatientKey::Name, ids, desc).await?
+                self.kept_order(kept, bucket, kind, order, PatientKey::Name, ids, desc)
+                    .await?
             }
         };
         let mut identity = Vec::new();
@@ -76,7 +77,9 @@ impl Desk {
         identity.extend_from_slice(&bucket_number(bucket).to_be_bytes());
         identity.push(kind as u8);
         identity.extend_from_slice(order.name().as_bytes());
-        places.iter().for_each(|place| identity.extend_from_slice(&place.to_le_bytes()));
+        places
+            .iter()
+            .for_each(|place| identity.extend_from_slice(&place.to_le_bytes()));
         let digest = sha256(&identity);
         let ordered = Arc::new(Ordered {
             places,
@@ -123,7 +126,10 @@ impl Desk {
         if places.len() == length && places.iter().all(|&place| (place as usize) < length) {
             return Ok(places);
         }
-        Err(Error::Internal(format!("an order of the kept snapshot {} is damaged", kept.id)))
+        Err(Error::Internal(format!(
+            "an order of the kept snapshot {} is damaged",
+            kept.id
+        )))
     }
 }
 

@@ -9,7 +9,7 @@ mod lists;
 
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, SubsecRound as _, Utc};
 use moka::sync::Cache;
 use tokio::sync::OnceCell;
 
@@ -104,15 +104,17 @@ impl Desk {
         if let Some(kept) = self.snapshots.get(&(hospital, id)) {
             return Ok(kept);
         }
-        let snapshot = tokio::task::spawn_blocking(move || resolve(&ledger, &question, state.definition, state.week_start))
-            .await
-            .map_err(|error| Error::Internal(format!("resolving failed: {error}")))?;
+        let snapshot =
+            tokio::task::spawn_blocking(move || resolve(&ledger, &question, state.definition, state.week_start))
+                .await
+                .map_err(|error| Error::Internal(format!("resolving failed: {error}")))?;
         let kept = Arc::new(Kept {
             id,
             hospital,
             revision,
             time_zone,
-            computed_at: Utc::now(),
+            // As precise as every database keeps it.
+            computed_at: Utc::now().trunc_subsecs(6),
             effective_from: state.effective_from,
             snapshot,
             stored: OnceCell::new(),

@@ -1,11 +1,20 @@
 //! Who asks, and what one request keeps at hand.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{self, Poll, Wake, Waker};
 use std::time::Duration;
 
 use async_graphql::Context;
 use async_graphql::dataloader::DataLoader;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::OnceCell;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::unconstrained;
 
 use super::loaders::Loaders;
 use crate::auth::Auth;
@@ -23,11 +32,17 @@ pub struct Shared {
 }
 
 /// One request: who asks, with loaders of its own, so that nothing masked mixes with anything in full.
-#[derive(Default)]
 pub struct Asker {
     entered: OnceLock<Entered>,
     state: OnceCell<State>,
+    loads: UnboundedSender<Load>,
 }
+
+/// A loader's work: it takes the keys that wait for it when it is first polled.
+type Load = BoxFuture<'static, ()>;
+
+/// The loads of one request, to be driven with it.
+pub struct Loads(UnboundedReceiver<Load>);
 
 /// Somebody who is signed in.
 struct Entered {
@@ -38,31 +53,87 @@ struct Entered {
 }
 
 impl Asker {
-    /// A request of a viewer, with the family of its session.
+    /// A request of a viewer, with the family of its session; or of nobody, who can sign in and no more.
     #[must_use]
-    pub fn new(shared: &Shared, viewer: Viewer, family: String) -> Self {
-        Self {
-            entered: Entered::new(shared, viewer, family).into(),
-            ..Self::default()
-        }
+    pub fn new(shared: &Shared, viewer: Option<(Viewer, String)>) -> (Self, Loads) {
+        let (loads, driven) = unbounded_channel();
+        let entered = viewer.map(|(viewer, family)| Entered::new(shared, viewer, family, loads.clone()));
+        let asker = Self {
+            entered: entered.map_or_else(OnceLock::new, OnceLock::from),
+            state: OnceCell::new(),
+            loads,
+        };
+        (asker, Loads(driven))
+    }
+}
+
+impl Loads {
+    /// Runs a request's execution with its loads. Loads start when nothing else of the request can go on: a batch then holds
+    /// every key that the page asks for, however long it took to ask, and no time is waited.
+    pub async fn drive<T>(mut self, execution: impl Future<Output = T>) -> T {
+        // Unconstrained: tokio's budget would stop it half way through a page.
+        let mut execution = pin!(unconstrained(execution));
+        let mut loads = FuturesUnordered::new();
+        poll_fn(move |task| {
+            let woken = Arc::new(Woken {
+                task: task.waker().clone(),
+                again: AtomicBool::new(false),
+            });
+            let waker = Waker::from(Arc::clone(&woken));
+            loop {
+                woken.again.store(false, Ordering::Relaxed);
+                if let Poll::Ready(done) = execution.as_mut().poll(&mut task::Context::from_waker(&waker)) {
+                    return Poll::Ready(done);
+                }
+                // It stops now and then to let others run, and has more keys to ask for.
+                if woken.again.load(Ordering::Relaxed) {
+                    continue;
+                }
+                while let Ok(load) = self.0.try_recv() {
+                    loads.push(load);
+                }
+                match loads.poll_next_unpin(task) {
+                    Poll::Ready(Some(())) => {}
+                    _ if woken.again.load(Ordering::Relaxed) => {}
+                    _ => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Notes that the execution can go on, and wakes the request.
+struct Woken {
+    task: Waker,
+    again: AtomicBool,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.again.store(true, Ordering::Relaxed);
+        self.task.wake_by_ref();
     }
 }
 
 impl Entered {
-    fn new(shared: &Shared, viewer: Viewer, family: String) -> Self {
+    fn new(shared: &Shared, viewer: Viewer, family: String, loads: UnboundedSender<Load>) -> Self {
         let loaders = Loaders::new(shared.store.clone(), viewer.hospital);
+        // The receiver is gone only when the request is.
+        let spawn = move |load| drop(loads.send(load));
         Self {
             viewer,
             family,
-            loaders: DataLoader::new(loaders, tokio::spawn).delay(Duration::from_micros(200)),
+            loaders: DataLoader::new(loaders, spawn).delay(Duration::ZERO),
         }
     }
 }
 
 /// Makes who has just signed in the viewer of the rest of the request.
 pub(super) fn enter(ctx: &Context<'_>, viewer: Viewer, family: String) -> Result<()> {
-    let entered = Entered::new(shared(ctx)?, viewer, family);
-    asker(ctx)?
+    let asker = asker(ctx)?;
+    let entered = Entered::new(shared(ctx)?, viewer, family, asker.loads.clone());
+    asker
         .entered
         .set(entered)
         .map_err(|_| Error::input("input", "a request signs in once, and nobody who is signed in already"))
@@ -81,7 +152,8 @@ fn entered<'a>(ctx: &Context<'a>) -> Result<&'a Entered> {
 }
 
 pub(super) fn shared<'a>(ctx: &Context<'a>) -> Result<&'a Shared> {
-    ctx.data_opt::<Shared>().ok_or_else(|| Error::Internal("the schema has no store".to_owned()))
+    ctx.data_opt::<Shared>()
+        .ok_or_else(|| Error::Internal("the schema has no store".to_owned()))
 }
 
 pub(super) fn viewer<'a>(ctx: &Context<'a>) -> Result<&'a Viewer> {
@@ -101,7 +173,10 @@ pub(super) fn loaders<'a>(ctx: &Context<'a>) -> Result<&'a DataLoader<Loaders>> 
 pub(super) async fn state<'a>(ctx: &Context<'a>) -> Result<&'a State> {
     let hospital = viewer(ctx)?.hospital;
     let shared = shared(ctx)?;
-    asker(ctx)?.state.get_or_try_init(|| shared.store.state(hospital, 0)).await
+    asker(ctx)?
+        .state
+        .get_or_try_init(|| shared.store.state(hospital, 0))
+        .await
 }
 
 /// The date now in the hospital's time zone.

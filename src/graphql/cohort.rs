@@ -30,7 +30,10 @@ impl Cohort {
     }
 
     async fn ordered(&self, ctx: &Context<'_>, order: ListOrder) -> Result<(Arc<CohortList>, Arc<Ordered>)> {
-        asker::shared(ctx)?.desk.ordered(&self.kept, self.bucket, self.kind, order).await
+        asker::shared(ctx)?
+            .desk
+            .ordered(&self.kept, self.bucket, self.kind, order)
+            .await
     }
 }
 
@@ -61,7 +64,11 @@ impl Cohort {
     /// The same as Patient.id, in the order in which the patients were first recorded.
     async fn patient_ids(&self, ctx: &Context<'_>) -> Result<Vec<ID>> {
         let list = self.list(ctx).await?;
-        Ok(list.patients.iter().map(|patient| Id::Patient(patient.id).into()).collect())
+        Ok(list
+            .patients
+            .iter()
+            .map(|patient| Id::Patient(patient.id).into())
+            .collect())
     }
 
     /// The same as Visit.id, in the order in which the visits were first recorded.
@@ -84,7 +91,9 @@ impl Cohort {
     async fn patients(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<i32>,
+        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<
+            i32,
+        >,
         #[graphql(desc = "Rows after this cursor.")] after: Option<String>,
         #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
@@ -107,7 +116,9 @@ impl Cohort {
     async fn visits(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<i32>,
+        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<
+            i32,
+        >,
         #[graphql(desc = "Rows after this cursor.")] after: Option<String>,
         #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
@@ -209,7 +220,10 @@ impl CohortPatientConnection {
 
     /// The rows.
     async fn nodes(&self, ctx: &Context<'_>) -> Result<Vec<Patient>> {
-        let rows = self.0.rows().map(|(_, at)| Patient::load(ctx, self.0.list.patients[at].id));
+        let rows = self
+            .0
+            .rows()
+            .map(|(_, at)| Patient::load(ctx, self.0.list.patients[at].id));
         futures_util::future::try_join_all(rows).await
     }
 

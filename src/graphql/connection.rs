@@ -46,7 +46,9 @@ pub(super) struct VisitOrder {
 
 /// The order asked for, and whether it descends; by chart number where none is. A name is no order for who sees none.
 pub(super) fn patient_order(viewer: &Viewer, order: Option<PatientOrder>) -> Result<(PatientKey, bool)> {
-    let Some(order) = order else { return Ok((PatientKey::ChartNo, false)) };
+    let Some(order) = order else {
+        return Ok((PatientKey::ChartNo, false));
+    };
     let key = PatientKey::from(order.field);
     if key == PatientKey::Name {
         viewer.require(Action::UseNames, "to order patients by name")?;
@@ -56,7 +58,9 @@ pub(super) fn patient_order(viewer: &Viewer, order: Option<PatientOrder>) -> Res
 
 /// The order asked for, and whether it descends; the newest first where none is.
 pub(super) fn visit_order(viewer: &Viewer, order: Option<VisitOrder>) -> Result<(VisitKey, bool)> {
-    let Some(order) = order else { return Ok((VisitKey::Date, true)) };
+    let Some(order) = order else {
+        return Ok((VisitKey::Date, true));
+    };
     let key = VisitKey::from(order.field);
     if key == VisitKey::PatientName {
         viewer.require(Action::UseNames, "to order visits by name")?;
@@ -153,7 +157,9 @@ impl VisitConnection {
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
         match self.patient {
             Some(patient) => {
-                let total = asker::loaders(ctx)?.load_one(VisitTotalOf(patient, self.query.clone())).await?;
+                let total = asker::loaders(ctx)?
+                    .load_one(VisitTotalOf(patient, self.query.clone()))
+                    .await?;
                 Ok(total.unwrap_or(0))
             }
             None => {

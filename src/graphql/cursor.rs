@@ -31,7 +31,10 @@ impl PageArgs {
     pub(super) fn window(self) -> Result<Window> {
         let size = |argument: &str, rows: i32| match usize::try_from(rows) {
             Ok(rows) if rows <= LIMITS.page_most => Ok(rows),
-            Ok(_) => Err(Error::input(argument, format!("a page has at most {} rows", LIMITS.page_most))),
+            Ok(_) => Err(Error::input(
+                argument,
+                format!("a page has at most {} rows", LIMITS.page_most),
+            )),
             Err(_) => Err(Error::input(argument, "a page has 0 rows or more")),
         };
         let (size, backwards) = match (self.first, self.last) {
@@ -67,10 +70,18 @@ impl Window {
     }
 
     /// Where a page that is read by key begins. One row more than the page tells whether there are more.
-    pub(super) fn seek(&self, secrets: &Secrets, hospital: i64, list: &str, descending: bool) -> Result<Seek<Option<String>>> {
+    pub(super) fn seek(
+        &self,
+        secrets: &Secrets,
+        hospital: i64,
+        list: &str,
+        descending: bool,
+    ) -> Result<Seek<Option<String>>> {
         let (argument, cursor) = match (&self.after, &self.before) {
             (Some(_), Some(_)) => return Err(Error::input("before", "give either after or before, not both, here")),
-            (Some(_), None) if self.backwards => return Err(Error::input("after", "goes with first, not with last, here")),
+            (Some(_), None) if self.backwards => {
+                return Err(Error::input("after", "goes with first, not with last, here"));
+            }
             (None, Some(_)) if !self.backwards => {
                 return Err(Error::input("before", "goes with last, not with first, here"));
             }
@@ -106,7 +117,10 @@ impl Window {
 }
 
 fn foreign(argument: &str) -> Error {
-    Error::input(argument, "this cursor is of another list or another order: take one from the list that you page")
+    Error::input(
+        argument,
+        "this cursor is of another list or another order: take one from the list that you page",
+    )
 }
 
 /// The cursor of a place in a resolved list.

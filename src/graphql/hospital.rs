@@ -75,7 +75,8 @@ impl Hospital {
     pub(super) async fn own(ctx: &Context<'_>) -> Result<Self> {
         let hospital = asker::viewer(ctx)?.hospital;
         let row = asker::shared(ctx)?.store.hospital(hospital).await?;
-        row.map(Self).ok_or_else(|| Error::Unauthenticated("the hospital of this session is gone".to_owned()))
+        row.map(Self)
+            .ok_or_else(|| Error::Unauthenticated("the hospital of this session is gone".to_owned()))
     }
 }
 
@@ -156,6 +157,9 @@ impl Doctor {
     /// The doctor of a row, loaded with those of the other rows.
     pub(super) async fn load(ctx: &Context<'_>, id: Option<i64>) -> Result<Option<Self>> {
         let Some(id) = id else { return Ok(None) };
-        Ok(asker::loaders(ctx)?.load_one(super::loaders::DoctorId(id)).await?.map(Self))
+        Ok(asker::loaders(ctx)?
+            .load_one(super::loaders::DoctorId(id))
+            .await?
+            .map(Self))
     }
 }

@@ -106,7 +106,10 @@ macro_rules! number_of {
         pub(super) fn $name(argument: &str, id: &ID) -> Result<i64> {
             match Id::parse(argument, id)? {
                 Id::$variant(number) => Ok(number),
-                _ => Err(Error::input(argument, concat!("the id of a ", $what, " is wanted"))),
+                _ => Err(Error::input(
+                    argument,
+                    concat!("the id of a ", $what, " is wanted"),
+                )),
             }
         }
     };

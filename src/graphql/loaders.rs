@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use async_graphql::dataloader::Loader;
 use entity::{department, doctor, patient, visit};
+use tokio::sync::OnceCell;
 
 use crate::error::Error;
 use crate::store::{KeyedVisit, PatientEnds, Store, VisitKey, VisitQuery};
@@ -11,11 +12,19 @@ use crate::store::{KeyedVisit, PatientEnds, Store, VisitKey, VisitQuery};
 pub(super) struct Loaders {
     store: Store,
     hospital: i64,
+    // A hospital has few departments and doctors: all of them, once, are quicker told than some, again and again.
+    departments: OnceCell<HashMap<DepartmentId, department::Model>>,
+    doctors: OnceCell<HashMap<DoctorId, doctor::Model>>,
 }
 
 impl Loaders {
     pub(super) fn new(store: Store, hospital: i64) -> Self {
-        Self { store, hospital }
+        Self {
+            store,
+            hospital,
+            departments: OnceCell::new(),
+            doctors: OnceCell::new(),
+        }
     }
 }
 
@@ -66,10 +75,12 @@ impl Loader<DepartmentId> for Loaders {
     type Value = department::Model;
     type Error = Error;
 
-    async fn load(&self, _: &[DepartmentId]) -> Loaded<DepartmentId, Self::Value> {
-        // A hospital has few: all of them are quicker told than some.
-        let all = self.store.departments(self.hospital).await?;
-        Ok(all.into_iter().map(|row| (DepartmentId(row.id), row)).collect())
+    async fn load(&self, keys: &[DepartmentId]) -> Loaded<DepartmentId, Self::Value> {
+        let load = async || {
+            let all = self.store.departments(self.hospital).await?;
+            Ok::<_, Error>(all.into_iter().map(|row| (DepartmentId(row.id), row)).collect())
+        };
+        Ok(some(self.departments.get_or_try_init(load).await?, keys))
     }
 }
 
@@ -77,9 +88,12 @@ impl Loader<DoctorId> for Loaders {
     type Value = doctor::Model;
     type Error = Error;
 
-    async fn load(&self, _: &[DoctorId]) -> Loaded<DoctorId, Self::Value> {
-        let all = self.store.doctors(self.hospital).await?;
-        Ok(all.into_iter().map(|row| (DoctorId(row.id), row)).collect())
+    async fn load(&self, keys: &[DoctorId]) -> Loaded<DoctorId, Self::Value> {
+        let load = async || {
+            let all = self.store.doctors(self.hospital).await?;
+            Ok::<_, Error>(all.into_iter().map(|row| (DoctorId(row.id), row)).collect())
+        };
+        Ok(some(self.doctors.get_or_try_init(load).await?, keys))
     }
 }
 
@@ -128,7 +142,11 @@ impl Loader<AttendedOf> for Loaders {
         let mut loaded = HashMap::new();
         for (today, patients) in grouped(keys.iter().map(|key| (key.1, key.0))) {
             let counts = self.store.attended_counts(self.hospital, &patients, today).await?;
-            loaded.extend(counts.into_iter().map(|(patient, count)| (AttendedOf(patient, today), count)));
+            loaded.extend(
+                counts
+                    .into_iter()
+                    .map(|(patient, count)| (AttendedOf(patient, today), count)),
+            );
         }
         Ok(loaded)
     }
@@ -166,11 +184,24 @@ impl Loader<VisitTotalOf> for Loaders {
     async fn load(&self, keys: &[VisitTotalOf]) -> Loaded<VisitTotalOf, Self::Value> {
         let mut loaded = HashMap::new();
         for (query, patients) in grouped(keys.iter().map(|key| (key.1.clone(), key.0))) {
-            let totals = self.store.visit_totals_of_patients(self.hospital, &patients, &query).await?;
-            loaded.extend(totals.into_iter().map(|(patient, total)| (VisitTotalOf(patient, query.clone()), total)));
+            let totals = self
+                .store
+                .visit_totals_of_patients(self.hospital, &patients, &query)
+                .await?;
+            loaded.extend(
+                totals
+                    .into_iter()
+                    .map(|(patient, total)| (VisitTotalOf(patient, query.clone()), total)),
+            );
         }
         Ok(loaded)
     }
+}
+
+fn some<K: Copy + Eq + std::hash::Hash, V: Clone>(all: &HashMap<K, V>, keys: &[K]) -> HashMap<K, V> {
+    keys.iter()
+        .filter_map(|key| Some((*key, all.get(key)?.clone())))
+        .collect()
 }
 
 /// Keys that are asked for in the same way go together.

@@ -8,7 +8,9 @@ pub(super) fn name(name: &str) -> String {
 
 fn word(word: &str) -> String {
     let letters: Vec<char> = word.chars().collect();
-    let east_asian = letters.iter().all(|letter| matches!(letter, '\u{3040}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}'));
+    let east_asian = letters
+        .iter()
+        .all(|letter| matches!(letter, '\u{3040}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}'));
     let keeps_last = east_asian && letters.len() > 2;
     letters
         .iter()
@@ -36,7 +38,11 @@ pub(super) fn phone(e164: &str) -> String {
                 return letter;
             }
             seen += 1;
-            if seen <= first_group || seen + 4 > digits { letter } else { '*' }
+            if seen <= first_group || seen + 4 > digits {
+                letter
+            } else {
+                '*'
+            }
         })
         .collect()
 }

@@ -83,7 +83,10 @@ impl Mutation {
     /// Ends the session: its refresh tokens are good no more, its access token until it runs out.
     async fn sign_out(&self, ctx: &Context<'_>) -> Result<SignOutPayload> {
         let hospital = asker::viewer(ctx)?.hospital;
-        asker::shared(ctx)?.store.end_family(hospital, asker::family(ctx)?).await?;
+        asker::shared(ctx)?
+            .store
+            .end_family(hospital, asker::family(ctx)?)
+            .await?;
         Ok(SignOutPayload { signed_out: true })
     }
 }

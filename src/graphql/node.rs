@@ -35,7 +35,11 @@ pub(super) async fn find(ctx: &Context<'_>, id: Id) -> Result<Option<Node>> {
         Id::Doctor(id) => Doctor::load(ctx, Some(id)).await?.map(Node::Doctor),
         Id::Patient(id) => Patient::find(ctx, id).await?.map(Node::Patient),
         Id::Visit(id) => Visit::find(ctx, id).await?.map(Node::Visit),
-        Id::Statistics(id) => asker::shared(ctx)?.desk.open(hospital, id).await?.map(|kept| Node::Statistics(Statistics(kept))),
+        Id::Statistics(id) => asker::shared(ctx)?
+            .desk
+            .open(hospital, id)
+            .await?
+            .map(|kept| Node::Statistics(Statistics(kept))),
         Id::Cohort(id, bucket, kind) => cohort(ctx, id, bucket, kind).await?.map(Node::Cohort),
     })
 }

@@ -81,7 +81,9 @@ impl Patient {
 
     /// As recorded.
     async fn sex(&self) -> Sex {
-        records::Sex::from_word(&self.0.sex).unwrap_or(records::Sex::Unknown).into()
+        records::Sex::from_word(&self.0.sex)
+            .unwrap_or(records::Sex::Unknown)
+            .into()
     }
 
     /// The day of registration; null where unknown. Statistics never look at it.
@@ -116,7 +118,9 @@ impl Patient {
     async fn visits(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<i32>,
+        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<
+            i32,
+        >,
         #[graphql(desc = "Rows after this cursor.")] after: Option<String>,
         #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
@@ -170,7 +174,10 @@ pub(super) struct PatientFilter {
 pub(super) async fn patient_search(ctx: &Context<'_>, filter: Option<PatientFilter>) -> Result<PatientSearch> {
     let mut found = PatientSearch::default();
     let Some(filter) = filter else { return Ok(found) };
-    found.registered = filter.registered.map(|range| range.days("filter.registered")).transpose()?;
+    found.registered = filter
+        .registered
+        .map(|range| range.days("filter.registered"))
+        .transpose()?;
     let Some(text) = filter.search else { return Ok(found) };
     let text = text.trim();
     if text.is_empty() || text.chars().count() > LIMITS.search {
@@ -201,7 +208,9 @@ pub(super) async fn page(
     let today = asker::today(ctx).await?;
     let list = format!("patients {search:?} {key:?} {descending}");
     let seek = window.seek(store.secrets(), hospital, &list, descending)?;
-    let rows_wanted = ["edges", "nodes", "pageInfo"].iter().any(|field| ctx.look_ahead().field(field).exists());
+    let rows_wanted = ["edges", "nodes", "pageInfo"]
+        .iter()
+        .any(|field| ctx.look_ahead().field(field).exists());
     let mut rows = if rows_wanted {
         store.patient_page(hospital, &search, key, today, &seek).await?
     } else {

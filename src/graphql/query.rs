@@ -2,6 +2,7 @@
 
 use async_graphql::{Context, ID, Object};
 
+use super::asker;
 use super::connection::{PatientConnection, PatientOrder, VisitConnection, VisitOrder, patient_order, visit_order};
 use super::cursor::PageArgs;
 use super::enums::Period;
@@ -13,7 +14,6 @@ use super::scalars::Date;
 use super::session::Viewer;
 use super::statistics::{self, DateRangeInput, Statistics, StatisticsFilter};
 use super::visit::{self, Visit, VisitFilter, visit_query};
-use super::asker;
 use crate::config::LIMITS;
 use crate::error::{Error, Result};
 
@@ -27,7 +27,8 @@ impl Query {
     async fn viewer(&self, ctx: &Context<'_>) -> Result<Viewer> {
         let viewer = asker::viewer(ctx)?;
         let row = asker::shared(ctx)?.store.staff(viewer.hospital, viewer.staff).await?;
-        row.map(Viewer).ok_or_else(|| Error::Unauthenticated("this account is gone".to_owned()))
+        row.map(Viewer)
+            .ok_or_else(|| Error::Unauthenticated("this account is gone".to_owned()))
     }
 
     /// The viewer's hospital.
@@ -41,7 +42,8 @@ impl Query {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The calendar unit of the buckets.")] period: Period,
-        #[graphql(desc = "The days asked about; at most 3,660 buckets, which is ten years by DAY.")] range: DateRangeInput,
+        #[graphql(desc = "The days asked about; at most 3,660 buckets, which is ten years by DAY.")]
+        range: DateRangeInput,
         #[graphql(desc = "Which visits count; all where absent.")] filter: Option<StatisticsFilter>,
         #[graphql(desc = "The day that the question is asked for: nothing dated after it counts. Today where absent.")]
         as_of: Option<Date>,
@@ -58,7 +60,10 @@ impl Query {
         let hospital = asker::viewer(ctx)?.hospital;
         match Id::parse("id", &id)? {
             Id::Statistics(id) => Ok(asker::shared(ctx)?.desk.open(hospital, id).await?.map(Statistics)),
-            _ => Err(Error::input("id", "the id of a snapshot is wanted, as Statistics.id gives it")),
+            _ => Err(Error::input(
+                "id",
+                "the id of a snapshot is wanted, as Statistics.id gives it",
+            )),
         }
     }
 
@@ -67,7 +72,9 @@ impl Query {
     async fn patients(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<i32>,
+        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<
+            i32,
+        >,
         #[graphql(desc = "Rows after this cursor; with first.")] after: Option<String>,
         #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor; with last.")] before: Option<String>,
@@ -91,7 +98,9 @@ impl Query {
     async fn visits(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<i32>,
+        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<
+            i32,
+        >,
         #[graphql(desc = "Rows after this cursor; with first.")] after: Option<String>,
         #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor; with last.")] before: Option<String>,

@@ -39,8 +39,14 @@ impl Date {
     pub(super) fn day(&self, argument: &str) -> Result<Day> {
         match &self.0 {
             Ok(date) if Day::accepts(*date) => Ok(Day::from(*date)),
-            Ok(date) => Err(Error::input(argument, format!("{date} lies outside 1900-01-01 to 2200-12-31"))),
-            Err(_) => Err(Error::input(argument, "a date that exists, written YYYY-MM-DD, is wanted")),
+            Ok(date) => Err(Error::input(
+                argument,
+                format!("{date} lies outside 1900-01-01 to 2200-12-31"),
+            )),
+            Err(_) => Err(Error::input(
+                argument,
+                "a date that exists, written YYYY-MM-DD, is wanted",
+            )),
         }
     }
 }

@@ -29,13 +29,15 @@ impl Viewer {
     /// What the viewer may do.
     async fn role(&self) -> Result<Role> {
         let role = permissions::Role::from_word(&self.0.role);
-        role.map(Role::from).ok_or_else(|| Error::Internal("staff.role holds an unknown word".to_owned()))
+        role.map(Role::from)
+            .ok_or_else(|| Error::Internal("staff.role holds an unknown word".to_owned()))
     }
 
     /// Where the viewer works: everything is of this hospital.
     async fn hospital(&self, ctx: &Context<'_>) -> Result<Hospital> {
         let row = super::asker::shared(ctx)?.store.hospital(self.0.hospital_id).await?;
-        row.map(Hospital).ok_or_else(|| Error::Internal("a member of staff has no hospital".to_owned()))
+        row.map(Hospital)
+            .ok_or_else(|| Error::Internal("a member of staff has no hospital".to_owned()))
     }
 }
 

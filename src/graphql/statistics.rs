@@ -30,8 +30,12 @@ impl DateRangeInput {
     pub(super) fn days(&self, argument: &str) -> Result<DayRange> {
         let from = self.from.day(&format!("{argument}.from"))?;
         let to = self.to.day(&format!("{argument}.to"))?;
-        DayRange::new(from, to)
-            .ok_or_else(|| Error::input(format!("{argument}.from"), format!("{from} lies after {argument}.to, {to}")))
+        DayRange::new(from, to).ok_or_else(|| {
+            Error::input(
+                format!("{argument}.from"),
+                format!("{from} lies after {argument}.to, {to}"),
+            )
+        })
     }
 }
 
@@ -68,10 +72,14 @@ pub(super) struct StatisticsFilter {
 /// Refuses a list that lets nothing through, or is too long.
 pub(super) fn not_empty<T>(argument: &str, list: Option<&[T]>) -> Result<()> {
     match list.map(<[T]>::len) {
-        Some(0) => Err(Error::input(argument, "an empty list lets nothing through; leave it out to let all through")),
-        Some(length) if length > LIMITS.ids => {
-            Err(Error::input(argument, format!("{length} are more than the {} that a list may hold", LIMITS.ids)))
-        }
+        Some(0) => Err(Error::input(
+            argument,
+            "an empty list lets nothing through; leave it out to let all through",
+        )),
+        Some(length) if length > LIMITS.ids => Err(Error::input(
+            argument,
+            format!("{length} are more than the {} that a list may hold", LIMITS.ids),
+        )),
         _ => Ok(()),
     }
 }
@@ -87,7 +95,11 @@ fn known(argument: &str, ids: Vec<i64>, known: &HashSet<i64>, what: &str) -> Res
 }
 
 /// The departments that an argument names, all of them the hospital's.
-pub(super) async fn known_departments(ctx: &Context<'_>, argument: &str, ids: Option<Vec<ID>>) -> Result<Option<Vec<i64>>> {
+pub(super) async fn known_departments(
+    ctx: &Context<'_>,
+    argument: &str,
+    ids: Option<Vec<ID>>,
+) -> Result<Option<Vec<i64>>> {
     not_empty(argument, ids.as_deref())?;
     let Some(ids) = ids else { return Ok(None) };
     let ids = numbers(argument, &ids, id::department)?;
@@ -107,7 +119,10 @@ pub(super) async fn known_doctors(ctx: &Context<'_>, argument: &str, ids: Option
 }
 
 fn numbers(argument: &str, ids: &[ID], read: impl Fn(&str, &ID) -> Result<i64>) -> Result<Vec<i64>> {
-    ids.iter().enumerate().map(|(place, id)| read(&format!("{argument}.{place}"), id)).collect()
+    ids.iter()
+        .enumerate()
+        .map(|(place, id)| read(&format!("{argument}.{place}"), id))
+        .collect()
 }
 
 /// Asks the desk.
@@ -128,7 +143,10 @@ pub(super) async fn ask(
         );
         return Err(Error::input("range", message));
     }
-    let as_of = as_of.map(|date| date.day("asOf")).transpose()?.map(statistics::Day::date);
+    let as_of = as_of
+        .map(|date| date.day("asOf"))
+        .transpose()?
+        .map(statistics::Day::date);
     let filter = match filter {
         None => Filter::default(),
         Some(filter) => {
@@ -190,14 +208,24 @@ impl Statistics {
             None => None,
             Some(ids) => {
                 let all = store.departments(self.0.hospital).await?;
-                Some(all.into_iter().filter(|row| ids.contains(&row.id)).map(Department).collect())
+                Some(
+                    all.into_iter()
+                        .filter(|row| ids.contains(&row.id))
+                        .map(Department)
+                        .collect(),
+                )
             }
         };
         let doctors = match &filter.doctors {
             None => None,
             Some(ids) => {
                 let all = store.doctors(self.0.hospital).await?;
-                Some(all.into_iter().filter(|row| ids.contains(&row.id)).map(Doctor).collect())
+                Some(
+                    all.into_iter()
+                        .filter(|row| ids.contains(&row.id))
+                        .map(Doctor)
+                        .collect(),
+                )
             }
         };
         let channels = filter.channels.as_ref();
@@ -347,12 +375,18 @@ impl StatisticsBucket {
     /// churnSuspected / newPatients, in patients, 0 to 1; null where there are no new patients.
     async fn churn_rate(&self) -> Option<f64> {
         let count = |kind| self.kept.snapshot.patient_count(self.at, kind);
-        rate(count(statistics::CohortKind::ChurnSuspected), count(statistics::CohortKind::New))
+        rate(
+            count(statistics::CohortKind::ChurnSuspected),
+            count(statistics::CohortKind::New),
+        )
     }
 
     /// Nobody is PENDING and the bucket is complete: churnRate will not rise by waiting alone.
     async fn churn_settled(&self) -> bool {
-        let pending = self.kept.snapshot.patient_count(self.at, statistics::CohortKind::Pending);
+        let pending = self
+            .kept
+            .snapshot
+            .patient_count(self.at, statistics::CohortKind::Pending);
         pending == 0 && self.bucket.complete()
     }
 

@@ -14,8 +14,8 @@ use super::patient::Patient;
 use super::scalars::{Date, DateTime};
 use super::statistics::{DateRangeInput, known_departments, known_doctors, not_empty};
 use crate::error::{Error, Result};
-use crate::store::{KeyedVisit, VisitKey, VisitQuery};
 use crate::statistics;
+use crate::store::{KeyedVisit, VisitKey, VisitQuery};
 
 /// A visit.
 #[derive(Clone)]
@@ -113,7 +113,9 @@ pub(super) struct VisitFilter {
 
 /// The filter in the store's words.
 pub(super) async fn visit_query(ctx: &Context<'_>, filter: Option<VisitFilter>) -> Result<VisitQuery> {
-    let Some(filter) = filter else { return Ok(VisitQuery::default()) };
+    let Some(filter) = filter else {
+        return Ok(VisitQuery::default());
+    };
     not_empty("filter.channels", filter.channels.as_deref())?;
     not_empty("filter.statuses", filter.statuses.as_deref())?;
     Ok(VisitQuery {
@@ -166,7 +168,12 @@ fn connection(
     let around = window.trim(&mut rows);
     let edges = rows
         .into_iter()
-        .map(|(row, key)| Ok((cursor::of_key(secrets, hospital, list, key.as_deref(), row.id)?, Visit::here(row))))
+        .map(|(row, key)| {
+            Ok((
+                cursor::of_key(secrets, hospital, list, key.as_deref(), row.id)?,
+                Visit::here(row),
+            ))
+        })
         .collect::<Result<Vec<_>>>()?;
     Ok(VisitConnection {
         page_info: page_info(&edges, around),
@@ -205,7 +212,6 @@ pub(super) async fn page_of_patient(
     };
     connection(ctx, rows, window, &list, query, Some(patient))
 }
-
 
 impl Visit {
     /// A visit of which only what was counted is left.

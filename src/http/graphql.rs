@@ -3,10 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use async_graphql::{Request, ServerError, Variables};
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -53,7 +54,9 @@ impl Media {
                     "application/json" | "application/*" | "*/*" => Self::Json,
                     _ => continue,
                 };
-                let quality = parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
+                let quality = parts
+                    .find_map(|part| part.strip_prefix("q="))
+                    .map_or(1.0, |q| q.parse().unwrap_or(0.0));
                 if quality > 0.0 && best.is_none_or(|(most, _)| quality > most) {
                     best = Some((quality, media));
                 }
@@ -108,12 +111,21 @@ fn answer(status: StatusCode, media: Media, body: String) -> Response {
 
 /// Other methods than GET and POST.
 pub(super) async fn other(headers: HeaderMap) -> Response {
-    let refusal = Plain::new(StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT", "send GraphQL by POST, or a query by GET");
-    allow(refusal.into_response(Media::accepted(&headers).unwrap_or(Media::Json)), "GET, POST")
+    let refusal = Plain::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "BAD_USER_INPUT",
+        "send GraphQL by POST, or a query by GET",
+    );
+    allow(
+        refusal.into_response(Media::accepted(&headers).unwrap_or(Media::Json)),
+        "GET, POST",
+    )
 }
 
 fn allow(mut response: Response, methods: &'static str) -> Response {
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static(methods));
     response
 }
 
@@ -126,17 +138,41 @@ pub(super) async fn post(State(app): State<App>, headers: HeaderMap, body: Body)
     respond(&app, &headers, true, async move || {
         if !typed {
             let message = "the Content-Type must be application/json";
-            return Err(Plain::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT", message));
+            return Err(Plain::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "BAD_USER_INPUT",
+                message,
+            ));
         }
-        let bytes = to_bytes(body, LIMITS.body).await.map_err(|_| {
-            let message = format!("a body has at most {} bytes", LIMITS.body);
-            Plain::new(StatusCode::PAYLOAD_TOO_LARGE, "QUERY_TOO_COSTLY", message)
-        })?;
+        let bytes = read_body(body).await?;
         serde_json::from_slice(&bytes).map_err(|_| {
-            Plain::bad_request("the body must be a JSON object with query and, where needed, variables, operationName, extensions")
+            Plain::bad_request(
+                "the body must be a JSON object with query and, where needed, variables, operationName, extensions",
+            )
         })
     })
     .await
+}
+
+/// The body, where it is within bounds. One that is not is read on for a while and thrown away, so that who sends it gets to
+/// read why.
+async fn read_body(body: Body) -> Result<Vec<u8>, Plain> {
+    let (mut bytes, mut read) = (Vec::new(), 0);
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| Plain::bad_request("the body could not be read to its end"))?;
+        read += piece.len();
+        if read <= LIMITS.body {
+            bytes.extend_from_slice(&piece);
+        } else if read > 8 * LIMITS.body {
+            break;
+        }
+    }
+    if read <= LIMITS.body {
+        return Ok(bytes);
+    }
+    let message = format!("a body has at most {} bytes", LIMITS.body);
+    Err(Plain::new(StatusCode::PAYLOAD_TOO_LARGE, "QUERY_TOO_COSTLY", message))
 }
 
 /// JSON in UTF-8, which is what JSON is in where no charset is named.
@@ -146,7 +182,10 @@ fn content_type_is_json(headers: &HeaderMap) -> bool {
     };
     let mut parts = value.split(';').map(|part| part.trim().to_ascii_lowercase());
     parts.next().as_deref() == Some("application/json")
-        && parts.all(|part| part.strip_prefix("charset=").is_none_or(|charset| charset.trim_matches('"') == "utf-8"))
+        && parts.all(|part| {
+            part.strip_prefix("charset=")
+                .is_none_or(|charset| charset.trim_matches('"') == "utf-8")
+        })
 }
 
 fn read_query(text: &str) -> Result<Params, Plain> {
@@ -210,8 +249,14 @@ async fn execute(app: &App, headers: &HeaderMap, media: Media, may_change: bool,
         Ok(document) => document,
         Err(error) => {
             let place = error.positions().next();
-            let place = place.map_or(String::new(), |at| format!(" at line {}, column {}", at.line, at.column));
-            return not_executed(media, "GRAPHQL_PARSE_FAILED", format!("the query does not parse{place}"));
+            let place = place.map_or(String::new(), |at| {
+                format!(" at line {}, column {}", at.line, at.column)
+            });
+            return not_executed(
+                media,
+                "GRAPHQL_PARSE_FAILED",
+                format!("the query does not parse{place}"),
+            );
         }
     };
     let passed = match guard::check(&document, params.operation_name.as_deref()) {
@@ -220,20 +265,30 @@ async fn execute(app: &App, headers: &HeaderMap, media: Media, may_change: bool,
         Err(Refusal::Invalid(message)) => return not_executed(media, "GRAPHQL_VALIDATION_FAILED", message),
     };
     if passed.mutation && !may_change {
-        let refusal = Plain::new(StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT", "a mutation goes by POST");
+        let refusal = Plain::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "BAD_USER_INPUT",
+            "a mutation goes by POST",
+        );
         return allow(refusal.into_response(media), "POST");
     }
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = token.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let token = token
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     // Who signs in is nobody yet, whatever token comes along.
-    let viewer = token.filter(|_| !passed.open).and_then(|(_, token)| app.shared.auth.viewer(token.trim()));
+    let viewer = token
+        .filter(|_| !passed.open)
+        .and_then(|(_, token)| app.shared.auth.viewer(token.trim()));
     if viewer.is_none() && !passed.open {
         let message = "sign in first, and send the access token as `Authorization: Bearer …`";
         let mut response = Plain::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message).into_response(media);
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         return response;
     }
-    let asker = viewer.map_or_else(Asker::default, |(viewer, family)| Asker::new(&app.shared, viewer, family));
+    let (asker, loads) = Asker::new(&app.shared, viewer);
     let mut request = Request::new(query)
         .variables(Variables::from_json(params.variables.unwrap_or_default().into()))
         .data(asker);
@@ -242,11 +297,12 @@ async fn execute(app: &App, headers: &HeaderMap, media: Media, may_change: bool,
         request = request.operation_name(name);
     }
     app.requests.fetch_add(1, Ordering::Relaxed);
-    let Ok(mut response) = tokio::time::timeout(LIMITS.request, app.schema.execute(request)).await else {
+    let Ok(mut response) = tokio::time::timeout(LIMITS.request, loads.drive(app.schema.execute(request))).await else {
         let message = format!("the request took longer than {} s", LIMITS.request.as_secs());
         return Plain::new(StatusCode::GATEWAY_TIMEOUT, "REQUEST_TIMEOUT", message).into_response(media);
     };
-    let invalid = response.data == async_graphql::Value::Null && response.errors.iter().all(|error| error.path.is_empty());
+    let invalid =
+        response.data == async_graphql::Value::Null && response.errors.iter().all(|error| error.path.is_empty());
     response.errors.iter_mut().for_each(with_code);
     if invalid && !response.errors.is_empty() {
         let status = match media {

@@ -41,7 +41,9 @@ pub(super) fn check(document: &ExecutableDocument, operation_name: Option<&str>)
     let operation = match (&document.operations, operation_name) {
         (DocumentOperations::Single(operation), None) => operation,
         (DocumentOperations::Single(_), Some(name)) => {
-            return Err(Refusal::Invalid(format!("the document has no operation of the name {name:?}")));
+            return Err(Refusal::Invalid(format!(
+                "the document has no operation of the name {name:?}"
+            )));
         }
         (DocumentOperations::Multiple(operations), Some(name)) => operations
             .get(name)
@@ -50,7 +52,11 @@ pub(super) fn check(document: &ExecutableDocument, operation_name: Option<&str>)
             let mut all = operations.values();
             match (all.next(), all.next()) {
                 (Some(operation), None) => operation,
-                _ => return Err(Refusal::Invalid("operationName must say which operation is to run".to_owned())),
+                _ => {
+                    return Err(Refusal::Invalid(
+                        "operationName must say which operation is to run".to_owned(),
+                    ));
+                }
             }
         }
     };
@@ -60,7 +66,10 @@ pub(super) fn check(document: &ExecutableDocument, operation_name: Option<&str>)
     };
     let cost = pricing.set(&operation.node.selection_set.node)?;
     if cost.fields > LIMITS.fields {
-        let message = format!("the query asks for {} fields, {} are allowed", cost.fields, LIMITS.fields);
+        let message = format!(
+            "the query asks for {} fields, {} are allowed",
+            cost.fields, LIMITS.fields
+        );
         return Err(Refusal::TooCostly(message));
     }
     if cost.depth > LIMITS.depth {

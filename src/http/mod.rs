@@ -93,7 +93,10 @@ impl App {
 
     fn router(self) -> Router {
         Router::new()
-            .route("/graphql", get(graphql::get).post(graphql::post).fallback(graphql::other))
+            .route(
+                "/graphql",
+                get(graphql::get).post(graphql::post).fallback(graphql::other),
+            )
             .route("/graphiql/hint.json", get(hint))
             .route("/healthz", get(|| async { "alive\n" }))
             .route("/readyz", get(ready))

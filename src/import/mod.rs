@@ -99,11 +99,13 @@ pub async fn import(
     mapping: Option<&Mapping>,
     report: &mut dyn FnMut(&Remark),
 ) -> Result<Summary> {
-    let unreadable = |error: &dyn std::fmt::Display| Error::input("file", format!("{} cannot be read: {error}", path.display()));
+    let unreadable =
+        |error: &dyn std::fmt::Display| Error::input("file", format!("{} cannot be read: {error}", path.display()));
     let file = File::open(path).map_err(|error| unreadable(&error))?;
     let length = file.metadata().map_err(|error| unreadable(&error))?.len();
     let progress = ProgressBar::new(length).with_style(
-        ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}, {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar()),
+        ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}, {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
@@ -113,10 +115,19 @@ pub async fn import(
     let header = match records.next() {
         Some(Ok(header)) => header,
         Some(Err(error)) => return Err(unreadable(&error)),
-        None => return Err(Error::input("file", format!("{} is empty: a header row is wanted", path.display()))),
+        None => {
+            return Err(Error::input(
+                "file",
+                format!("{} is empty: a header row is wanted", path.display()),
+            ));
+        }
     };
-    let header = StringRecord::from_byte_record(header)
-        .map_err(|_| Error::input("file", format!("{} is not UTF-8: save it as UTF-8 and import it again", path.display())))?;
+    let header = StringRecord::from_byte_record(header).map_err(|_| {
+        Error::input(
+            "file",
+            format!("{} is not UTF-8: save it as UTF-8 and import it again", path.display()),
+        )
+    })?;
     let columns = Columns::new(kind, &header, mapping, hospital)?;
     let mut import = Import {
         intake: store.intake(hospital.id),
@@ -178,7 +189,11 @@ impl Import<'_> {
                     Kind::Patients => "chart_no",
                     Kind::Visits => "visit_no",
                 };
-                self.refuse(line, Some(name.to_owned()), &format!("line {before} of this file has this number already"));
+                self.refuse(
+                    line,
+                    Some(name.to_owned()),
+                    &format!("line {before} of this file has this number already"),
+                );
                 continue;
             }
             lines.push(line);
@@ -229,7 +244,9 @@ impl<R: Read> Read for Utf8Start<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         if !self.started {
             self.started = true;
-            (&mut self.inner).take(BYTE_ORDER_MARK.len() as u64).read_to_end(&mut self.held)?;
+            (&mut self.inner)
+                .take(BYTE_ORDER_MARK.len() as u64)
+                .read_to_end(&mut self.held)?;
             if self.held == BYTE_ORDER_MARK {
                 self.held.clear();
             }

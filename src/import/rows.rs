@@ -13,9 +13,26 @@ use crate::records::{PatientRecord, Sex, VisitRecord, e164};
 use crate::statistics::{Day, VisitChannel, VisitStatus};
 
 /// What a file of patients may have.
-const PATIENT: [&str; 7] = ["chart_no", "name", "phone", "birth_date", "birth_year", "sex", "registered_on"];
+const PATIENT: [&str; 7] = [
+    "chart_no",
+    "name",
+    "phone",
+    "birth_date",
+    "birth_year",
+    "sex",
+    "registered_on",
+];
 /// What a file of visits may have; with `brings_patients` also what a file of patients may have, and `age`.
-const VISIT: [&str; 8] = ["visit_no", "chart_no", "date", "scheduled_at", "status", "department", "doctor", "channel"];
+const VISIT: [&str; 8] = [
+    "visit_no",
+    "chart_no",
+    "date",
+    "scheduled_at",
+    "status",
+    "department",
+    "doctor",
+    "channel",
+];
 const BROUGHT: [&str; 6] = ["name", "phone", "birth_date", "birth_year", "sex", "age"];
 
 /// The longest text that is taken, in characters.
@@ -60,7 +77,11 @@ impl Columns {
         if own.brings_patients {
             names.extend(BROUGHT);
         }
-        let unknown = own.columns.keys().chain(own.constants.keys()).find(|name| !names.contains(&name.as_str()));
+        let unknown = own
+            .columns
+            .keys()
+            .chain(own.constants.keys())
+            .find(|name| !names.contains(&name.as_str()));
         if let Some(name) = unknown {
             let message = format!("{name} is no column of ours; they are: {}", names.join(", "));
             return Err(Error::input("mapping", message));
@@ -68,12 +89,19 @@ impl Columns {
         let mut places = HashMap::new();
         for name in &names {
             let in_file = own.columns.get(*name).map_or(*name, String::as_str);
-            let mut found = header.iter().enumerate().filter(|(_, column)| *column == in_file).map(|(place, _)| place);
+            let mut found = header
+                .iter()
+                .enumerate()
+                .filter(|(_, column)| *column == in_file)
+                .map(|(place, _)| place);
             match (found.next(), found.next()) {
                 (Some(_), Some(_)) => return Err(Error::input("file", format!("the column {in_file} is there twice"))),
                 (Some(place), None) => drop(places.insert(*name, place)),
                 (None, _) if own.columns.contains_key(*name) => {
-                    return Err(Error::input("file", format!("the column {in_file} is missing, which the mapping names for {name}")));
+                    return Err(Error::input(
+                        "file",
+                        format!("the column {in_file} is missing, which the mapping names for {name}"),
+                    ));
                 }
                 (None, _) => {}
             }
@@ -83,10 +111,12 @@ impl Columns {
             places,
             header,
             mapping: own,
-            time_zone: hospital
-                .time_zone
-                .parse()
-                .map_err(|_| Error::Internal(format!("hospital.time_zone holds the unknown zone {:?}", hospital.time_zone)))?,
+            time_zone: hospital.time_zone.parse().map_err(|_| {
+                Error::Internal(format!(
+                    "hospital.time_zone holds the unknown zone {:?}",
+                    hospital.time_zone
+                ))
+            })?,
             country: hospital.country.clone(),
         };
         columns.complete(mapping.is_some(), &names)?;
@@ -104,10 +134,16 @@ impl Columns {
             return Err(Error::input("file", message));
         }
         if self.kind == Kind::Visits && !has("date") && !has("scheduled_at") {
-            return Err(Error::input("file", "one of the columns date and scheduled_at is missing"));
+            return Err(Error::input(
+                "file",
+                "one of the columns date and scheduled_at is missing",
+            ));
         }
         // Without a mapping a column that we do not know is a slip of the pen, and its values would be lost.
-        let unknown = self.header.iter().find(|column| !mapped && !names.contains(&column.as_str()));
+        let unknown = self
+            .header
+            .iter()
+            .find(|column| !mapped && !names.contains(&column.as_str()));
         match unknown {
             Some(column) => {
                 let message = format!("the column {column:?} is not known; columns are: {}", names.join(", "));
@@ -125,7 +161,10 @@ impl Columns {
         }
         for (place, value) in record.iter().enumerate() {
             if value.chars().count() > LONGEST {
-                return Err((self.header.get(place).cloned(), format!("longer than {LONGEST} characters")));
+                return Err((
+                    self.header.get(place).cloned(),
+                    format!("longer than {LONGEST} characters"),
+                ));
             }
             if value.chars().any(char::is_control) {
                 return Err((self.header.get(place).cloned(), "holds a control character".to_owned()));
@@ -165,9 +204,14 @@ impl Columns {
     }
 
     fn date(&self, record: &StringRecord, name: &str) -> Read<Option<NaiveDate>> {
-        let Some(value) = self.value(record, name) else { return Ok(None) };
-        let date = NaiveDate::parse_from_str(value, "%Y-%m-%d").ok().filter(|date| date.to_string() == value);
-        self.accepted(name, date, "a date that exists, written YYYY-MM-DD, is wanted").map(Some)
+        let Some(value) = self.value(record, name) else {
+            return Ok(None);
+        };
+        let date = NaiveDate::parse_from_str(value, "%Y-%m-%d")
+            .ok()
+            .filter(|date| date.to_string() == value);
+        self.accepted(name, date, "a date that exists, written YYYY-MM-DD, is wanted")
+            .map(Some)
     }
 
     fn accepted(&self, name: &str, date: Option<NaiveDate>, wanted: &str) -> Read<NaiveDate> {
@@ -187,10 +231,14 @@ impl Columns {
         read: impl Fn(&str) -> Option<T>,
         all: impl Fn() -> String,
     ) -> Read<Option<T>> {
-        let Some(value) = self.value(record, name) else { return Ok(None) };
+        let Some(value) = self.value(record, name) else {
+            return Ok(None);
+        };
         let ours = words.get(value).map_or(value, String::as_str);
         let found = read(ours);
-        found.map(Some).ok_or_else(|| self.reason(name, format!("an unknown word; known are: {}", all())))
+        found
+            .map(Some)
+            .ok_or_else(|| self.reason(name, format!("an unknown word; known are: {}", all())))
     }
 
     fn visit(&self, record: &StringRecord) -> Read<VisitRecord> {
@@ -205,9 +253,19 @@ impl Columns {
                 None => return Err(self.reason("date", "empty, and so is scheduled_at")),
             },
         };
-        let all = || join(VisitStatus::ALL.iter().map(|status| status.word()), &self.mapping.statuses);
+        let all = || {
+            join(
+                VisitStatus::ALL.iter().map(|status| status.word()),
+                &self.mapping.statuses,
+            )
+        };
         let status = self.word(record, "status", &self.mapping.statuses, VisitStatus::from_word, all)?;
-        let all = || join(VisitChannel::ALL.iter().map(|channel| channel.word()), &self.mapping.channels);
+        let all = || {
+            join(
+                VisitChannel::ALL.iter().map(|channel| channel.word()),
+                &self.mapping.channels,
+            )
+        };
         let channel = self.word(record, "channel", &self.mapping.channels, VisitChannel::from_word, all)?;
         Ok(VisitRecord {
             visit_no: self.needed(record, "visit_no")?,
@@ -222,7 +280,9 @@ impl Columns {
     }
 
     fn visit_date(&self, record: &StringRecord) -> Read<Option<NaiveDate>> {
-        let Some(value) = self.value(record, "date") else { return Ok(None) };
+        let Some(value) = self.value(record, "date") else {
+            return Ok(None);
+        };
         let (date, wanted) = match self.mapping.date {
             DateMeaning::Day => return self.date(record, "date"),
             DateMeaning::CalendarDay => (
@@ -230,7 +290,9 @@ impl Columns {
                 "a time stamp that begins YYYY-MM-DD is wanted",
             ),
             DateMeaning::Instant => (
-                DateTime::parse_from_rfc3339(value).ok().map(|at| at.with_timezone(&self.time_zone).date_naive()),
+                DateTime::parse_from_rfc3339(value)
+                    .ok()
+                    .map(|at| at.with_timezone(&self.time_zone).date_naive()),
                 "a time stamp with an offset, such as 2025-05-11T09:30:00+09:00, is wanted",
             ),
         };
@@ -239,17 +301,30 @@ impl Columns {
 
     /// scheduled_at: with an offset an instant, without one the hospital's local time.
     fn instant(&self, record: &StringRecord) -> Read<Option<DateTime<Utc>>> {
-        const LOCAL: [&str; 4] = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"];
-        let Some(value) = self.value(record, "scheduled_at") else { return Ok(None) };
+        const LOCAL: [&str; 4] = [
+            "%Y-%m-%dT%H:%M:%S%.f",
+            "%Y-%m-%dT%H:%M",
+            "%Y-%m-%d %H:%M:%S%.f",
+            "%Y-%m-%d %H:%M",
+        ];
+        let Some(value) = self.value(record, "scheduled_at") else {
+            return Ok(None);
+        };
         let at = match DateTime::parse_from_rfc3339(value) {
             Ok(at) => at.with_timezone(&Utc),
             Err(_) => {
-                let local = LOCAL.iter().find_map(|form| NaiveDateTime::parse_from_str(value, form).ok());
+                let local = LOCAL
+                    .iter()
+                    .find_map(|form| NaiveDateTime::parse_from_str(value, form).ok());
                 let local = local.ok_or_else(|| {
-                    self.reason("scheduled_at", "a time that exists is wanted, such as 2025-05-11T09:30 or 2025-05-11T09:30:00+09:00")
+                    self.reason(
+                        "scheduled_at",
+                        "a time that exists is wanted, such as 2025-05-11T09:30 or 2025-05-11T09:30:00+09:00",
+                    )
                 })?;
                 let at = self.time_zone.from_local_datetime(&local).earliest();
-                at.ok_or_else(|| self.reason("scheduled_at", "the hospital's clocks skipped this time"))?.with_timezone(&Utc)
+                at.ok_or_else(|| self.reason("scheduled_at", "the hospital's clocks skipped this time"))?
+                    .with_timezone(&Utc)
             }
         };
         self.accepted("scheduled_at", Some(at.date_naive()), "")?;
@@ -257,7 +332,12 @@ impl Columns {
     }
 
     /// A patient; of a visit's row where `seen_on` says when the patient was seen.
-    fn patient(&self, record: &StringRecord, seen_on: Option<NaiveDate>, remarks: &mut Vec<Reason>) -> Read<PatientRecord> {
+    fn patient(
+        &self,
+        record: &StringRecord,
+        seen_on: Option<NaiveDate>,
+        remarks: &mut Vec<Reason>,
+    ) -> Read<PatientRecord> {
         let all = || join(Sex::ALL.iter().map(|sex| sex.word()), &self.mapping.sexes);
         let sex = self.word(record, "sex", &self.mapping.sexes, Sex::from_word, all)?;
         let phone = match self.value(record, "phone") {
@@ -265,7 +345,10 @@ impl Columns {
             Some(value) => {
                 let phone = e164(value, self.country.as_deref());
                 if phone.is_none() {
-                    remarks.push(self.reason("phone", "left empty: no phone number of the hospital's country or with a country code"));
+                    remarks.push(self.reason(
+                        "phone",
+                        "left empty: no phone number of the hospital's country or with a country code",
+                    ));
                 }
                 phone
             }
@@ -303,5 +386,7 @@ impl Columns {
 }
 
 fn join<'a>(ours: impl Iterator<Item = &'a str>, mapped: &'a BTreeMap<String, String>) -> String {
-    ours.chain(mapped.keys().map(String::as_str)).collect::<Vec<_>>().join(", ")
+    ours.chain(mapped.keys().map(String::as_str))
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -18,9 +18,10 @@ impl Seen {
         let folder = tempfile::tempdir().map_err(|error| Error::Internal(format!("no temporary folder: {error}")))?;
         let url = format!("sqlite://{}?mode=rwc", folder.path().join("seen.db").display());
         let mut options = ConnectOptions::new(url);
-        options.max_connections(1).sqlx_logging(false).map_sqlx_sqlite_opts(|sqlite| {
-            sqlite.pragma("journal_mode", "OFF").pragma("synchronous", "OFF")
-        });
+        options
+            .max_connections(1)
+            .sqlx_logging(false)
+            .map_sqlx_sqlite_opts(|sqlite| sqlite.pragma("journal_mode", "OFF").pragma("synchronous", "OFF"));
         let scratch = Database::connect(options).await?;
         scratch
             .execute_unprepared("CREATE TABLE seen (number TEXT PRIMARY KEY, line INTEGER NOT NULL) WITHOUT ROWID")
@@ -57,7 +58,9 @@ impl Seen {
             }
         }
         self.scratch
-            .execute_raw(run("INSERT OR IGNORE INTO seen SELECT value ->> 0, value ->> 1 FROM json_each(?)"))
+            .execute_raw(run(
+                "INSERT OR IGNORE INTO seen SELECT value ->> 0, value ->> 1 FROM json_each(?)",
+            ))
             .await?;
         Ok(earlier)
     }

@@ -51,7 +51,10 @@ impl Store {
     /// Where the code is taken, or the database fails.
     pub async fn add_hospital(&self, new: &NewHospital) -> Result<i64> {
         if self.hospital_by_code(&new.code).await?.is_some() {
-            return Err(Error::input("code", format!("the hospital {} stands already", new.code)));
+            return Err(Error::input(
+                "code",
+                format!("the hospital {} stands already", new.code),
+            ));
         }
         let transaction = self.begin_write().await?;
         let row = hospital::ActiveModel {
@@ -71,7 +74,9 @@ impl Store {
             overdue_after_days: Set(new.overdue_after_days),
             effective_from: Set(Utc::now()),
         };
-        definition::Entity::insert(first).exec_without_returning(&transaction).await?;
+        definition::Entity::insert(first)
+            .exec_without_returning(&transaction)
+            .await?;
         transaction.commit().await?;
         Ok(id)
     }
@@ -79,7 +84,10 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn hospital_by_code(&self, code: &str) -> Result<Option<hospital::Model>> {
-        let found = hospital::Entity::find().filter(hospital::Column::Code.eq(code)).one(&self.readers).await?;
+        let found = hospital::Entity::find()
+            .filter(hospital::Column::Code.eq(code))
+            .one(&self.readers)
+            .await?;
         Ok(found)
     }
 
@@ -94,7 +102,9 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn definition(&self, hospital: i64, version: i32) -> Result<Option<definition::Model>> {
-        Ok(definition::Entity::find_by_id((hospital, version)).one(&self.readers).await?)
+        Ok(definition::Entity::find_by_id((hospital, version))
+            .one(&self.readers)
+            .await?)
     }
 
     /// The departments, by name.
@@ -184,7 +194,9 @@ impl Store {
                     fingerprint: Set(own.to_owned()),
                     created_at: Set(Utc::now()),
                 };
-                encryption_key::Entity::insert(row).exec_without_returning(&self.writer).await?;
+                encryption_key::Entity::insert(row)
+                    .exec_without_returning(&self.writer)
+                    .await?;
                 Ok(())
             }
         }

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use entity::{department, doctor, patient, visit};
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::{ActiveModelTrait as _, ConnectionTrait, DbBackend, DatabaseTransaction, EntityTrait, FromQueryResult, IntoActiveModel as _};
+use sea_orm::{
+    ActiveModelTrait as _, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, FromQueryResult,
+    IntoActiveModel as _,
+};
 
 use super::{Store, may_be_tried_again};
 use crate::error::Result;
@@ -67,7 +70,10 @@ impl Intake<'_> {
     async fn batch_done(&mut self) -> Result<()> {
         self.batches += 1;
         if self.batches.is_power_of_two() && self.store.writer.get_database_backend() == DbBackend::Postgres {
-            self.store.writer.execute_unprepared("ANALYZE patient, visit, change_feed").await?;
+            self.store
+                .writer
+                .execute_unprepared("ANALYZE patient, visit, change_feed")
+                .await?;
         }
         Ok(())
     }
@@ -84,7 +90,9 @@ impl Intake<'_> {
 
     async fn patients_once(&self, records: &[PatientRecord]) -> Result<Vec<Taken>> {
         let transaction = self.store.change(self.hospital).await?;
-        let known = self.known_patients(&transaction, records.iter().map(|r| r.chart_no.as_str())).await?;
+        let known = self
+            .known_patients(&transaction, records.iter().map(|r| r.chart_no.as_str()))
+            .await?;
         let mut taken = Vec::with_capacity(records.len());
         let mut new = Vec::new();
         for record in records {
@@ -94,13 +102,19 @@ impl Intake<'_> {
                 continue;
             };
             let changed = self.changed_patient(row, record)?;
-            taken.push(if changed.is_changed() { Taken::Changed } else { Taken::Unchanged });
+            taken.push(if changed.is_changed() {
+                Taken::Changed
+            } else {
+                Taken::Unchanged
+            });
             if changed.is_changed() {
                 changed.update(&transaction).await?;
             }
         }
         if !new.is_empty() {
-            patient::Entity::insert_many(new).exec_without_returning(&transaction).await?;
+            patient::Entity::insert_many(new)
+                .exec_without_returning(&transaction)
+                .await?;
         }
         transaction.commit().await?;
         Ok(taken)
@@ -134,8 +148,12 @@ impl Intake<'_> {
             merged_into: Set(None),
             chart_no: Set(Some(record.chart_no.clone())),
             name: Set(record.name.clone()),
-            phone: Set(phone.map(|phone| secrets.seal(self.hospital, "phone", phone)).transpose()?),
-            phone_index: Set(phone.map(|phone| secrets.phone_index(self.hospital, phone)).transpose()?),
+            phone: Set(phone
+                .map(|phone| secrets.seal(self.hospital, "phone", phone))
+                .transpose()?),
+            phone_index: Set(phone
+                .map(|phone| secrets.phone_index(self.hospital, phone))
+                .transpose()?),
             birth_date: Set(record.birth_date),
             birth_year: Set(birth_year(record)),
             sex: Set(record.sex.word().to_owned()),
@@ -194,7 +212,10 @@ impl Intake<'_> {
         let mut new = Vec::new();
         for record in records {
             let Some(&patient_id) = patients.get(&record.chart_no) else {
-                let reason = format!("chart_no: no patient has the number {}; import patients first", record.chart_no);
+                let reason = format!(
+                    "chart_no: no patient has the number {}; import patients first",
+                    record.chart_no
+                );
                 taken.push(Taken::Refused(reason));
                 continue;
             };
@@ -206,7 +227,10 @@ impl Intake<'_> {
                 date: record.date,
                 scheduled_at: record.scheduled_at,
                 status: record.status.word().to_owned(),
-                department_id: record.department.as_ref().and_then(|name| departments.get(name).copied()),
+                department_id: record
+                    .department
+                    .as_ref()
+                    .and_then(|name| departments.get(name).copied()),
                 doctor_id: record.doctor.as_ref().and_then(|name| doctors.get(name).copied()),
                 channel: record.channel.word().to_owned(),
                 version: 1,
@@ -241,7 +265,9 @@ impl Intake<'_> {
             }
         }
         if !new.is_empty() {
-            visit::Entity::insert_many(new).exec_without_returning(&transaction).await?;
+            visit::Entity::insert_many(new)
+                .exec_without_returning(&transaction)
+                .await?;
         }
         transaction.commit().await?;
         Ok(taken)
@@ -265,10 +291,15 @@ impl Intake<'_> {
             }
         }
         if !new.is_empty() {
-            patient::Entity::insert_many(new).exec_without_returning(transaction).await?;
+            patient::Entity::insert_many(new)
+                .exec_without_returning(transaction)
+                .await?;
             known = self.known_patients(transaction, chart_nos()).await?;
         }
-        Ok(known.into_iter().map(|(chart_no, row)| (chart_no, row.merged_into.unwrap_or(row.id))).collect())
+        Ok(known
+            .into_iter()
+            .map(|(chart_no, row)| (chart_no, row.merged_into.unwrap_or(row.id)))
+            .collect())
     }
 
     async fn departments(
@@ -276,7 +307,10 @@ impl Intake<'_> {
         transaction: &DatabaseTransaction,
         records: &[VisitRecord],
     ) -> Result<HashMap<String, i64>> {
-        let wanted = records.iter().filter_map(|record| record.department.as_ref()).map(|name| (name, None));
+        let wanted = records
+            .iter()
+            .filter_map(|record| record.department.as_ref())
+            .map(|name| (name, None));
         let known = self.named(transaction, "department").await?;
         let new: Vec<_> = missing(wanted, &known)
             .into_iter()
@@ -289,7 +323,9 @@ impl Intake<'_> {
         if new.is_empty() {
             return Ok(known);
         }
-        department::Entity::insert_many(new).exec_without_returning(transaction).await?;
+        department::Entity::insert_many(new)
+            .exec_without_returning(transaction)
+            .await?;
         self.named(transaction, "department").await
     }
 
@@ -300,7 +336,10 @@ impl Intake<'_> {
         departments: &HashMap<String, i64>,
     ) -> Result<HashMap<String, i64>> {
         let wanted = records.iter().filter_map(|record| {
-            let department = record.department.as_ref().and_then(|name| departments.get(name).copied());
+            let department = record
+                .department
+                .as_ref()
+                .and_then(|name| departments.get(name).copied());
             record.doctor.as_ref().map(|name| (name, department))
         });
         let known = self.named(transaction, "doctor").await?;
@@ -316,12 +355,16 @@ impl Intake<'_> {
         if new.is_empty() {
             return Ok(known);
         }
-        doctor::Entity::insert_many(new).exec_without_returning(transaction).await?;
+        doctor::Entity::insert_many(new)
+            .exec_without_returning(transaction)
+            .await?;
         self.named(transaction, "doctor").await
     }
 
     async fn named(&self, transaction: &DatabaseTransaction, table: &str) -> Result<HashMap<String, i64>> {
-        let mut sql = self.store.sql(&format!("SELECT name, id FROM {table} WHERE hospital_id = "));
+        let mut sql = self
+            .store
+            .sql(&format!("SELECT name, id FROM {table} WHERE hospital_id = "));
         sql.bind(self.hospital);
         let mut named = HashMap::new();
         for row in transaction.query_all_raw(sql.done()).await? {

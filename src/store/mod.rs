@@ -64,10 +64,15 @@ impl Store {
     /// # Errors
     /// Where the URL is of no such kind, or the database cannot be reached.
     pub async fn connect(url: &str, secrets: Secrets, open: Open) -> Result<Self> {
-        let url = url.strip_prefix("mariadb:").map_or(url.to_owned(), |rest| format!("mysql:{rest}"));
+        let url = url
+            .strip_prefix("mariadb:")
+            .map_or(url.to_owned(), |rest| format!("mysql:{rest}"));
         let known = ["sqlite:", "postgres:", "postgresql:", "mysql:"];
         if !known.iter().any(|scheme| url.starts_with(scheme)) {
-            return Err(Error::input("database-url", "begins with sqlite:, postgres:, mysql: or mariadb:"));
+            return Err(Error::input(
+                "database-url",
+                "begins with sqlite:, postgres:, mysql: or mariadb:",
+            ));
         }
         if let (Open::Create, Some(folder)) = (open, sqlite_folder(&url)) {
             std::fs::create_dir_all(folder)

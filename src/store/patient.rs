@@ -92,7 +92,9 @@ impl Store {
         key: PatientKey,
     ) -> Result<HashMap<i64, Option<String>>> {
         let expression = self.patient_key(key, chrono::NaiveDate::MIN);
-        let mut sql = self.sql(&format!("SELECT p.id, {expression} FROM patient p WHERE p.hospital_id = "));
+        let mut sql = self.sql(&format!(
+            "SELECT p.id, {expression} FROM patient p WHERE p.hospital_id = "
+        ));
         sql.bind(hospital).push(" AND p.id").numbers(ids);
         let mut keys = HashMap::with_capacity(ids.len());
         for row in self.readers.query_all_raw(sql.done()).await? {
@@ -125,7 +127,10 @@ impl Store {
         });
         let mut rows = Vec::new();
         for row in self.readers.query_all_raw(sql.done()).await? {
-            rows.push((patient::Model::from_query_result(&row, "")?, row.try_get("", "sort_key")?));
+            rows.push((
+                patient::Model::from_query_result(&row, "")?,
+                row.try_get("", "sort_key")?,
+            ));
         }
         if seek.backwards {
             rows.reverse();
@@ -184,11 +189,13 @@ impl Store {
         if let Some(start) = &search.chart_start {
             way(sql);
             let length = start.chars().count();
-            sql.push(&format!("substr(p.chart_no, 1, {length}) = ")).bind(start.as_str());
+            sql.push(&format!("substr(p.chart_no, 1, {length}) = "))
+                .bind(start.as_str());
         }
         if let Some(phone) = &search.phone {
             way(sql);
-            sql.push("p.phone_index = ").bind(self.secrets.phone_index(hospital, phone)?);
+            sql.push("p.phone_index = ")
+                .bind(self.secrets.phone_index(hospital, phone)?);
         }
         if ways > 0 {
             sql.push(")");

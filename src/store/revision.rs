@@ -42,12 +42,7 @@ impl Store {
         self.state_in(&self.readers, hospital, seen).await
     }
 
-    pub(super) async fn state_in(
-        &self,
-        connection: &impl ConnectionTrait,
-        hospital: i64,
-        seen: i64,
-    ) -> Result<State> {
+    pub(super) async fn state_in(&self, connection: &impl ConnectionTrait, hospital: i64, seen: i64) -> Result<State> {
         let mut sql = self.sql(
             "SELECT r.number, c.tag, s.tag AS seen_tag, h.time_zone, h.week_start, d.version, d.churn_after_days,
                 d.overdue_after_days, d.effective_from
@@ -59,9 +54,10 @@ impl Store {
             LEFT JOIN change_feed s ON s.hospital_id = r.hospital_id AND s.number = ",
         );
         sql.bind(seen).push(" WHERE r.hospital_id = ").bind(hospital);
-        let row = connection.query_one_raw(sql.done()).await?.ok_or_else(|| {
-            Error::Unauthenticated("the hospital of this session is gone: sign in again".to_owned())
-        })?;
+        let row = connection
+            .query_one_raw(sql.done())
+            .await?
+            .ok_or_else(|| Error::Unauthenticated("the hospital of this session is gone: sign in again".to_owned()))?;
         let zone: String = row.try_get("", "time_zone")?;
         let week_start: String = row.try_get("", "week_start")?;
         Ok(State {

@@ -40,7 +40,9 @@ impl Store {
             expires_at: Set(expires_at),
             used_at: Set(None),
         };
-        refresh_token::Entity::insert(row).exec_without_returning(&self.writer).await?;
+        refresh_token::Entity::insert(row)
+            .exec_without_returning(&self.writer)
+            .await?;
         Ok(())
     }
 
@@ -57,7 +59,9 @@ impl Store {
             return Ok(RefreshUse::Unknown);
         }
         let mut sql = self.sql("UPDATE refresh_token SET used_at = ");
-        sql.bind(now).push(" WHERE used_at IS NULL AND hospital_id = ").bind(hospital);
+        sql.bind(now)
+            .push(" WHERE used_at IS NULL AND hospital_id = ")
+            .bind(hospital);
         sql.push(" AND token_hash = ").bind(token_hash);
         if self.writer.execute_raw(sql.done()).await?.rows_affected() == 1 {
             return Ok(RefreshUse::Good {

@@ -121,7 +121,10 @@ impl Store {
         let names: Vec<String> = digests.iter().map(|digest| hex(digest)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut sql = self.sql("SELECT * FROM list_part WHERE hospital_id = ");
-        sql.bind(hospital).push(" AND digest").texts(&names).push(" ORDER BY digest, part");
+        sql.bind(hospital)
+            .push(" AND digest")
+            .texts(&names)
+            .push(" ORDER BY digest, part");
         let mut lists: HashMap<String, Vec<u8>> = HashMap::new();
         for part in self.readers.query_all_raw(sql.done()).await? {
             let part = list_part::Model::from_query_result(&part, "")?;
@@ -135,7 +138,9 @@ impl Store {
             if sha256(&list) == digest {
                 Ok(list)
             } else {
-                Err(Error::Internal(format!("the snapshot {id} is damaged: a list is not what was kept")))
+                Err(Error::Internal(format!(
+                    "the snapshot {id} is damaged: a list is not what was kept"
+                )))
             }
         });
         let patients = in_order.next().transpose()?.unwrap_or_default();
@@ -157,7 +162,15 @@ impl Store {
         name: &str,
         places: impl AsyncFnOnce() -> Result<Vec<u8>>,
     ) -> Result<Vec<u8>> {
-        let key = || (hospital, snapshot_id.to_owned(), bucket, cohort.to_owned(), name.to_owned());
+        let key = || {
+            (
+                hospital,
+                snapshot_id.to_owned(),
+                bucket,
+                cohort.to_owned(),
+                name.to_owned(),
+            )
+        };
         if let Some(kept) = snapshot_order::Entity::find_by_id(key()).one(&self.readers).await? {
             return Ok(kept.places);
         }

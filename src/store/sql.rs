@@ -40,12 +40,18 @@ impl Sql {
     pub(super) fn numbers(&mut self, numbers: &[i64]) -> &mut Self {
         match self.backend {
             // Not = ANY: a plan made once for all arrays compares them element by element.
-            DbBackend::Postgres => self.push(" IN (SELECT unnest(").bind(numbers.to_vec()).push("::bigint[]))"),
+            DbBackend::Postgres => self
+                .push(" IN (SELECT unnest(")
+                .bind(numbers.to_vec())
+                .push("::bigint[]))"),
             DbBackend::MySql => {
                 self.push(" IN (SELECT j.n FROM JSON_TABLE(").bind(json(numbers));
                 self.push(", '$[*]' COLUMNS (n BIGINT PATH '$')) j)")
             }
-            _ => self.push(" IN (SELECT value FROM json_each(").bind(json(numbers)).push("))"),
+            _ => self
+                .push(" IN (SELECT value FROM json_each(")
+                .bind(json(numbers))
+                .push("))"),
         }
     }
 
@@ -58,9 +64,14 @@ impl Sql {
             }
             DbBackend::MySql => {
                 self.push(" IN (SELECT j.t FROM JSON_TABLE(").bind(json(texts));
-                self.push(", '$[*]' COLUMNS (t VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PATH '$')) j)")
+                self.push(
+                    ", '$[*]' COLUMNS (t VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PATH '$')) j)",
+                )
             }
-            _ => self.push(" IN (SELECT value FROM json_each(").bind(json(texts)).push("))"),
+            _ => self
+                .push(" IN (SELECT value FROM json_each(")
+                .bind(json(texts))
+                .push("))"),
         }
     }
 

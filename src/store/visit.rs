@@ -86,7 +86,10 @@ impl Store {
         let mut sql = self.sql("SELECT id FROM patient WHERE hospital_id = ");
         sql.bind(hospital);
         let patients = view.query_all_raw(sql.done()).await?;
-        let patients = patients.iter().map(|row| row.try_get_by_index(0)).collect::<std::result::Result<_, _>>()?;
+        let patients = patients
+            .iter()
+            .map(|row| row.try_get_by_index(0))
+            .collect::<std::result::Result<_, _>>()?;
         let mut builder = LedgerBuilder::new(patients);
         let mut sql = self.sql(LEDGER);
         sql.bind(hospital);
@@ -110,11 +113,11 @@ impl Store {
         if state.seen_tag != Some(seen.tag) {
             return Ok(Changes::Unknown);
         }
-        let mut sql = self.sql(
-            "SELECT kind, patient_id, old_patient_id, old_date FROM change_feed WHERE hospital_id = ",
-        );
+        let mut sql =
+            self.sql("SELECT kind, patient_id, old_patient_id, old_date FROM change_feed WHERE hospital_id = ");
         sql.bind(hospital).push(" AND number > ").bind(seen.number);
-        sql.push(" LIMIT ").bind(i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1));
+        sql.push(" LIMIT ")
+            .bind(i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1));
         let feed = view.query_all_raw(sql.done()).await?;
         if feed.len() as u64 > most {
             return Ok(Changes::Unknown);
@@ -209,7 +212,10 @@ impl Store {
         seek: &Seek<Option<String>>,
     ) -> Result<Vec<KeyedVisit>> {
         let expression = key.expression(patient.is_some());
-        let mut sql = self.sql(&format!("SELECT {COLUMNS}, {} AS sort_key FROM visit v", as_text(self, &expression, key)));
+        let mut sql = self.sql(&format!(
+            "SELECT {COLUMNS}, {} AS sort_key FROM visit v",
+            as_text(self, &expression, key)
+        ));
         if key == VisitKey::PatientName && patient.is_none() {
             sql.push(" JOIN patient p ON p.hospital_id = v.hospital_id AND p.id = v.patient_id");
         }
@@ -286,7 +292,8 @@ impl Store {
         ));
         sql.bind(hospital).push(" AND v.patient_id").numbers(patients);
         restrict(&mut sql, query);
-        sql.push(") v WHERE v.place <= ").bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        sql.push(") v WHERE v.place <= ")
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
         sql.push(" ORDER BY v.patient_id, v.place");
         let mut lists: HashMap<i64, Vec<_>> = HashMap::new();
         for row in self.readers.query_all_raw(sql.done()).await? {
@@ -331,7 +338,9 @@ impl Store {
     ) -> Result<HashMap<i64, u64>> {
         let mut sql = self.sql("SELECT patient_id, COUNT(*) FROM visit WHERE hospital_id = ");
         sql.bind(hospital).push(" AND patient_id").numbers(patients);
-        sql.push(&format!(" AND {ATTENDED} AND date <= ")).bind(up_to).push(" GROUP BY patient_id");
+        sql.push(&format!(" AND {ATTENDED} AND date <= "))
+            .bind(up_to)
+            .push(" GROUP BY patient_id");
         self.counts(sql).await
     }
 
@@ -484,7 +493,9 @@ pub(super) fn seek_sql(
                 sql.push(")");
             }
             None => {
-                sql.push(&format!(" AND (({expression} IS NULL AND {id} {past_id} ")).bind(*from).push(")");
+                sql.push(&format!(" AND (({expression} IS NULL AND {id} {past_id} "))
+                    .bind(*from)
+                    .push(")");
                 if seek.backwards {
                     sql.push(&format!(" OR {expression} IS NOT NULL"));
                 }
@@ -492,7 +503,8 @@ pub(super) fn seek_sql(
             }
         }
     }
-    sql.push(" ORDER BY ").push(&order_sql(expression, id, seek.descending, seek.backwards));
+    sql.push(" ORDER BY ")
+        .push(&order_sql(expression, id, seek.descending, seek.backwards));
     sql.push(" LIMIT ").bind(i64::try_from(seek.limit).unwrap_or(i64::MAX));
 }
 

@@ -51,7 +51,7 @@ on_each_database! {
             assert_eq!(user.refused(&query).await, (code.to_owned(), argument.to_owned()), "{query}");
         }
         // What is well formed and not there is null.
-        let answer = user.ask("{ patient(id: \"UP__\") { id } visit(id: \"VP__\") { id } node(id: \"SAAAAAAAAAAAAAAAAAAAAAA\") { id } }").await;
+        let answer = user.ask("{ patient(id: \"UP__\") { id } visit(id: \"Vv__\") { id } node(id: \"UwAAAAAAAAAAAAAAAAAAAAA\") { id } }").await;
         assert!(answer["patient"].is_null() && answer["visit"].is_null());
     }
 

@@ -70,17 +70,43 @@ impl Drop for Server {
 pub async fn with(kind: Kind, test: impl AsyncFnOnce(&App)) {
     let folder = tempfile::tempdir().unwrap();
     let Some((url, admin)) = make_database(kind, folder.path()).await else {
-        assert!(std::env::var_os("CI").is_none(), "{kind:?} does not answer, and CI leaves nothing out");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{kind:?} does not answer, and CI leaves nothing out"
+        );
         println!("LEFT OUT: {kind:?} does not answer");
         return;
     };
-    let cleanup = Cleanup { url: url.clone(), admin };
+    let cleanup = Cleanup {
+        url: url.clone(),
+        admin,
+    };
     run(&url, folder.path(), &["migrate"], "");
-    let add = ["hospital", "add", "--code", "H1", "--name", "One", "--time-zone", "Asia/Seoul"];
+    let add = [
+        "hospital",
+        "add",
+        "--code",
+        "H1",
+        "--name",
+        "One",
+        "--time-zone",
+        "Asia/Seoul",
+    ];
     run(&url, folder.path(), &add, "");
     for role in ["ADMIN", "CLINICIAN", "DESK", "SUPPORT"] {
         let login = role.to_lowercase();
-        let add = ["staff", "add", "--hospital", "H1", "--login", &login, "--name", role, "--role", role];
+        let add = [
+            "staff",
+            "add",
+            "--hospital",
+            "H1",
+            "--login",
+            &login,
+            "--name",
+            role,
+            "--role",
+            role,
+        ];
         run(&url, folder.path(), &add, PASSWORD);
     }
     let app = App {
@@ -109,9 +135,16 @@ impl Drop for Cleanup {
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async {
-                let force = if admin.starts_with("postgres") { " WITH (FORCE)" } else { "" };
+                let force = if admin.starts_with("postgres") {
+                    " WITH (FORCE)"
+                } else {
+                    ""
+                };
                 let admin = Database::connect(admin).await.unwrap();
-                admin.execute_unprepared(&format!("DROP DATABASE {name}{force}")).await.unwrap();
+                admin
+                    .execute_unprepared(&format!("DROP DATABASE {name}{force}"))
+                    .await
+                    .unwrap();
             });
         })
         .join()
@@ -122,13 +155,21 @@ impl Drop for Cleanup {
 async fn make_database(kind: Kind, folder: &Path) -> Option<(String, Option<String>)> {
     let (variable, usual) = match kind {
         Kind::Sqlite => return Some((format!("sqlite://{}", folder.join("test.db").display()), None)),
-        Kind::Postgres => ("ROLLCALL_TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/postgres"),
+        Kind::Postgres => (
+            "ROLLCALL_TEST_POSTGRES_URL",
+            "postgres://postgres@127.0.0.1:5432/postgres",
+        ),
         Kind::Mariadb => ("ROLLCALL_TEST_MARIADB_URL", "mysql://root@127.0.0.1:3306/mysql"),
     };
-    let admin = std::env::var(variable).unwrap_or_else(|_| usual.to_owned()).replacen("mariadb:", "mysql:", 1);
+    let admin = std::env::var(variable)
+        .unwrap_or_else(|_| usual.to_owned())
+        .replacen("mariadb:", "mysql:", 1);
     let connection = Database::connect(&admin).await.ok()?;
     let name = format!("rollcall_test_{:016x}", rand::random::<u64>());
-    connection.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
+    connection
+        .execute_unprepared(&format!("CREATE DATABASE {name}"))
+        .await
+        .unwrap();
     let (server, _) = admin.rsplit_once('/').unwrap();
     Some((format!("{server}/{name}"), Some(admin)))
 }
@@ -168,8 +209,13 @@ impl Server {
             .spawn()
             .unwrap();
         let mut said = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        let base = said.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_else(|| panic!("{said}"));
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut said)
+            .unwrap();
+        let base = said
+            .split_whitespace()
+            .find(|word| word.starts_with("http://"))
+            .unwrap_or_else(|| panic!("{said}"));
         let base = base.trim_end_matches("/graphql").to_owned();
         Self { child, base }
     }
@@ -221,12 +267,18 @@ impl App {
     }
 
     pub async fn execute(&self, sql: &str) {
-        self.sql.execute_unprepared(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        self.sql
+            .execute_unprepared(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
     /// What a request is answered with, whatever it is.
     pub async fn post(&self, base: &str, token: Option<&str>, query: &str, variables: Value) -> Value {
-        let mut request = self.client.post(format!("{base}/graphql")).json(&json!({"query": query, "variables": variables}));
+        let mut request = self
+            .client
+            .post(format!("{base}/graphql"))
+            .json(&json!({"query": query, "variables": variables}));
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
@@ -241,7 +293,9 @@ impl App {
         let query = "mutation ($input: SignInInput!) { signIn(input: $input) { session { accessToken } } }";
         let input = json!({"hospital": hospital, "login": login, "password": PASSWORD});
         let answer = self.post(base, None, query, json!({"input": input})).await;
-        let token = answer["data"]["signIn"]["session"]["accessToken"].as_str().unwrap_or_else(|| panic!("{answer}"));
+        let token = answer["data"]["signIn"]["session"]["accessToken"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{answer}"));
         User {
             app: self,
             base: base.to_owned(),
@@ -272,7 +326,10 @@ impl User<'_> {
         let answer = self.try_with(query, json!({})).await;
         let error = &answer["errors"][0];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        (text(&error["extensions"]["code"]), text(&error["extensions"]["argument"]))
+        (
+            text(&error["extensions"]["code"]),
+            text(&error["extensions"]["argument"]),
+        )
     }
 }
 
@@ -309,5 +366,13 @@ impl App {
 pub const EXAMPLE: &str =
     "statistics(period: MONTH, range: {from: \"2025-05-01\", to: \"2025-06-30\"}, asOf: \"2025-08-31\")";
 
-pub const KINDS: [&str; 8] =
-    ["VISITORS", "NEW", "RETURNING", "CHURN_SUSPECTED", "RETAINED", "PENDING", "NO_SHOW", "CANCELED"];
+pub const KINDS: [&str; 8] = [
+    "VISITORS",
+    "NEW",
+    "RETURNING",
+    "CHURN_SUSPECTED",
+    "RETAINED",
+    "PENDING",
+    "NO_SHOW",
+    "CANCELED",
+];

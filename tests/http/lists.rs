@@ -7,8 +7,19 @@ use serde_json::{Value, json};
 use crate::harness::{EXAMPLE, KINDS, User, on_each_database};
 
 /// Pages a connection to its end; the ids in order. Checks every page against the first's totalCount.
-async fn page_to_the_end(user: &User<'_>, cohort: &str, list: &str, order: &str, size: i64, backwards: bool) -> Vec<String> {
-    let (count, cursor) = if backwards { ("last", "before") } else { ("first", "after") };
+async fn page_to_the_end(
+    user: &User<'_>,
+    cohort: &str,
+    list: &str,
+    order: &str,
+    size: i64,
+    backwards: bool,
+) -> Vec<String> {
+    let (count, cursor) = if backwards {
+        ("last", "before")
+    } else {
+        ("first", "after")
+    };
     let query = format!(
         "query ($id: ID!, $at: String) {{ node(id: $id) {{ ... on Cohort {{
             {list}({count}: {size}, {cursor}: $at{order}) {{
@@ -21,11 +32,23 @@ async fn page_to_the_end(user: &User<'_>, cohort: &str, list: &str, order: &str,
         let mut answer = user.ask_with(&query, json!({"id": cohort, "at": at})).await;
         let page = answer["node"][list].take();
         let edges = page["edges"].as_array().unwrap();
-        let mut rows: Vec<String> = edges.iter().map(|edge| edge["node"]["id"].as_str().unwrap().to_owned()).collect();
-        let nodes: Vec<&str> = page["nodes"].as_array().unwrap().iter().map(|node| node["id"].as_str().unwrap()).collect();
+        let mut rows: Vec<String> = edges
+            .iter()
+            .map(|edge| edge["node"]["id"].as_str().unwrap().to_owned())
+            .collect();
+        let nodes: Vec<&str> = page["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|node| node["id"].as_str().unwrap())
+            .collect();
         assert_eq!(rows, nodes);
         let info = &page["pageInfo"];
-        let (more, next) = if backwards { ("hasPreviousPage", "startCursor") } else { ("hasNextPage", "endCursor") };
+        let (more, next) = if backwards {
+            ("hasPreviousPage", "startCursor")
+        } else {
+            ("hasNextPage", "endCursor")
+        };
         if backwards {
             rows.extend(ids);
             ids = rows;
