@@ -185,7 +185,8 @@ proptest! {
         let place = at.index(packed.patients.len());
         packed.patients[place] = byte;
         if let Ok(snapshot) = Snapshot::unpack(&packed, question, definition, WeekStart::Monday) {
-            snapshot.cohort(BucketRef::Total, CohortKind::Visitors);
+            let list = snapshot.cohort(BucketRef::Total, CohortKind::Visitors);
+            prop_assert_eq!(list.patients.len(), snapshot.patient_count(BucketRef::Total, CohortKind::Visitors));
         }
     }
 

@@ -7,7 +7,7 @@ use entity::{department, doctor, patient, visit};
 use tokio::sync::OnceCell;
 
 use crate::error::Error;
-use crate::store::{KeyedVisit, PatientEnds, Store, VisitKey, VisitQuery};
+use crate::store::{KeyedVisit, PatientEnds, PatientVisits, Store, VisitQuery};
 
 pub(super) struct Loaders {
     store: Store,
@@ -53,16 +53,6 @@ pub(super) struct AttendedOf(pub(super) i64, pub(super) chrono::NaiveDate);
 pub(super) struct VisitsOf {
     pub(super) patient: i64,
     pub(super) list: PatientVisits,
-}
-
-/// Which page: the same for all patients of one field.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct PatientVisits {
-    pub(super) query: VisitQuery,
-    pub(super) key: VisitKey,
-    pub(super) descending: bool,
-    pub(super) backwards: bool,
-    pub(super) limit: u64,
 }
 
 /// How many visits of a list a patient has.
@@ -159,16 +149,8 @@ impl Loader<VisitsOf> for Loaders {
     async fn load(&self, keys: &[VisitsOf]) -> Loaded<VisitsOf, Self::Value> {
         let mut loaded = HashMap::new();
         for (list, patients) in grouped(keys.iter().map(|key| (key.list.clone(), key.patient))) {
-            let pages = self.store.visits_of_patients(
-                self.hospital,
-                &patients,
-                &list.query,
-                list.key,
-                list.descending,
-                list.backwards,
-                list.limit,
-            );
-            loaded.extend(pages.await?.into_iter().map(|(patient, page)| {
+            let pages = self.store.visits_of_patients(self.hospital, &patients, &list).await?;
+            loaded.extend(pages.into_iter().map(|(patient, page)| {
                 let list = list.clone();
                 (VisitsOf { patient, list }, page)
             }));

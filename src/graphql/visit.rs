@@ -15,7 +15,7 @@ use super::scalars::{Date, DateTime};
 use super::statistics::{DateRangeInput, known_departments, known_doctors, not_empty};
 use crate::error::{Error, Result};
 use crate::statistics;
-use crate::store::{KeyedVisit, VisitKey, VisitQuery};
+use crate::store::{KeyedVisit, PatientVisits, VisitKey, VisitQuery};
 
 /// A visit.
 #[derive(Clone)]
@@ -200,7 +200,7 @@ pub(super) async fn page_of_patient(
     } else {
         let page = super::loaders::VisitsOf {
             patient,
-            list: super::loaders::PatientVisits {
+            list: PatientVisits {
                 query: query.clone(),
                 key,
                 descending,

@@ -313,8 +313,8 @@ impl Intake<'_> {
             .map(|name| (name, None));
         let known = self.named(transaction, "department").await?;
         let new: Vec<_> = missing(wanted, &known)
-            .into_iter()
-            .map(|(name, _)| department::ActiveModel {
+            .into_keys()
+            .map(|name| department::ActiveModel {
                 hospital_id: Set(self.hospital),
                 id: NotSet,
                 name: Set(name.clone()),

@@ -29,7 +29,7 @@ pub use revision::{Revision, State};
 pub use session::RefreshUse;
 pub use snapshot::{SnapshotRow, StoredSnapshot};
 use sql::Sql;
-pub use visit::{Changes, KeyedVisit, PatientEnds, VisitKey, VisitQuery};
+pub use visit::{Changes, KeyedVisit, PatientEnds, PatientVisits, VisitKey, VisitQuery};
 
 /// A connection to the database, with the keys to what is encrypted in it.
 #[derive(Clone)]

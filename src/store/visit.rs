@@ -64,6 +64,17 @@ impl VisitKey {
 /// A row of a list, with the key that it is ordered by.
 pub type KeyedVisit = (visit::Model, Option<String>);
 
+/// A page from an end of each of some patients' visits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PatientVisits {
+    pub query: VisitQuery,
+    pub key: VisitKey,
+    pub descending: bool,
+    /// From the end of the list rather than its beginning.
+    pub backwards: bool,
+    pub limit: u64,
+}
+
 /// The visits of a patient that its row shows.
 #[derive(Clone, Debug, Default)]
 pub struct PatientEnds {
@@ -276,12 +287,15 @@ impl Store {
         &self,
         hospital: i64,
         patients: &[i64],
-        query: &VisitQuery,
-        key: VisitKey,
-        descending: bool,
-        backwards: bool,
-        limit: u64,
+        page: &PatientVisits,
     ) -> Result<HashMap<i64, Vec<KeyedVisit>>> {
+        let PatientVisits {
+            ref query,
+            key,
+            descending,
+            backwards,
+            limit,
+        } = *page;
         let expression = key.expression(true);
         let order = order_sql(&expression, "v.id", descending, backwards);
         let shown = as_text(self, &expression, key);

@@ -5,6 +5,16 @@ use serde_json::{Value, json};
 
 use crate::harness::on_each_database;
 
+/// Method, headers, query string and body; the status and the code of the answer.
+type Case = (
+    Method,
+    &'static [(&'static str, &'static str)],
+    &'static str,
+    &'static str,
+    StatusCode,
+    &'static str,
+);
+
 const RESPONSE: &str = "application/graphql-response+json";
 
 on_each_database! {
@@ -21,29 +31,29 @@ on_each_database! {
             let seen = (response.status(), header("content-type"), header("allow"));
             (seen.0, seen.1, seen.2, response.json::<Value>().await.unwrap())
         };
-        let json_type = ("content-type", "application/json");
-        let ask = r#"{"query": "{ __typename }"}"#;
+        const JSON_TYPE: (&str, &str) = ("content-type", "application/json");
+        const ASK: &str = r#"{"query": "{ __typename }"}"#;
         for (accept, wanted) in [(RESPONSE, RESPONSE), ("application/json", "application/json"), ("*/*", "application/json"),
             ("application/json;q=0.5, application/graphql-response+json", RESPONSE)] {
-            let (status, content_type, _, body) = send(Method::POST, &[json_type, ("accept", accept)], "", ask).await;
+            let (status, content_type, _, body) = send(Method::POST, &[JSON_TYPE, ("accept", accept)], "", ASK).await;
             assert_eq!((status, body), (StatusCode::OK, json!({"data": {"__typename": "Query"}})));
             assert!(content_type.starts_with(wanted), "{accept}: {content_type}");
         }
-        let cases: [(Method, &[(&str, &str)], &str, &str, StatusCode, &str); 15] = [
-            (Method::POST, &[json_type, ("accept", "text/html")], "", ask, StatusCode::NOT_ACCEPTABLE, "BAD_USER_INPUT"),
-            (Method::POST, &[("content-type", "text/plain")], "", ask, StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT"),
+        let cases: [Case; 15] = [
+            (Method::POST, &[JSON_TYPE, ("accept", "text/html")], "", ASK, StatusCode::NOT_ACCEPTABLE, "BAD_USER_INPUT"),
+            (Method::POST, &[("content-type", "text/plain")], "", ASK, StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT"),
             (Method::POST, &[("content-type", "application/x-www-form-urlencoded")], "", "query={__typename}", StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT"),
-            (Method::POST, &[], "", ask, StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT"),
-            (Method::POST, &[json_type], "", "{", StatusCode::BAD_REQUEST, "BAD_USER_INPUT"),
-            (Method::POST, &[json_type], "", "[]", StatusCode::BAD_REQUEST, "BAD_USER_INPUT"),
-            (Method::POST, &[json_type], "", "{}", StatusCode::BAD_REQUEST, "BAD_USER_INPUT"),
-            (Method::POST, &[json_type], "", r#"{"query": "{ __typename }", "variables": []}"#, StatusCode::BAD_REQUEST, "BAD_USER_INPUT"),
-            (Method::POST, &[json_type, ("accept", RESPONSE)], "", r#"{"query": "{"}"#, StatusCode::BAD_REQUEST, "GRAPHQL_PARSE_FAILED"),
-            (Method::POST, &[json_type], "", r#"{"query": "{"}"#, StatusCode::OK, "GRAPHQL_PARSE_FAILED"),
-            (Method::POST, &[json_type, ("accept", RESPONSE)], "", r#"{"query": "mutation { nothing }"}"#, StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
+            (Method::POST, &[], "", ASK, StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT"),
+            (Method::POST, &[JSON_TYPE], "", "{", StatusCode::BAD_REQUEST, "BAD_USER_INPUT"),
+            (Method::POST, &[JSON_TYPE], "", "[]", StatusCode::BAD_REQUEST, "BAD_USER_INPUT"),
+            (Method::POST, &[JSON_TYPE], "", "{}", StatusCode::BAD_REQUEST, "BAD_USER_INPUT"),
+            (Method::POST, &[JSON_TYPE], "", r#"{"query": "{ __typename }", "variables": []}"#, StatusCode::BAD_REQUEST, "BAD_USER_INPUT"),
+            (Method::POST, &[JSON_TYPE, ("accept", RESPONSE)], "", r#"{"query": "{"}"#, StatusCode::BAD_REQUEST, "GRAPHQL_PARSE_FAILED"),
+            (Method::POST, &[JSON_TYPE], "", r#"{"query": "{"}"#, StatusCode::OK, "GRAPHQL_PARSE_FAILED"),
+            (Method::POST, &[JSON_TYPE, ("accept", RESPONSE)], "", r#"{"query": "mutation { nothing }"}"#, StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
             (Method::GET, &[], "?query=mutation%7BsignOut%7BsignedOut%7D%7D", "", StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT"),
             (Method::GET, &[], "", "", StatusCode::BAD_REQUEST, "BAD_USER_INPUT"),
-            (Method::PUT, &[json_type], "", ask, StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT"),
+            (Method::PUT, &[JSON_TYPE], "", ASK, StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT"),
             (Method::DELETE, &[], "", "", StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT"),
         ];
         for (method, headers, query, body, wanted, code) in cases {
@@ -55,11 +65,11 @@ on_each_database! {
         let (status, .., body) = send(Method::GET, &[], "?query=query%20a%7B__typename%7Dquery%20b%7Bx%3A__typename%7D&operationName=b", "").await;
         assert_eq!((status, body), (StatusCode::OK, json!({"data": {"x": "Query"}})));
         let big = format!(r#"{{"query": "{{ __typename }}", "variables": {{"x": "{}"}}}}"#, "x".repeat(2 << 20));
-        assert_eq!(send(Method::POST, &[json_type], "", &big).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(send(Method::POST, &[JSON_TYPE], "", &big).await.0, StatusCode::PAYLOAD_TOO_LARGE);
         // A validation error, signed in.
         let user = app.sign_in("desk").await;
         let bearer = format!("Bearer {}", user.token);
-        let (status, _, _, answer) = send(Method::POST, &[json_type, ("accept", RESPONSE), ("authorization", &bearer)], "", r#"{"query": "{ nothing }"}"#).await;
+        let (status, _, _, answer) = send(Method::POST, &[JSON_TYPE, ("accept", RESPONSE), ("authorization", &bearer)], "", r#"{"query": "{ nothing }"}"#).await;
         assert_eq!((status, &answer["errors"][0]["extensions"]["code"]), (StatusCode::BAD_REQUEST, &json!("GRAPHQL_VALIDATION_FAILED")));
         assert!(answer.get("data").is_none());
     }
