@@ -127,7 +127,7 @@ struct Database {
         hide_env_values = true
     )]
     database_url: String,
-    /// The key that phones are encrypted with, 32 bytes in Base64; made where it does not exist. All servers of one
+    /// The key that phones are encrypted with, 32 bytes in Base64; `migrate` makes it where it does not exist. All servers of one
     /// database share it: keep a copy in a safe place
     #[arg(long, env = "ROLLCALL_KEY_FILE", default_value = "rollcall-data/key")]
     key_file: PathBuf,
@@ -330,7 +330,7 @@ impl Database {
     async fn connect(&self, open: Open) -> Result<Store> {
         let secrets = match &self.key {
             Some(key) => Secrets::from_base64(key)?,
-            None => Secrets::open(&self.key_file)?,
+            None => Secrets::open(&self.key_file, open == Open::Create)?,
         };
         Store::connect(&self.database_url, secrets, open).await
     }

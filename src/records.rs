@@ -29,7 +29,8 @@ pub struct VisitRecord {
     pub status: VisitStatus,
     pub department: Option<String>,
     pub doctor: Option<String>,
-    pub channel: VisitChannel,
+    /// OTHER for a new visit where unknown.
+    pub channel: Option<VisitChannel>,
 }
 
 crate::statistics::words!(

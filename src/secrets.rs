@@ -26,17 +26,18 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Reads the key file: 32 random bytes in Base64. Makes it, readable by its owner alone, where it does not exist.
+    /// Reads the key file: 32 random bytes in Base64. Where it does not exist and may be made, it is, readable by its owner
+    /// alone.
     ///
     /// # Errors
     /// Where the file can be neither read nor made, or does not hold a key.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, make: bool) -> Result<Self> {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             Error::Internal(format!("the key file {}: {what}: {error}", path.display()))
         };
         match fs::read_to_string(path) {
             Ok(text) => Self::from_base64(text.trim()).map_err(|error| failed("cannot be used", &error.for_operator())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if make && error.kind() == std::io::ErrorKind::NotFound => {
                 let key = STANDARD.encode(rand::random::<[u8; 32]>());
                 if let Some(folder) = path.parent() {
                     fs::create_dir_all(folder).map_err(|error| failed("its folder cannot be made", &error))?;
@@ -51,7 +52,7 @@ impl Secrets {
                     .map_err(|error| failed("cannot be made", &error))?;
                 Self::from_base64(&key)
             }
-            Err(error) => Err(failed("cannot be read", &error)),
+            Err(error) => Err(failed("cannot be read; `rollcall migrate` makes one", &error)),
         }
     }
 
@@ -181,9 +182,10 @@ mod tests {
     fn a_key_file_is_made_once_and_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep").join("key");
-        let made = Secrets::open(&path).unwrap();
-        assert_eq!(Secrets::open(&path).unwrap().fingerprint(), made.fingerprint());
+        assert!(Secrets::open(&path, false).is_err());
+        let made = Secrets::open(&path, true).unwrap();
+        assert_eq!(Secrets::open(&path, true).unwrap().fingerprint(), made.fingerprint());
         fs::write(&path, "not a key").unwrap();
-        assert!(Secrets::open(&path).is_err());
+        assert!(Secrets::open(&path, true).is_err());
     }
 }

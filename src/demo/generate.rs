@@ -267,7 +267,7 @@ impl Maker {
                     status,
                     department: Some(DEPARTMENTS[department].name.to_owned()),
                     doctor: Some(self.doctors[department][doctor].clone()),
-                    channel,
+                    channel: Some(channel),
                 },
             });
 
@@ -577,7 +577,7 @@ mod tests {
             );
             let clinic = instant(visit.date, MORNING)..instant(visit.date, 18 * 60);
             assert!(visit.scheduled_at.is_none_or(|at| clinic.contains(&at)));
-            assert!(visit.scheduled_at.is_some() || visit.channel == VisitChannel::WalkIn);
+            assert!(visit.scheduled_at.is_some() || visit.channel == Some(VisitChannel::WalkIn));
             let waiting = [VisitStatus::CheckedIn, VisitStatus::InProgress].contains(&visit.status);
             assert!(!waiting || visit.date == today);
             assert!(visit.date <= today || !visit.status.attended() && visit.status != VisitStatus::NoShow);

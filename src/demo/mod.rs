@@ -62,7 +62,12 @@ pub async fn open(folder: &Path) -> Result<Store> {
 }
 
 async fn connect(database: &Path, key: &Path, open: Open) -> Result<Store> {
-    Store::connect(&format!("sqlite://{}", database.display()), Secrets::open(key)?, open).await
+    Store::connect(
+        &format!("sqlite://{}", database.display()),
+        Secrets::open(key, open == Open::Create)?,
+        open,
+    )
+    .await
 }
 
 async fn fill(store: &Store) -> Result<()> {

@@ -21,6 +21,7 @@ pub(super) struct Ledgers {
     limit: u64,
     slots: Mutex<HashMap<i64, Arc<Slot>>>,
     clock: AtomicU64,
+    loads: AtomicU64,
 }
 
 /// A hospital's place. Who catches up holds `busy`; who finds the ledger current needs `held` alone.
@@ -38,6 +39,7 @@ impl Ledgers {
             limit,
             slots: Mutex::default(),
             clock: AtomicU64::new(0),
+            loads: AtomicU64::new(0),
         }
     }
 
@@ -97,6 +99,7 @@ impl Ledgers {
 
     async fn loaded(&self, hospital: i64) -> Result<(State, Arc<Ledger>)> {
         let started = std::time::Instant::now();
+        self.loads.fetch_add(1, Ordering::Relaxed);
         let (state, ledger) = self.store.load_ledger(hospital).await?;
         let ms = started.elapsed().as_millis();
         tracing::info!(
@@ -142,15 +145,29 @@ impl Ledgers {
         }
     }
 
-    pub(super) async fn in_use(&self) -> (u64, usize) {
+    pub(super) async fn in_use(&self) -> LedgerUse {
         let slots: Vec<Arc<Slot>> = self.slots.lock().await.values().cloned().collect();
-        let (mut bytes, mut count) = (0, 0);
+        let mut used = LedgerUse {
+            loads: self.loads.load(Ordering::Relaxed),
+            ..LedgerUse::default()
+        };
         for slot in slots {
             if let Some((_, ledger)) = &*slot.held.read().await {
-                bytes += ledger.bytes() as u64;
-                count += 1;
+                used.bytes += ledger.bytes() as u64;
+                used.ledgers += 1;
             }
         }
-        (bytes, count)
+        used
     }
+}
+
+/// What ledgers take.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LedgerUse {
+    /// How many are in memory.
+    pub ledgers: u64,
+    /// Their memory, in bytes, about.
+    pub bytes: u64,
+    /// How often one was loaded whole.
+    pub loads: u64,
 }

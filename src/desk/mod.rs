@@ -21,6 +21,7 @@ use crate::statistics::{
 use crate::store::{SnapshotRow, State, Store};
 
 pub use identity::SnapshotId;
+pub use ledgers::LedgerUse;
 use ledgers::Ledgers;
 pub use lists::{ListOrder, Ordered};
 
@@ -193,8 +194,8 @@ impl Desk {
         Ok(list)
     }
 
-    /// The memory that ledgers take, in bytes, about, and how many there are.
-    pub async fn ledger_use(&self) -> (u64, usize) {
+    /// What ledgers take.
+    pub async fn ledger_use(&self) -> LedgerUse {
         self.ledgers.in_use().await
     }
 }

@@ -29,7 +29,8 @@ pub(super) fn phone(e164: &str) -> String {
         .map(|number| number.format().mode(phonenumber::Mode::National).to_string())
         .unwrap_or_else(|_| e164.to_owned());
     let digits = shown.chars().filter(char::is_ascii_digit).count();
-    let first_group = shown.chars().take_while(char::is_ascii_digit).count().min(3);
+    let from_first = shown.chars().skip_while(|letter| !letter.is_ascii_digit());
+    let first_group = from_first.take_while(char::is_ascii_digit).count().min(3);
     let mut seen = 0;
     shown
         .chars()

@@ -121,22 +121,35 @@ async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
 
 /// Counters as Prometheus reads them. Nothing in them is of a patient.
 async fn metrics(State(app): State<App>) -> Response {
-    let (bytes, ledgers) = app.shared.desk.ledger_use().await;
-    let text = format!(
-        "# HELP rollcall_graphql_requests_total GraphQL requests that were executed.\n\
-         # TYPE rollcall_graphql_requests_total counter\n\
-         rollcall_graphql_requests_total {}\n\
-         # HELP rollcall_database_statements_total Statements sent to the database.\n\
-         # TYPE rollcall_database_statements_total counter\n\
-         rollcall_database_statements_total {}\n\
-         # HELP rollcall_ledgers Hospitals whose ledger is in memory.\n\
-         # TYPE rollcall_ledgers gauge\n\
-         rollcall_ledgers {ledgers}\n\
-         # HELP rollcall_ledger_bytes Memory that ledgers take.\n\
-         # TYPE rollcall_ledger_bytes gauge\n\
-         rollcall_ledger_bytes {bytes}\n",
-        app.requests.load(Ordering::Relaxed),
-        app.shared.store.statements(),
-    );
+    let used = app.shared.desk.ledger_use().await;
+    let requests = app.requests.load(Ordering::Relaxed);
+    let statements = app.shared.store.statements();
+    let text: String = [
+        (
+            "graphql_requests_total",
+            "counter",
+            "GraphQL requests that were executed.",
+            requests,
+        ),
+        (
+            "database_statements_total",
+            "counter",
+            "Statements sent to the database.",
+            statements,
+        ),
+        (
+            "ledger_loads_total",
+            "counter",
+            "Ledgers loaded whole, rather than caught up.",
+            used.loads,
+        ),
+        ("ledgers", "gauge", "Hospitals whose ledger is in memory.", used.ledgers),
+        ("ledger_bytes", "gauge", "Memory that ledgers take.", used.bytes),
+    ]
+    .iter()
+    .map(|(name, kind, help, value)| {
+        format!("# HELP rollcall_{name} {help}\n# TYPE rollcall_{name} {kind}\nrollcall_{name} {value}\n")
+    })
+    .collect();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -275,7 +275,7 @@ impl Columns {
             status: status.ok_or_else(|| self.reason("status", "empty"))?,
             department: self.value(record, "department").map(str::to_owned),
             doctor: self.value(record, "doctor").map(str::to_owned),
-            channel: channel.unwrap_or(VisitChannel::Other),
+            channel,
         })
     }
 

@@ -9,6 +9,11 @@ impl Bits {
         Self(vec![0; len.div_ceil(64)])
     }
 
+    /// The set of all numbers below `len`.
+    pub(crate) fn full(len: usize) -> Self {
+        Self(vec![u64::MAX; len.div_ceil(64)])
+    }
+
     /// Adds the number; tells whether it is new.
     #[inline]
     pub(crate) fn insert(&mut self, number: u32) -> bool {
@@ -19,9 +24,15 @@ impl Bits {
         new
     }
 
-    #[inline]
-    pub(crate) fn remove(&mut self, number: u32) {
-        self.0[number as usize / 64] &= !(1 << (number % 64));
+    /// Empties the set, of which these are all members.
+    pub(crate) fn clear(&mut self, members: &[u32]) {
+        if members.len() > self.0.len() / 8 {
+            self.0.fill(0);
+        } else {
+            for &number in members {
+                self.0[number as usize / 64] = 0;
+            }
+        }
     }
 
     #[inline]

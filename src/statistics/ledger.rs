@@ -5,9 +5,11 @@
 //! shares the days that did not change with the one before it, and whoever still reads that one goes on undisturbed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use super::{Day, VisitChannel, VisitStatus};
+use super::bits::Bits;
+use super::{Day, Filter, VisitChannel, VisitStatus};
 
 /// A visit as the store hands it to the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +49,16 @@ pub(crate) const NEVER_LAST: i32 = i32::MIN;
 const FIRST: u8 = 0b1000;
 const STATUS: u8 = 0b0111;
 
+/// A bit for each status that is attended, by its place in the order.
+const ATTENDED: u8 = 1 << VisitStatus::Completed as u8 | 1 << VisitStatus::Ended as u8;
+
 /// The visits of one day in columns, by id.
 #[derive(Default)]
 pub(crate) struct Chunk {
-    pub(crate) id: Box<[i64]>,
-    pub(crate) patient: Box<[u32]>,
-    pub(crate) first: Box<[i32]>,
-    pub(crate) last: Box<[i32]>,
+    id: Box<[i64]>,
+    patient: Box<[u32]>,
+    first: Box<[i32]>,
+    last: Box<[i32]>,
     mark: Box<[u8]>,
     channel: Box<[u8]>,
     department: Box<[u16]>,
@@ -65,28 +70,30 @@ impl Chunk {
         self.id.len()
     }
 
-    /// The place of the visit's status in the order of statuses.
-    #[inline]
-    pub(crate) fn status(&self, i: usize) -> u8 {
-        self.mark[i] & STATUS
-    }
-
-    #[inline]
-    pub(crate) fn is_first(&self, i: usize) -> bool {
-        self.mark[i] & FIRST != 0
-    }
-
-    fn entry(&self, i: usize) -> Entry {
-        Entry {
-            id: self.id[i],
-            patient: self.patient[i],
-            first: self.first[i],
-            last: self.last[i],
-            mark: self.mark[i],
-            channel: self.channel[i],
-            department: self.department[i],
-            doctor: self.doctor[i],
-        }
+    /// The visits, in the order of their ids.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> {
+        let ends = self.first.iter().zip(&self.last);
+        let places = self.department.iter().zip(&self.doctor);
+        let columns = self
+            .id
+            .iter()
+            .zip(&self.patient)
+            .zip(ends)
+            .zip(&self.mark)
+            .zip(&self.channel)
+            .zip(places);
+        columns.map(
+            |(((((&id, &patient), (&first, &last)), &mark), &channel), (&department, &doctor))| Entry {
+                id,
+                patient,
+                first,
+                last,
+                mark,
+                channel,
+                department,
+                doctor,
+            },
+        )
     }
 
     fn from_entries(entries: &[Entry]) -> Self {
@@ -103,17 +110,37 @@ impl Chunk {
     }
 }
 
-/// One visit while a chunk is made.
+/// One visit of a chunk.
 #[derive(Clone, Copy)]
-struct Entry {
-    id: i64,
-    patient: u32,
-    first: i32,
-    last: i32,
+pub(crate) struct Entry {
+    pub(crate) id: i64,
+    pub(crate) patient: u32,
+    pub(crate) first: i32,
+    pub(crate) last: i32,
     mark: u8,
     channel: u8,
     department: u16,
     doctor: u16,
+}
+
+impl Entry {
+    /// The place of the visit's status in the order of statuses.
+    #[inline]
+    pub(crate) fn status(&self) -> u8 {
+        self.mark & STATUS
+    }
+
+    /// Whether the visit was attended.
+    #[inline]
+    pub(crate) fn attended(&self) -> bool {
+        ATTENDED & (1 << self.status()) != 0
+    }
+
+    /// Whether the visit is its patient's first attended one.
+    #[inline]
+    pub(crate) fn is_first(&self) -> bool {
+        self.mark & FIRST != 0
+    }
 }
 
 /// The ids of a kind of record, numbered from 0 in the order in which they were met.
@@ -122,7 +149,34 @@ pub(crate) struct Keys {
     ids: Vec<i64>,
     /// As many of `ids`, from the front, as are in order and found by halving; the rest by `tail`.
     sorted: usize,
-    tail: HashMap<i64, u32>,
+    tail: Numbers,
+}
+
+/// Ids and their numbers.
+type Numbers = HashMap<i64, u32, BuildHasherDefault<Spread>>;
+
+/// A quick hash: one multiplication. The keys are ids and days of the database, which nobody chooses so that they collide.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_i64(byte.into());
+        }
+    }
+
+    fn write_i32(&mut self, key: i32) {
+        self.write_i64(key.into());
+    }
+
+    fn write_i64(&mut self, key: i64) {
+        self.0 = (self.0 ^ key.cast_unsigned()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
 }
 
 impl Keys {
@@ -131,7 +185,7 @@ impl Keys {
         Self {
             sorted: ids.len(),
             ids,
-            tail: HashMap::new(),
+            tail: Numbers::default(),
         }
     }
 
@@ -223,12 +277,6 @@ impl Ledger {
             .map(|(chunk, at)| (Day(self.first_day + i32::try_from(at).unwrap_or(i32::MAX)), &**chunk))
     }
 
-    /// The day of the last chunk, where there is one.
-    pub(crate) fn last_day(&self) -> Option<Day> {
-        let count = i32::try_from(self.days.len()).ok()?;
-        (count > 0).then_some(Day(self.first_day + count - 1))
-    }
-
     /// The ledger after a change.
     ///
     /// `patients` are all that the change touched (of a moved visit, both), `old_dates` the dates that the touched visits
@@ -252,11 +300,7 @@ impl Ledger {
             let slot = next.slot(day);
             let chunk = &next.days[slot];
             let before = chunk.len();
-            entries.extend(
-                (0..before)
-                    .filter(|&i| !touched.contains(&chunk.patient[i]))
-                    .map(|i| chunk.entry(i)),
-            );
+            entries.extend(chunk.entries().filter(|entry| !touched.contains(&entry.patient)));
             entries.sort_unstable_by_key(|e| e.id);
             next.visits = next.visits - before + entries.len();
             next.days[slot] = Arc::new(Chunk::from_entries(&entries));
@@ -313,47 +357,39 @@ impl Ledger {
     }
 
     /// What of the filter's departments, doctors and channels occurs here, as a mask to hold visits against.
-    pub(crate) fn mask(&self, filter: &super::Filter) -> Option<Mask> {
+    pub(crate) fn mask(&self, filter: &Filter) -> Option<Mask> {
         let numbers = |keys: &Keys, ids: &Option<Vec<i64>>| {
-            ids.as_ref().map(|ids| {
-                let mut set = super::bits::Bits::new(keys.ids().len() + 1);
-                for number in ids.iter().filter_map(|&id| keys.number(id)) {
-                    set.insert(number + 1);
-                }
-                set
-            })
+            let count = keys.ids().len() + 1;
+            let Some(ids) = ids else { return Bits::full(count) };
+            let mut set = Bits::new(count);
+            for number in ids.iter().filter_map(|&id| keys.number(id)) {
+                set.insert(number + 1);
+            }
+            set
         };
+        let channels = |channels: &Vec<VisitChannel>| channels.iter().fold(0, |set, &channel| set | 1 << channel as u8);
         (!filter.is_empty()).then(|| Mask {
             departments: numbers(&self.departments, &filter.departments),
             doctors: numbers(&self.doctors, &filter.doctors),
-            channels: filter
-                .channels
-                .as_ref()
-                .map(|channels| channels.iter().fold(0, |set, &channel| set | 1 << channel as u8)),
+            channels: filter.channels.as_ref().map_or(u8::MAX, channels),
         })
     }
 }
 
-/// A filter in a ledger's own numbers.
+/// A filter in a ledger's own numbers; where it asks for nothing, everything is in the set.
 pub(crate) struct Mask {
-    departments: Option<super::bits::Bits>,
-    doctors: Option<super::bits::Bits>,
-    channels: Option<u8>,
+    departments: Bits,
+    doctors: Bits,
+    channels: u8,
 }
 
 impl Mask {
-    /// Whether the visit passes.
+    /// Whether the visit passes. All three are looked at: that is faster than to branch on what nothing foretells.
     #[inline]
-    pub(crate) fn passes(&self, chunk: &Chunk, i: usize) -> bool {
-        self.channels.is_none_or(|set| set & (1 << chunk.channel[i]) != 0)
-            && self
-                .departments
-                .as_ref()
-                .is_none_or(|set| set.contains(u32::from(chunk.department[i])))
-            && self
-                .doctors
-                .as_ref()
-                .is_none_or(|set| set.contains(u32::from(chunk.doctor[i])))
+    pub(crate) fn passes(&self, visit: &Entry) -> bool {
+        (self.channels & (1 << visit.channel) != 0)
+            & self.departments.contains(u32::from(visit.department))
+            & self.doctors.contains(u32::from(visit.doctor))
     }
 }
 
@@ -380,7 +416,9 @@ fn place(keys: &mut Arc<Keys>, id: Option<i64>, what: &'static str) -> Result<u1
 /// Makes a ledger of rows that come one by one, in any order.
 pub struct LedgerBuilder {
     ledger: Ledger,
-    days: BTreeMap<Day, Vec<Entry>>,
+    /// The numbers of the ledger's patients: more memory than the ledger would keep, and quicker.
+    patients: Numbers,
+    days: HashMap<Day, Vec<Entry>, BuildHasherDefault<Spread>>,
     histories: Vec<History>,
 }
 
@@ -407,11 +445,12 @@ impl LedgerBuilder {
         patients.shrink_to_fit();
         Self {
             histories: vec![History::NONE; patients.len()],
+            patients: patients.iter().copied().zip(0..).collect(),
             ledger: Ledger {
                 patients: Arc::new(Keys::sorted(patients)),
                 ..Ledger::default()
             },
-            days: BTreeMap::new(),
+            days: HashMap::default(),
         }
     }
 
@@ -420,10 +459,15 @@ impl LedgerBuilder {
     /// # Errors
     /// Where the hospital has more departments or doctors than the ledger can number.
     pub fn push(&mut self, row: &VisitRow) -> Result<(), TooManyKeys> {
-        let patient = add(&mut self.ledger.patients, row.patient, "patients", MOST_PATIENTS)?;
-        if self.histories.len() < self.ledger.patients.ids().len() {
-            self.histories.push(History::NONE);
-        }
+        let patient = match self.patients.get(&row.patient) {
+            Some(&patient) => patient,
+            None => {
+                let patient = add(&mut self.ledger.patients, row.patient, "patients", MOST_PATIENTS)?;
+                self.patients.insert(row.patient, patient);
+                self.histories.push(History::NONE);
+                patient
+            }
+        };
         if row.status.attended() {
             let history = &mut self.histories[patient as usize];
             history.first = history.first.min(row.place());
@@ -450,7 +494,10 @@ impl LedgerBuilder {
             mut ledger,
             days,
             histories,
+            ..
         } = self;
+        let mut days: Vec<_> = days.into_iter().collect();
+        days.sort_unstable_by_key(|&(day, _)| day);
         for (day, mut entries) in days {
             for entry in &mut entries {
                 let history = &histories[entry.patient as usize];

@@ -1,5 +1,6 @@
 //! From a ledger and a question to a snapshot: one pass over the days of each bucket.
 
+use std::hint::select_unpredictable;
 use std::sync::Arc;
 
 use super::bits::Bits;
@@ -9,42 +10,68 @@ use super::ledger::{Chunk, Ledger, Mask, NEVER_LAST};
 use super::snapshot::{Assembler, Counted, Patients, Snapshot};
 use super::{Day, DayRange, Definition, Question, VisitStatus, WeekStart};
 
-/// What a visit counts as, before its patient is looked at.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Counts {
-    Not,
-    Attended,
-    NoShow,
-    Canceled,
+/// What a visit of some status counts as.
+#[derive(Clone, Copy)]
+struct Rule {
+    counts: bool,
+    /// By [`place_of`] the patient: a look-up is faster than branches that nothing foretells.
+    segments: [Segment; 8],
 }
 
-/// Which visits count as what on one day, by the place of their status.
-pub(crate) fn counts_on(day: Day, as_of: Day, definition: &Definition) -> [Counts; VisitStatus::ALL.len()] {
-    let mut counts = [Counts::Not; VisitStatus::ALL.len()];
-    for &status in VisitStatus::ALL {
-        counts[status as usize] = match status {
-            VisitStatus::Completed | VisitStatus::Ended => Counts::Attended,
-            VisitStatus::NoShow => Counts::NoShow,
-            VisitStatus::Canceled => Counts::Canceled,
-            VisitStatus::Booked if definition.overdue_after_days.is_some_and(|n| as_of.0 - day.0 >= n) => {
-                Counts::NoShow
-            }
-            _ => Counts::Not,
-        };
+/// The place of a patient's segment in a [`Rule`].
+#[inline]
+fn place_of(came_again: bool, silent: bool, returning: bool) -> usize {
+    usize::from(came_again) | usize::from(silent) << 1 | usize::from(returning) << 2
+}
+
+impl Rule {
+    const NOT: Self = Self {
+        counts: false,
+        segments: [Segment::Canceled; 8],
+    };
+    const ATTENDED: Self = {
+        let mut segments = [Segment::Returning; 8];
+        segments[0b000] = Segment::Pending;
+        segments[0b001] = Segment::Retained;
+        segments[0b010] = Segment::ChurnSuspected;
+        segments[0b011] = Segment::ChurnSuspected;
+        Self { counts: true, segments }
+    };
+
+    /// That of a status which does not look at the patient.
+    const fn always(segment: Segment) -> Self {
+        Self {
+            counts: true,
+            segments: [segment; 8],
+        }
     }
-    counts
+
+    /// The rules of a day, by the place of the status.
+    fn all_on(day: Day, as_of: Day, definition: &Definition) -> [Self; VisitStatus::ALL.len()] {
+        let overdue = definition.overdue_after_days.is_some_and(|n| as_of.0 - day.0 >= n);
+        let mut rules = [Self::NOT; VisitStatus::ALL.len()];
+        for &status in VisitStatus::ALL {
+            rules[status as usize] = match status {
+                VisitStatus::Completed | VisitStatus::Ended => Self::ATTENDED,
+                VisitStatus::NoShow => Self::always(Segment::NoShow),
+                VisitStatus::Booked if overdue => Self::always(Segment::NoShow),
+                VisitStatus::Canceled => Self::always(Segment::Canceled),
+                _ => Self::NOT,
+            };
+        }
+        rules
+    }
+}
+
+/// The last day of those who are silent for so long that they are suspected of having left.
+fn silent_since(as_of: Day, definition: &Definition) -> i32 {
+    as_of.0 - definition.churn_after_days
 }
 
 /// The segment of a NEW patient with this history, at asOf.
-#[inline]
 pub(crate) fn segment_of_new(first: i32, last: i32, as_of: Day, definition: &Definition) -> Segment {
-    if as_of.0 - last >= definition.churn_after_days {
-        Segment::ChurnSuspected
-    } else if last > first {
-        Segment::Retained
-    } else {
-        Segment::Pending
-    }
+    let silent = last <= silent_since(as_of, definition);
+    Rule::ATTENDED.segments[place_of(last > first, silent, false)]
 }
 
 /// Resolves the question: every bucket and the total, with their lists.
@@ -74,6 +101,13 @@ pub fn resolve(ledger: &Arc<Ledger>, question: &Question, definition: Definition
     )
 }
 
+/// Whether anybody was treated after the day.
+fn attended_after(ledger: &Ledger, day: Day) -> bool {
+    ledger
+        .days(Day(day.0.saturating_add(1)), Day(i32::MAX))
+        .any(|(_, chunk)| chunk.entries().any(|visit| visit.attended()))
+}
+
 /// What a pass needs to know beside the visit that it looks at.
 struct Pass<'a> {
     question: &'a Question,
@@ -81,8 +115,8 @@ struct Pass<'a> {
     mask: Option<Mask>,
     /// Where there is a filter: the patients whose first visit passes it.
     first_passes: Bits,
-    /// Where the ledger holds days after asOf: the last attended visit up to asOf, by patient. It is known of those
-    /// whose first visit lies in the range, and asked of no others.
+    /// Where somebody was treated after asOf: the last attended visit up to asOf, by patient. It is known of those whose
+    /// first visit lies in the range; of others it does not matter.
     last_up_to: Vec<i32>,
 }
 
@@ -100,21 +134,21 @@ impl<'a> Pass<'a> {
         if let Some(mask) = &pass.mask {
             pass.first_passes = Bits::new(patients);
             for (_, chunk) in ledger.days(covered.from, covered.to) {
-                for i in 0..chunk.len() {
-                    if chunk.is_first(i) && mask.passes(chunk, i) {
-                        pass.first_passes.insert(chunk.patient[i]);
+                for visit in chunk.entries() {
+                    if visit.is_first() && mask.passes(&visit) {
+                        pass.first_passes.insert(visit.patient);
                     }
                 }
             }
         }
-        if ledger.last_day().is_some_and(|day| day > question.as_of) {
-            pass.last_up_to = vec![NEVER_LAST; patients];
+        if attended_after(ledger, question.as_of) {
+            // The last place is nobody's: visits that do not matter are written there, which is faster than a branch.
+            pass.last_up_to = vec![NEVER_LAST; patients + 1];
             for (day, chunk) in ledger.days(covered.from, question.as_of) {
-                for i in 0..chunk.len() {
-                    let attended = VisitStatus::ALL[usize::from(chunk.status(i))].attended();
-                    if attended && chunk.first[i] >= covered.from.0 {
-                        pass.last_up_to[chunk.patient[i] as usize] = day.0;
-                    }
+                for visit in chunk.entries() {
+                    let matters = visit.attended() & (visit.first >= covered.from.0);
+                    let place = select_unpredictable(matters, visit.patient as usize, patients);
+                    pass.last_up_to[place] = day.0;
                 }
             }
         }
@@ -122,49 +156,34 @@ impl<'a> Pass<'a> {
     }
 
     fn day(&self, day: Day, chunk: &Chunk, covered: DayRange, assembler: &mut Assembler) {
-        let counts = counts_on(day, self.question.as_of, self.definition);
-        for i in 0..chunk.len() {
-            let status = chunk.status(i);
-            let counted = counts[usize::from(status)];
-            if counted == Counts::Not || self.mask.as_ref().is_some_and(|mask| !mask.passes(chunk, i)) {
-                continue;
+        let (as_of, range) = (self.question.as_of, self.question.range);
+        let rules = Rule::all_on(day, as_of, self.definition);
+        let silent_since = silent_since(as_of, self.definition);
+        let visits = chunk.entries().map(|visit| {
+            let mut passes = true;
+            let mut returning = visit.first < range.from.0;
+            if let Some(mask) = &self.mask {
+                passes = mask.passes(&visit);
+                returning |= !self.first_passes.contains(visit.patient);
             }
-            let (in_bucket, in_total) = match counted {
-                Counts::NoShow => (Segment::NoShow, Segment::NoShow),
-                Counts::Canceled => (Segment::Canceled, Segment::Canceled),
-                Counts::Attended | Counts::Not => self.attended(chunk, i, covered),
-            };
-            assembler.visit(Counted {
-                id: chunk.id[i],
-                patient: chunk.patient[i],
-                day,
-                status,
-                in_bucket,
-                in_total,
-            });
-        }
-    }
-
-    /// The segments of an attended visit, in its bucket and in the total.
-    #[inline]
-    fn attended(&self, chunk: &Chunk, i: usize, covered: DayRange) -> (Segment, Segment) {
-        let first = chunk.first[i];
-        let patient = chunk.patient[i];
-        if first < self.question.range.from.0 || (self.mask.is_some() && !self.first_passes.contains(patient)) {
-            return (Segment::Returning, Segment::Returning);
-        }
-        let last = match chunk.last[i] {
-            last if last <= self.question.as_of.0 => last,
-            _ => self.last_up_to[patient as usize],
-        };
-        let new = segment_of_new(first, last, self.question.as_of, self.definition);
-        (
-            if first >= covered.from.0 {
-                new
+            let last = if self.last_up_to.is_empty() {
+                visit.last
             } else {
-                Segment::Returning
-            },
-            new,
-        )
+                self.last_up_to[visit.patient as usize]
+            };
+            let rule = &rules[usize::from(visit.status())];
+            let place = place_of(last > visit.first, last <= silent_since, returning);
+            let place_in_bucket = place | place_of(false, false, visit.first < covered.from.0);
+            let counted = Counted {
+                id: visit.id,
+                patient: visit.patient,
+                day,
+                status: visit.status(),
+                in_bucket: rule.segments[place_in_bucket],
+                in_total: rule.segments[place],
+            };
+            (rule.counts & passes, counted)
+        });
+        assembler.visits(day, chunk.len(), visits);
     }
 }

@@ -1,12 +1,11 @@
 //! A resolved question: its lists, and the counts that are their lengths.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use super::bits::Bits;
 use super::cohort::Segment;
-use super::ledger::{Keys, Ledger, NEVER_FIRST, NEVER_LAST};
+use super::ledger::{Entry, Keys, Ledger, NEVER_FIRST, NEVER_LAST};
 use super::{Bucket, CohortKind, Day, Definition, Question, VisitStatus, WeekStart};
 
 /// Which bucket of a snapshot.
@@ -73,6 +72,18 @@ pub(crate) struct Visits {
     pub(crate) status: Vec<u8>,
 }
 
+impl Visits {
+    /// Gives room back where a filter left most of it empty.
+    fn shrink(&mut self) {
+        if self.id.len() < self.id.capacity() / 2 {
+            self.id.shrink_to_fit();
+            self.patient.shrink_to_fit();
+            self.day.shrink_to_fit();
+            self.status.shrink_to_fit();
+        }
+    }
+}
+
 /// The lists of one bucket, segment after segment.
 #[derive(Default)]
 pub(crate) struct Lists {
@@ -104,20 +115,22 @@ fn cut<'a>(list: &'a [u32], ends: &[u32; Segment::COUNT], kind: CohortKind) -> &
     &list[start as usize..ends[segments.end - 1] as usize]
 }
 
-/// The lists of a bucket while they grow.
-struct Growing {
-    visits: [Vec<u32>; Segment::COUNT],
-    patients: [Vec<u32>; Segment::COUNT],
+/// Makes the lists of buckets, one bucket after another.
+struct Sorter {
     /// Who is in a list already: visitors are in one of four, the others may be in any.
     seen: [Bits; 3],
+    /// Room for the lists of patients while they grow.
+    patients: Vec<u32>,
 }
 
-impl Growing {
+/// The cohorts whose lists of patients are kept free of repetitions.
+const SEEN: [CohortKind; 3] = [CohortKind::Visitors, CohortKind::NoShow, CohortKind::Canceled];
+
+impl Sorter {
     fn new(patients: usize) -> Self {
         Self {
-            visits: Default::default(),
-            patients: Default::default(),
-            seen: [Bits::new(patients), Bits::new(patients), Bits::new(patients)],
+            seen: std::array::from_fn(|_| Bits::new(patients)),
+            patients: Vec::new(),
         }
     }
 
@@ -129,50 +142,81 @@ impl Growing {
         }
     }
 
-    #[inline]
-    fn add(&mut self, segment: Segment, place: u32, patient: u32) {
-        let segment = segment as usize;
-        self.visits[segment].push(place);
-        if self.seen[Self::seen_by(segment)].insert(patient) {
-            self.patients[segment].push(patient);
+    /// The lists of the visits from the place `first` on, whose patients and segments these are.
+    ///
+    /// Segments come mixed, so that a branch on them would be guessed wrong every other time. Each visit is written where
+    /// the list of its segment has come to; so is its patient, and the next one over it where it is in the list already.
+    fn lists(&mut self, first: u32, patients: &[u32], segments: &[Segment]) -> Lists {
+        let starts = starts(segments);
+        if self.patients.len() < segments.len() {
+            self.patients.resize(segments.len(), 0);
         }
-    }
-
-    /// The lists as they stand; starts over.
-    fn take(&mut self) -> Lists {
-        for (segment, patients) in self.patients.iter().enumerate() {
-            let seen = &mut self.seen[Self::seen_by(segment)];
-            for &patient in patients {
-                seen.remove(patient);
-            }
+        let mut visits = vec![0; segments.len()].into_boxed_slice();
+        let (mut visit_ends, mut listed) = (starts, starts);
+        for ((&segment, &patient), place) in segments.iter().zip(patients).zip(first..) {
+            let segment = segment as usize;
+            visits[visit_ends[segment] as usize] = place;
+            visit_ends[segment] += 1;
+            self.patients[listed[segment] as usize] = patient;
+            listed[segment] += u32::from(self.seen[Self::seen_by(segment)].insert(patient));
         }
-        let (visits, visit_ends) = join(&mut self.visits);
-        let (patients, patient_ends) = join(&mut self.patients);
+        let lists = starts
+            .into_iter()
+            .zip(listed)
+            .map(|(start, end)| start as usize..end as usize);
+        let mut patients = Vec::with_capacity(lists.clone().map(|list| list.len()).sum());
+        let mut patient_ends = [0; Segment::COUNT];
+        for (list, end) in lists.zip(&mut patient_ends) {
+            patients.extend_from_slice(&self.patients[list]);
+            *end = number(patients.len());
+        }
+        for (seen, kind) in self.seen.iter_mut().zip(SEEN) {
+            seen.clear(cut(&patients, &patient_ends, kind));
+        }
         Lists {
             visits,
             visit_ends,
-            patients,
+            patients: patients.into_boxed_slice(),
             patient_ends,
         }
     }
 }
 
-/// The lists as one, with their ends; leaves them empty.
-fn join(lists: &mut [Vec<u32>; Segment::COUNT]) -> (Box<[u32]>, [u32; Segment::COUNT]) {
-    let mut joined = Vec::with_capacity(lists.iter().map(Vec::len).sum());
-    let ends = std::array::from_fn(|segment| {
-        joined.append(&mut lists[segment]);
-        u32::try_from(joined.len()).unwrap_or(u32::MAX)
-    });
-    (joined.into_boxed_slice(), ends)
+/// The segments, in their order.
+const SEGMENTS: [Segment; Segment::COUNT] = [
+    Segment::ChurnSuspected,
+    Segment::Retained,
+    Segment::Pending,
+    Segment::Returning,
+    Segment::NoShow,
+    Segment::Canceled,
+];
+
+/// Where each segment starts once these are sorted.
+fn starts(segments: &[Segment]) -> [u32; Segment::COUNT] {
+    let mut start = 0;
+    SEGMENTS.map(|kind| {
+        let before = start;
+        // In parts that a byte can count: this is what vector instructions are good at.
+        for part in segments.chunks(u8::MAX.into()) {
+            start += u32::from(part.iter().map(|&segment| u8::from(segment == kind)).sum::<u8>());
+        }
+        before
+    })
+}
+
+/// A place among visits or patients. A ledger of more than `u32::MAX` of them does not fit into memory.
+fn number(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
 }
 
 /// Makes a snapshot of visits that come bucket by bucket, within a bucket by day and then id.
 pub(crate) struct Assembler {
     visits: Visits,
-    bucket: Growing,
-    total: Growing,
+    in_bucket: Vec<Segment>,
+    in_total: Vec<Segment>,
     buckets: Vec<(Bucket, Lists)>,
+    sorter: Sorter,
 }
 
 impl Assembler {
@@ -184,27 +228,55 @@ impl Assembler {
                 day: Vec::with_capacity(visits),
                 status: Vec::with_capacity(visits),
             },
-            bucket: Growing::new(patients),
-            total: Growing::new(patients),
+            in_bucket: Vec::new(),
+            in_total: Vec::with_capacity(visits),
             buckets: Vec::with_capacity(buckets),
+            sorter: Sorter::new(patients),
         }
     }
 
-    #[inline]
+    /// Takes a visit.
     pub(crate) fn visit(&mut self, visit: Counted) {
-        // A ledger of more than u32::MAX visits does not fit into memory.
-        #[allow(clippy::cast_possible_truncation)]
-        let place = self.visits.id.len() as u32;
         self.visits.id.push(visit.id);
         self.visits.patient.push(visit.patient);
         self.visits.day.push(visit.day);
         self.visits.status.push(visit.status);
-        self.bucket.add(visit.in_bucket, place, visit.patient);
-        self.total.add(visit.in_total, place, visit.patient);
+        self.in_bucket.push(visit.in_bucket);
+        self.in_total.push(visit.in_total);
+    }
+
+    /// Takes, of at most so many visits of a day, those that are said to count.
+    #[inline]
+    pub(crate) fn visits(&mut self, day: Day, most: usize, visits: impl Iterator<Item = (bool, Counted)>) {
+        let (start, bucket_start) = (self.visits.id.len(), self.in_bucket.len());
+        let id = room(&mut self.visits.id, most, 0);
+        let patient = room(&mut self.visits.patient, most, 0);
+        let status = room(&mut self.visits.status, most, 0);
+        let in_total = room(&mut self.in_total, most, Segment::Canceled);
+        let in_bucket = room(&mut self.in_bucket, most, Segment::Canceled);
+        // Each is written, and the next one over it where it does not count: faster than a branch.
+        let mut at = 0;
+        for (counts, visit) in visits.take(most) {
+            id[at] = visit.id;
+            patient[at] = visit.patient;
+            status[at] = visit.status;
+            in_total[at] = visit.in_total;
+            in_bucket[at] = visit.in_bucket;
+            at += usize::from(counts);
+        }
+        self.visits.id.truncate(start + at);
+        self.visits.patient.truncate(start + at);
+        self.visits.day.resize(start + at, day);
+        self.visits.status.truncate(start + at);
+        self.in_total.truncate(start + at);
+        self.in_bucket.truncate(bucket_start + at);
     }
 
     pub(crate) fn end_bucket(&mut self, bucket: Bucket) {
-        let lists = self.bucket.take();
+        let first = self.visits.id.len() - self.in_bucket.len();
+        let patients = &self.visits.patient[first..];
+        let lists = self.sorter.lists(number(first), patients, &self.in_bucket);
+        self.in_bucket.clear();
         self.buckets.push((bucket, lists));
     }
 
@@ -216,17 +288,26 @@ impl Assembler {
         total: Bucket,
         patients: Patients,
     ) -> Snapshot {
+        let lists = self.sorter.lists(0, &self.visits.patient, &self.in_total);
+        self.visits.shrink();
         Snapshot {
             question,
             definition,
             week_start,
             visits: self.visits,
             buckets: self.buckets,
-            total: (total, self.total.take()),
+            total: (total, lists),
             patients,
             histories: OnceLock::new(),
         }
     }
+}
+
+/// Makes a column longer; hands out what it is longer by.
+fn room<T: Copy>(column: &mut Vec<T>, more: usize, value: T) -> &mut [T] {
+    let start = column.len();
+    column.resize(start + more, value);
+    &mut column[start..]
 }
 
 /// One computation of the statistics: every bucket's lists. Counts are their lengths, pages are cut from them.
@@ -395,29 +476,24 @@ impl Snapshot {
         };
         let as_of = self.question.as_of;
         for (_, chunk) in ledger.days(covered.from, covered.to) {
-            for i in 0..chunk.len() {
-                if chunk.first[i] <= as_of.0 {
-                    histories[chunk.patient[i] as usize] = History {
-                        first: chunk.first[i],
-                        last: chunk.last[i],
-                    };
-                }
+            for visit in chunk.entries().filter(|visit| visit.first <= as_of.0) {
+                histories[visit.patient as usize] = History {
+                    first: visit.first,
+                    last: visit.last,
+                };
             }
         }
         // Who came after asOf too: their last visit up to asOf is looked for, from asOf backwards.
-        let mut open: BTreeSet<u32> = (0..)
-            .zip(&histories)
-            .filter(|(_, history)| history.last > as_of.0)
-            .map(|(number, _)| number)
-            .collect();
+        let mut open = histories.iter().filter(|history| history.last > as_of.0).count();
         for (day, chunk) in ledger.days(Day(i32::MIN), as_of).rev() {
-            if open.is_empty() {
+            if open == 0 {
                 break;
             }
-            for i in 0..chunk.len() {
-                let attended = VisitStatus::ALL[usize::from(chunk.status(i))].attended();
-                if attended && chunk.last[i] > as_of.0 && open.remove(&chunk.patient[i]) {
-                    histories[chunk.patient[i] as usize].last = day.0;
+            for visit in chunk.entries().filter(Entry::attended) {
+                let history = &mut histories[visit.patient as usize];
+                if history.last > as_of.0 {
+                    history.last = day.0;
+                    open -= 1;
                 }
             }
         }

@@ -12,6 +12,7 @@ use sea_orm::{
 use super::{Store, may_be_tried_again};
 use crate::error::Result;
 use crate::records::{PatientRecord, VisitRecord};
+use crate::statistics::VisitChannel;
 
 /// What became of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl Intake<'_> {
         Ok(taken)
     }
 
-    /// Takes visits, in one transaction. `brought` are patients that come along with them: who is not known is inserted.
+    /// Takes visits, in one transaction. What a record leaves out stays as it is. `brought` are patients that come along with them: who is not known is inserted.
     ///
     /// # Errors
     /// Where the database fails; nothing of the batch is taken then.
@@ -219,50 +220,49 @@ impl Intake<'_> {
                 taken.push(Taken::Refused(reason));
                 continue;
             };
+            let department = record
+                .department
+                .as_ref()
+                .and_then(|name| departments.get(name).copied());
+            let doctor = record.doctor.as_ref().and_then(|name| doctors.get(name).copied());
+            let channel = record.channel.map(|channel| channel.word().to_owned());
+            let Some(row) = known.get(&record.visit_no) else {
+                new.push(visit::ActiveModel {
+                    hospital_id: Set(self.hospital),
+                    id: NotSet,
+                    visit_no: Set(Some(record.visit_no.clone())),
+                    patient_id: Set(patient_id),
+                    date: Set(record.date),
+                    scheduled_at: Set(record.scheduled_at),
+                    status: Set(record.status.word().to_owned()),
+                    department_id: Set(department),
+                    doctor_id: Set(doctor),
+                    channel: Set(channel.unwrap_or_else(|| VisitChannel::Other.word().to_owned())),
+                    version: Set(1),
+                });
+                taken.push(Taken::Inserted);
+                continue;
+            };
             let wanted = visit::Model {
-                hospital_id: self.hospital,
-                id: 0,
-                visit_no: Some(record.visit_no.clone()),
                 patient_id,
                 date: record.date,
-                scheduled_at: record.scheduled_at,
+                scheduled_at: record.scheduled_at.or(row.scheduled_at),
                 status: record.status.word().to_owned(),
-                department_id: record
-                    .department
-                    .as_ref()
-                    .and_then(|name| departments.get(name).copied()),
-                doctor_id: record.doctor.as_ref().and_then(|name| doctors.get(name).copied()),
-                channel: record.channel.word().to_owned(),
-                version: 1,
+                department_id: department.or(row.department_id),
+                doctor_id: doctor.or(row.doctor_id),
+                channel: channel.unwrap_or_else(|| row.channel.clone()),
+                ..row.clone()
             };
-            match known.get(&record.visit_no) {
-                None => {
-                    let mut row = visit::ActiveModel::from(wanted).reset_all();
-                    row.id = NotSet;
-                    new.push(row);
-                    taken.push(Taken::Inserted);
-                }
-                Some(row) => {
-                    let same = visit::Model {
-                        id: row.id,
-                        version: row.version,
-                        ..wanted.clone()
-                    };
-                    if same == *row {
-                        taken.push(Taken::Unchanged);
-                        continue;
-                    }
-                    let mut changed = visit::ActiveModel::from(visit::Model {
-                        version: row.version + 1,
-                        ..same
-                    })
-                    .reset_all();
-                    changed.hospital_id = sea_orm::ActiveValue::Unchanged(row.hospital_id);
-                    changed.id = sea_orm::ActiveValue::Unchanged(row.id);
-                    changed.update(&transaction).await?;
-                    taken.push(Taken::Changed);
-                }
+            if wanted == *row {
+                taken.push(Taken::Unchanged);
+                continue;
             }
+            let mut changed = visit::ActiveModel::from(wanted).reset_all();
+            changed.hospital_id = sea_orm::ActiveValue::Unchanged(row.hospital_id);
+            changed.id = sea_orm::ActiveValue::Unchanged(row.id);
+            changed.version = Set(row.version + 1);
+            changed.update(&transaction).await?;
+            taken.push(Taken::Changed);
         }
         if !new.is_empty() {
             visit::Entity::insert_many(new)

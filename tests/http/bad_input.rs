@@ -82,4 +82,27 @@ on_each_database! {
         let unknown = user.try_with("query ($p: Period!) { statistics(period: $p, range: {from: \"2025-01-01\", to: \"2025-01-01\"}) { asOf } }", json!({"p": "FORTNIGHT"})).await;
         assert!(unknown["errors"][0]["extensions"]["code"].is_string());
     }
+
+    async fn error_bodies_are_as_they_were(app: App) {
+        let user = app.sign_in("support").await;
+        let queries = [
+            "{ statistics(period: DAY, range: {from: \"2025-02-01\", to: \"2025-01-01\"}) { id } }",
+            "{ statistics(period: DAY, range: {from: \"2025-02-30\", to: \"2025-03-01\"}) { id } }",
+            "{ statistics(period: DAY, range: {from: \"1900-01-01\", to: \"2025-03-01\"}) { id } }",
+            "{ statistics(period: DAY, range: {from: \"2025-01-01\", to: \"2025-01-02\"}, filter: {doctorIds: [\"Tw__\"]}) { id } }",
+            "{ patients(first: 101) { totalCount } }",
+            "{ patients(after: \"x\") { totalCount } }",
+            "{ patients(orderBy: {field: NAME}) { totalCount } }",
+            "{ patient(id: \"x\") { id } }",
+            "{ nothing }",
+            "{ viewer { name }",
+            "query ($id: ID!) { patient(id: $id) { id } }",
+        ];
+        let mut bodies = String::new();
+        for query in queries {
+            let answer = user.try_with(query, json!({})).await;
+            bodies.push_str(&format!("{query}\n{}\n\n", serde_json::to_string_pretty(&answer).unwrap()));
+        }
+        insta::assert_snapshot!("error_bodies", bodies);
+    }
 }

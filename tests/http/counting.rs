@@ -1,23 +1,6 @@
 //! A page costs the same statements however many rows it has.
 
-use crate::harness::{App, EXAMPLE, on_each_database};
-
-async fn statements(app: &App) -> u64 {
-    let text = app
-        .client()
-        .get(format!("{}/metrics", app.base()))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("rollcall_database_statements_total"))
-        .unwrap();
-    line.rsplit(' ').next().unwrap().parse().unwrap()
-}
+use crate::harness::{EXAMPLE, on_each_database};
 
 on_each_database! {
     async fn statements_do_not_grow_with_the_page(app: App) {
@@ -38,9 +21,9 @@ on_each_database! {
             format!("{{ visits(first: SIZE) {{ nodes {{ patient {{ {row} }} doctor {{ name }} }} }} }}"),
         ];
         let cost = async |query: &str| {
-            let before = statements(app).await;
+            let before = app.metric("rollcall_database_statements_total").await;
             user.ask(query).await;
-            statements(app).await - before
+            app.metric("rollcall_database_statements_total").await - before
         };
         for query in queries {
             let query = |size: &str| query.replace("SIZE", size);

@@ -127,4 +127,16 @@ on_each_database! {
             assert!(app.sql.execute_unprepared(sql).await.is_err(), "{sql}");
         }
     }
+
+    async fn concurrent_first_questions_load_a_ledger_once(app: App) {
+        app.example();
+        let user = app.sign_in("desk").await;
+        let query = format!("{{ {EXAMPLE} {COUNTS} }}");
+        let answers = futures_util::future::join_all((0..16).map(|_| user.ask(&query))).await;
+        assert!(answers.iter().all(|answer| *answer == answers[0]));
+        assert_eq!(app.metric("rollcall_ledger_loads_total").await, 1);
+        app.execute("UPDATE visit SET status = 'CANCELED' WHERE visit_no = '8'").await;
+        futures_util::future::join_all((0..16).map(|_| user.ask(&query))).await;
+        assert_eq!(app.metric("rollcall_ledger_loads_total").await, 1, "it catches up");
+    }
 }

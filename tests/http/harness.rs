@@ -74,7 +74,7 @@ pub async fn with(kind: Kind, test: impl AsyncFnOnce(&App)) {
             std::env::var_os("CI").is_none(),
             "{kind:?} does not answer, and CI leaves nothing out"
         );
-        println!("LEFT OUT: {kind:?} does not answer");
+        leave_out(&format!("{kind:?} does not answer"));
         return;
     };
     let cleanup = Cleanup {
@@ -120,6 +120,11 @@ pub async fn with(kind: Kind, test: impl AsyncFnOnce(&App)) {
     app.sql.close_by_ref().await.unwrap();
     drop(app);
     drop(cleanup);
+}
+
+/// Says that something was left out, past the capture of passing tests' output.
+pub fn leave_out(what: &str) {
+    let _ = writeln!(std::io::stderr(), "LEFT OUT: {what}");
 }
 
 /// Drops the database also when the test fails.
@@ -181,6 +186,7 @@ fn command(url: &str, folder: &Path, args: &[&str]) -> Command {
         .current_dir(folder)
         .env("ROLLCALL_DATABASE_URL", url)
         .env("ROLLCALL_KEY_FILE", folder.join("key"))
+        .env("ROLLCALL_LOG", "warn")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -271,6 +277,14 @@ impl App {
             .execute_unprepared(sql)
             .await
             .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// What a metric stands at.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let url = format!("{}/metrics", self.base());
+        let text = self.client.get(url).send().await.unwrap().text().await.unwrap();
+        let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
     /// What a request is answered with, whatever it is.

@@ -37,6 +37,8 @@ on_each_database! {
         let changed = EXAMPLE_VISITS.replace("1,A,2025-05-11,,COMPLETED", "1,A,2025-05-12,,ENDED");
         assert_eq!(app.import("visits", "H1", &changed), "0 inserted, 1 changed, 10 unchanged, 0 refused, 0 values left empty\n");
         assert_ne!(user.ask(&query).await, before);
+        // What a file leaves out stays as it is.
+        assert_eq!(app.import("visits", "H1", "visit_no,chart_no,date,status\n5,B,2025-06-03,COMPLETED\n"), "0 inserted, 0 changed, 1 unchanged, 0 refused, 0 values left empty\n");
     }
 
     async fn rows_that_cannot_be_taken_are_reported_and_leave_the_rest(app: App) {

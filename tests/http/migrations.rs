@@ -47,5 +47,6 @@ on_each_database! {
         assert!(refused(&["serve", "--database-url", "oracle://x"]).contains("begins with sqlite:"));
         assert!(refused(&["serve", "--database-url", "postgres://postgres@127.0.0.1:1/none"]).contains("cannot be opened"));
         assert!(refused(&["serve", "--database-url", "sqlite://none/such.db"]).contains("rollcall migrate"));
+        assert!(refused(&["serve", "--key-file", "no/such/key"]).contains("rollcall migrate"));
     }
 }
