@@ -403,8 +403,8 @@ impl Random {
 
     /// A Korean mobile; none beginning with 5, where some ranges are not given out.
     fn phone(&mut self) -> String {
-        let first = self.pick(&["2", "3", "4", "6", "7", "8", "9"]);
-        format!("+8210{first}{:07}", self.below(10_000_000))
+        // Nobody's: no number begins 010-0.
+        format!("+82100{:07}", self.below(10_000_000))
     }
 
     /// The day, or where the hospital is closed one of the days after it; seldom a Saturday.

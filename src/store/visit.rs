@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use entity::{visit, visit_tombstone};
 use futures_util::TryStreamExt as _;
-use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, StreamTrait as _};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, QueryResult, StreamTrait as _};
 
 use super::sql::Sql;
 use super::{Revision, Seek, State, Store, unknown};
@@ -104,6 +104,10 @@ impl Store {
         let mut builder = LedgerBuilder::new(patients);
         let mut sql = self.sql(LEDGER);
         sql.bind(hospital);
+        if sql.backend() != DbBackend::Postgres {
+            // In the order in which the rows lie: any other index would jump about in the table.
+            sql.push(" ORDER BY id");
+        }
         {
             let mut rows = view.stream_raw(sql.done()).await?;
             while let Some(row) = rows.try_next().await? {
@@ -459,9 +463,9 @@ fn restrict(sql: &mut Sql, query: &VisitQuery) {
 /// A sort key as text, so that a cursor can carry it.
 fn as_text(store: &Store, expression: &str, key: VisitKey) -> String {
     match (store.readers.get_database_backend(), key) {
-        (sea_orm::DbBackend::MySql, VisitKey::Status) => format!("CAST({expression} AS CHAR)"),
+        (DbBackend::MySql, VisitKey::Status) => format!("CAST({expression} AS CHAR)"),
         (_, VisitKey::PatientName) => expression.to_owned(),
-        (sea_orm::DbBackend::MySql, _) => format!("DATE_FORMAT({expression}, '%Y-%m-%d')"),
+        (DbBackend::MySql, _) => format!("DATE_FORMAT({expression}, '%Y-%m-%d')"),
         _ => format!("CAST({expression} AS TEXT)"),
     }
 }
