@@ -83,6 +83,24 @@ on_each_database! {
         }
     }
 
+    async fn the_first_visit_of_a_day_goes_by_its_instant_none_first(app: App) {
+        app.import("patients", "H1", "chart_no\nx\n");
+        app.import("visits", "H1", "visit_no,chart_no,date,scheduled_at,status,channel\n1,x,2025-05-05,2025-05-05T10:00,COMPLETED,WEB\n2,x,2025-05-05,2025-05-05T09:00:00+09:00,COMPLETED,APP\n");
+        let user = app.sign_in("desk").await;
+        let new_by = async |channel: &str| {
+            let query = format!("{{ statistics(period: DAY, range: {{from: \"2025-05-05\", to: \"2025-05-05\"}}, filter: {{channels: [{channel}]}}) {{ total {{ newPatients {{ patientCount }} }} }} }}");
+            user.ask(&query).await["statistics"]["total"]["newPatients"]["patientCount"].as_i64().unwrap()
+        };
+        assert_eq!((new_by("WEB").await, new_by("APP").await), (0, 1));
+        // Caught up, and loaded anew by another server, the answer is the same.
+        app.execute("UPDATE visit SET scheduled_at = NULL WHERE visit_no = '1'").await;
+        assert_eq!((new_by("WEB").await, new_by("APP").await), (1, 0));
+        let second = app.second_server();
+        let there = app.sign_in_at(&second.base, "H1", "desk").await;
+        let query = "{ statistics(period: DAY, range: {from: \"2025-05-05\", to: \"2025-05-05\"}, filter: {channels: [WEB]}) { total { newPatients { patientCount } } } }";
+        assert_eq!(there.ask(query).await["statistics"]["total"]["newPatients"]["patientCount"], 1);
+    }
+
     async fn a_second_server_sees_the_same(app: App) {
         let second = app.second_server();
         let (here, there) = (app.sign_in("desk").await, app.sign_in_at(&second.base, "H1", "desk").await);
