@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Mutex, RwLock};
 
-use crate::error::{Error, Result};
+use super::off_thread;
+use crate::error::Result;
 use crate::statistics::Ledger;
 use crate::store::{Changes, Revision, State, Store};
 
@@ -89,9 +90,7 @@ impl Ledgers {
                 if patients.is_empty() {
                     return Ok((state, ledger));
                 }
-                let changed = tokio::task::spawn_blocking(move || ledger.changed(&patients, &old_dates, &rows))
-                    .await
-                    .map_err(|error| Error::Internal(format!("catching up failed: {error}")))??;
+                let changed = off_thread("catching up", move || ledger.changed(&patients, &old_dates, &rows)).await??;
                 Ok((state, Arc::new(changed)))
             }
         }

@@ -105,10 +105,8 @@ impl Desk {
         if let Some(kept) = self.snapshots.get(&(hospital, id)) {
             return Ok(kept);
         }
-        let snapshot =
-            tokio::task::spawn_blocking(move || resolve(&ledger, &question, state.definition, state.week_start))
-                .await
-                .map_err(|error| Error::Internal(format!("resolving failed: {error}")))?;
+        let resolved = move || resolve(&ledger, &question, state.definition, state.week_start);
+        let snapshot = off_thread("resolving", resolved).await?;
         let kept = Arc::new(Kept {
             id,
             hospital,
@@ -142,9 +140,10 @@ impl Desk {
         let (row, packed) = (stored.row, stored.packed);
         let (question, week_start) = identity::question_of(&row)?;
         let rules = Definition::from(&definition);
-        let snapshot = tokio::task::spawn_blocking(move || Snapshot::unpack(&packed, question, rules, week_start))
-            .await
-            .map_err(|error| Error::Internal(format!("opening a snapshot failed: {error}")))??;
+        let snapshot = off_thread("opening a snapshot", move || {
+            Snapshot::unpack(&packed, question, rules, week_start)
+        })
+        .await??;
         let kept = Arc::new(Kept {
             id,
             hospital,
@@ -166,9 +165,7 @@ impl Desk {
     pub async fn keep(&self, kept: &Arc<Kept>) -> Result<()> {
         let store = async || {
             let shared = Arc::clone(kept);
-            let packed = tokio::task::spawn_blocking(move || shared.snapshot.pack())
-                .await
-                .map_err(|error| Error::Internal(format!("packing a snapshot failed: {error}")))?;
+            let packed = off_thread("packing a snapshot", move || shared.snapshot.pack()).await?;
             let mut tries = 1;
             loop {
                 match self.store.keep_snapshot(kept.row()?, &packed).await {
@@ -187,9 +184,7 @@ impl Desk {
             return Ok(list);
         }
         let shared = Arc::clone(kept);
-        let list = tokio::task::spawn_blocking(move || Arc::new(shared.snapshot.cohort(bucket, kind)))
-            .await
-            .map_err(|error| Error::Internal(format!("cutting a list failed: {error}")))?;
+        let list = off_thread("cutting a list", move || Arc::new(shared.snapshot.cohort(bucket, kind))).await?;
         self.lists.insert(key, Arc::clone(&list));
         Ok(list)
     }
@@ -198,6 +193,12 @@ impl Desk {
     pub async fn ledger_use(&self) -> LedgerUse {
         self.ledgers.in_use().await
     }
+}
+
+/// Does what takes long where it keeps no other request waiting.
+async fn off_thread<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::Internal(format!("{what} failed: {error}")))
 }
 
 impl Kept {

@@ -170,6 +170,14 @@ impl VisitConnection {
     }
 }
 
+/// Whether a page's rows are asked for, and not its totalCount alone.
+pub(super) fn rows_wanted(ctx: &Context<'_>) -> bool {
+    let asked = ctx.look_ahead();
+    ["edges", "nodes", "pageInfo"]
+        .iter()
+        .any(|field| asked.field(field).exists())
+}
+
 /// The page info of a page that was read by key.
 pub(super) fn page_info<T>(edges: &[(String, T)], (has_previous_page, has_next_page): (bool, bool)) -> PageInfo {
     PageInfo {

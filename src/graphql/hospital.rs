@@ -1,7 +1,7 @@
 //! The hospital, its rules, departments and doctors.
 
 use async_graphql::{Context, ID, Object};
-use entity::{definition, department, doctor, hospital};
+use entity::{department, doctor, hospital};
 
 use super::asker;
 use super::enums::WeekStart;
@@ -9,6 +9,7 @@ use super::id::Id;
 use super::loaders::DepartmentId;
 use super::scalars::{Date, DateTime};
 use crate::error::{Error, Result};
+use crate::statistics::Definition;
 
 /// A hospital.
 pub(super) struct Hospital(pub(super) hospital::Model);
@@ -49,12 +50,7 @@ impl Hospital {
     /// The rules in force.
     async fn definition(&self, ctx: &Context<'_>) -> Result<StatisticsDefinition> {
         let state = asker::state(ctx).await?;
-        Ok(StatisticsDefinition {
-            version: state.definition.version,
-            churn_after_days: state.definition.churn_after_days,
-            overdue_after_days: state.definition.overdue_after_days,
-            effective_from: DateTime(state.effective_from),
-        })
+        Ok(StatisticsDefinition::new(&state.definition, state.effective_from))
     }
 
     /// All departments, by name.
@@ -93,13 +89,14 @@ pub(super) struct StatisticsDefinition {
     pub(super) effective_from: DateTime,
 }
 
-impl From<definition::Model> for StatisticsDefinition {
-    fn from(row: definition::Model) -> Self {
+impl StatisticsDefinition {
+    /// These rules, since when they hold.
+    pub(super) fn new(rules: &Definition, effective_from: chrono::DateTime<chrono::Utc>) -> Self {
         Self {
-            version: row.version,
-            churn_after_days: row.churn_after_days,
-            overdue_after_days: row.overdue_after_days,
-            effective_from: DateTime(row.effective_from),
+            version: rules.version,
+            churn_after_days: rules.churn_after_days,
+            overdue_after_days: rules.overdue_after_days,
+            effective_from: DateTime(effective_from),
         }
     }
 }

@@ -3,7 +3,7 @@
 use async_graphql::{Context, ID, InputObject, Object};
 use entity::patient;
 
-use super::connection::{PatientConnection, VisitConnection, VisitOrder, page_info, visit_order};
+use super::connection::{PatientConnection, VisitConnection, VisitOrder, page_info, rows_wanted, visit_order};
 use super::cursor::{self, PageArgs, Window};
 use super::enums::{RecordState, Sex};
 use super::id::Id;
@@ -208,10 +208,7 @@ pub(super) async fn page(
     let today = asker::today(ctx).await?;
     let list = format!("patients {search:?} {key:?} {descending}");
     let seek = window.seek(store.secrets(), hospital, &list, descending)?;
-    let rows_wanted = ["edges", "nodes", "pageInfo"]
-        .iter()
-        .any(|field| ctx.look_ahead().field(field).exists());
-    let mut rows = if rows_wanted {
+    let mut rows = if rows_wanted(ctx) {
         store.patient_page(hospital, &search, key, today, &seek).await?
     } else {
         Vec::new()

@@ -263,13 +263,7 @@ impl Statistics {
 
     /// The rules that were counted by.
     async fn definition(&self) -> StatisticsDefinition {
-        let rules = self.0.snapshot.definition();
-        StatisticsDefinition {
-            version: rules.version,
-            churn_after_days: rules.churn_after_days,
-            overdue_after_days: rules.overdue_after_days,
-            effective_from: DateTime(self.0.effective_from),
-        }
+        StatisticsDefinition::new(self.0.snapshot.definition(), self.0.effective_from)
     }
 
     /// In order, without gaps, covering the range.

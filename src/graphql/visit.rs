@@ -4,7 +4,7 @@ use async_graphql::{Context, ID, InputObject, Object};
 use entity::visit;
 
 use super::asker;
-use super::connection::{VisitConnection, page_info};
+use super::connection::{VisitConnection, page_info, rows_wanted};
 use super::cursor::{self, Window};
 use super::enums::{VisitChannel, VisitStatus};
 use super::hospital::{Department, Doctor};
@@ -143,11 +143,8 @@ pub(super) async fn page(
     let hospital = asker::viewer(ctx)?.hospital;
     let list = list_name(None, &query, key, descending);
     let seek = window.seek(store.secrets(), hospital, &list, descending)?;
-    let rows = if ctx.look_ahead().field("edges").exists()
-        || ctx.look_ahead().field("nodes").exists()
-        || ctx.look_ahead().field("pageInfo").exists()
-    {
-        store.visit_page(hospital, &query, key, &seek).await?
+    let rows = if rows_wanted(ctx) {
+        store.visit_page(hospital, None, &query, key, &seek).await?
     } else {
         Vec::new()
     };
@@ -196,7 +193,7 @@ pub(super) async fn page_of_patient(
     let list = list_name(Some(patient), &query, key, descending);
     let seek = window.seek(store.secrets(), hospital, &list, descending)?;
     let rows = if seek.from.is_some() {
-        store.visits_of_patient(hospital, patient, &query, key, &seek).await?
+        store.visit_page(hospital, Some(patient), &query, key, &seek).await?
     } else {
         let page = super::loaders::VisitsOf {
             patient,

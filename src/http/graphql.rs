@@ -69,6 +69,16 @@ impl Media {
     }
 }
 
+impl Media {
+    /// The status of a request that is well formed and cannot be executed.
+    fn not_executed(self) -> StatusCode {
+        match self {
+            Self::GraphqlResponse => StatusCode::BAD_REQUEST,
+            Self::Json => StatusCode::OK,
+        }
+    }
+}
+
 /// An answer that is no execution's.
 struct Plain {
     status: StatusCode,
@@ -234,11 +244,7 @@ async fn respond(
 
 /// A request that is well formed and cannot be executed: its status depends on how the answer is written.
 fn not_executed(media: Media, code: &'static str, message: impl Into<String>) -> Response {
-    let status = match media {
-        Media::GraphqlResponse => StatusCode::BAD_REQUEST,
-        Media::Json => StatusCode::OK,
-    };
-    Plain::new(status, code, message).into_response(media)
+    Plain::new(media.not_executed(), code, message).into_response(media)
 }
 
 async fn execute(app: &App, headers: &HeaderMap, media: Media, may_change: bool, params: Params) -> Response {
@@ -305,13 +311,9 @@ async fn execute(app: &App, headers: &HeaderMap, media: Media, may_change: bool,
         response.data == async_graphql::Value::Null && response.errors.iter().all(|error| error.path.is_empty());
     response.errors.iter_mut().for_each(with_code);
     if invalid && !response.errors.is_empty() {
-        let status = match media {
-            Media::GraphqlResponse => StatusCode::BAD_REQUEST,
-            Media::Json => StatusCode::OK,
-        };
         // Nothing ran: the answer has no data, not even null.
         let body = json!({"errors": response.errors});
-        return answer(status, media, body.to_string());
+        return answer(media.not_executed(), media, body.to_string());
     }
     match serde_json::to_string(&response) {
         Ok(body) => answer(StatusCode::OK, media, body),

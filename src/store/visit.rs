@@ -235,21 +235,11 @@ impl Store {
         Ok(found)
     }
 
-    /// A page of the hospital's visits.
+    /// A page of the hospital's visits, or of one patient's.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn visit_page(
-        &self,
-        hospital: i64,
-        query: &VisitQuery,
-        key: VisitKey,
-        seek: &Seek<Option<String>>,
-    ) -> Result<Vec<KeyedVisit>> {
-        self.visits_past(hospital, None, query, key, seek).await
-    }
-
-    async fn visits_past(
         &self,
         hospital: i64,
         patient: Option<i64>,
@@ -286,21 +276,6 @@ impl Store {
             rows.reverse();
         }
         Ok(rows)
-    }
-
-    /// A page of one patient's visits.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn visits_of_patient(
-        &self,
-        hospital: i64,
-        patient: i64,
-        query: &VisitQuery,
-        key: VisitKey,
-        seek: &Seek<Option<String>>,
-    ) -> Result<Vec<KeyedVisit>> {
-        self.visits_past(hospital, Some(patient), query, key, seek).await
     }
 
     /// How many visits a list holds.
