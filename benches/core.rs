@@ -12,8 +12,8 @@ use chrono::NaiveDate;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use rollcall::statistics::{
-    Bucket, BucketRef, CohortKind, CohortList, Day, DayRange, Definition, Filter, Ledger, LedgerBuilder, Period,
-    Question, Snapshot, VisitChannel, VisitRow, VisitStatus, WeekStart, resolve,
+    Bucket, BucketRef, CohortKind, CohortList, Day, DayRange, Definition, Differences, Filter, Ledger, LedgerBuilder,
+    Period, Question, Snapshot, VisitChannel, VisitRow, VisitStatus, WeekStart, resolve,
 };
 
 /// The server's allocator.
@@ -427,5 +427,31 @@ fn keeping(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, load, catch_up, resolving, resolving_small, keeping);
+/// What differs between two snapshots of a year: after a night's changes, and by other rules.
+fn comparing(criterion: &mut Criterion) {
+    let data = medium();
+    let ledger = data.ledger();
+    let mut rows = data.rows.clone();
+    for row in rows.iter_mut().step_by(1_000) {
+        row.status = VisitStatus::Canceled;
+    }
+    let mut builder = LedgerBuilder::new(Vec::new());
+    rows.iter().for_each(|row| builder.push(row).unwrap());
+    let corrected = Arc::new(builder.finish());
+    let mut group = group(criterion, "differences", &data);
+    for (name, period) in [("DAY", Period::Day), ("MONTH", Period::Month)] {
+        let asked = question(period, data.year(), data.all.to, Filter::default());
+        let before = ask(&ledger, &asked);
+        let data_moved = ask(&corrected, &asked);
+        let rules_moved = resolve(&ledger, &asked, Definition::proposed(30, Some(1)), WEEK_START);
+        group.bench_function(format!("{name}/year/data"), |b| {
+            b.iter(|| Differences::between(&before, &data_moved))
+        });
+        group.bench_function(format!("{name}/year/definition"), |b| {
+            b.iter(|| Differences::between(&before, &rules_moved));
+        });
+    }
+}
+
+criterion_group!(benches, load, catch_up, resolving, resolving_small, keeping, comparing);
 criterion_main!(benches);

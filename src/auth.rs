@@ -1,33 +1,30 @@
-//! Passwords and tokens.
+//! Sessions and their tokens.
 
-use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use std::net::IpAddr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use crate::attempts::{Attempts, Who};
 use crate::config::LIMITS;
 use crate::error::{Error, Result};
+use crate::password::PasswordHash;
 use crate::permissions::{Role, Viewer};
 use crate::statistics::sha256;
-use crate::store::{RefreshUse, StaffRow, Store};
+use crate::store::{AuditAction, Change, NewEntry, RefreshUse, StaffRow, Store};
 
 const ISSUER: &str = "rollcall";
 const AUDIENCE: &str = "rollcall-api";
 
-/// The shortest password that is taken, in characters.
-pub const SHORTEST_PASSWORD: usize = 8;
-
 /// Signs staff in, and reads what they bring.
 pub struct Auth {
     store: Store,
-    encoding: EncodingKey,
-    decoding: DecodingKey,
     /// Verified against where there is no such login, so that it takes as long.
-    decoy: String,
+    decoy: PasswordHash,
+    attempts: Attempts,
 }
 
 /// A session that has just begun or gone on.
@@ -52,23 +49,6 @@ struct Claims {
     family: String,
 }
 
-/// The hash of a new password.
-///
-/// # Errors
-/// Where the password is too short.
-pub fn hash_password(password: &str) -> Result<String> {
-    if password.chars().count() < SHORTEST_PASSWORD {
-        return Err(Error::input(
-            "password",
-            format!("{SHORTEST_PASSWORD} characters or more are wanted"),
-        ));
-    }
-    let hash = Argon2::default()
-        .hash_password(password.as_bytes())
-        .map_err(|error| Error::Internal(format!("a password cannot be hashed: {error}")))?;
-    Ok(hash.to_string())
-}
-
 fn random_token() -> String {
     URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
 }
@@ -89,11 +69,9 @@ impl Auth {
     /// # Errors
     /// Where hashing does not work here.
     pub fn new(store: Store) -> Result<Self> {
-        let key = store.secrets().signing_key();
         Ok(Self {
-            encoding: EncodingKey::from_secret(key),
-            decoding: DecodingKey::from_secret(key),
-            decoy: hash_password("nobody has this password")?,
+            decoy: PasswordHash::of("password", "nobody has this password")?,
+            attempts: Attempts::default(),
             store,
         })
     }
@@ -101,29 +79,82 @@ impl Auth {
     /// Begins a session.
     ///
     /// # Errors
-    /// UNAUTHENTICATED where hospital, login or password is wrong, without telling which.
-    pub async fn sign_in(&self, hospital: &str, login: &str, password: String) -> Result<NewSession> {
-        let staff = match self.store.hospital_by_code(hospital).await? {
-            Some(hospital) => self.store.staff_by_login(hospital.id, login).await?,
+    /// UNAUTHENTICATED where hospital, login or password is wrong, without telling which. RATE_LIMITED after failures, of the
+    /// login or the address, whether there is such a login or not.
+    pub async fn sign_in(&self, hospital: &str, login: &str, password: String, address: IpAddr) -> Result<NewSession> {
+        let who = [Who::login(hospital, login), Who::Address(address)];
+        let turn = self.attempts.turn(&who).await?;
+        let hospital = self.store.hospital_by_code(hospital).await?.map(|hospital| hospital.id);
+        let named = match hospital {
+            Some(hospital) => self.store.staff_by_login(hospital, login).await?,
             None => None,
         };
-        let staff = staff.filter(|staff| staff.disabled_at.is_none());
-        let hash = staff.as_ref().map_or(&self.decoy, |staff| &staff.password_hash).clone();
-        let right = tokio::task::spawn_blocking(move || {
-            PasswordHash::new(&hash)
-                .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
-        })
-        .await
-        .map_err(|error| Error::Internal(format!("a password could not be verified: {error}")))?;
-        let staff = staff.filter(|_| right).ok_or_else(wrong)?;
+        let named_id = named.as_ref().map(|staff| staff.id);
+        let staff = named.filter(|staff| staff.disabled_at.is_none());
+        let hash = match &staff {
+            Some(staff) => PasswordHash::kept(&staff.password_hash),
+            None => self.decoy.clone(),
+        };
+        let right = hash.verify(password, turn).await?;
+        let staff = staff.filter(|_| right);
+        match staff {
+            Some(_) => self.attempts.succeeded(&who[0]),
+            None => self.attempts.failed(&who),
+        }
+        if let Some(hospital) = hospital {
+            let action = match staff {
+                Some(_) => AuditAction::SignedIn,
+                None => AuditAction::SignInRefused,
+            };
+            self.store
+                .audit(vec![NewEntry::new(hospital, named_id, action)])
+                .await?;
+        }
+        self.session(staff.ok_or_else(wrong)?, random_token()).await
+    }
+
+    /// Changes the viewer's own password, and begins a new session; all others end.
+    ///
+    /// # Errors
+    /// BAD_USER_INPUT where the current password is another, or the new one is too short. RATE_LIMITED after failures.
+    pub async fn change_password(
+        &self,
+        viewer: &Viewer,
+        current: String,
+        new: String,
+        address: IpAddr,
+    ) -> Result<NewSession> {
+        let staff = self.store.staff_member(viewer.hospital, viewer.staff).await?;
+        let staff = staff.filter(|staff| staff.disabled_at.is_none()).ok_or_else(ended)?;
+        let who = [Who::member(viewer), Who::Address(address)];
+        let turn = self.attempts.turn(&who).await?;
+        if !PasswordHash::kept(&staff.password_hash).verify(current, turn).await? {
+            self.attempts.failed(&who);
+            return Err(Error::input("input.currentPassword", "it is another"));
+        }
+        let change = Change::SetPassword {
+            id: staff.id,
+            password: PasswordHash::made("input.newPassword", new).await?,
+        };
+        self.store.make_for_oneself(viewer, &change).await?;
         self.session(staff, random_token()).await
     }
 
     /// Goes on with a session.
     ///
     /// # Errors
-    /// UNAUTHENTICATED where the token is not good, or not any more.
-    pub async fn refresh(&self, token: &str) -> Result<NewSession> {
+    /// UNAUTHENTICATED where the token is not good, or not any more. RATE_LIMITED after failures of the address.
+    pub async fn refresh(&self, token: &str, address: IpAddr) -> Result<NewSession> {
+        let who = [Who::Address(address)];
+        self.attempts.check(&who)?;
+        let refreshed = self.refreshed(token).await;
+        if let Err(Error::Unauthenticated(_)) = refreshed {
+            self.attempts.failed(&who);
+        }
+        refreshed
+    }
+
+    async fn refreshed(&self, token: &str) -> Result<NewSession> {
         let hospital = token
             .split_once('.')
             .and_then(|(hospital, _)| hospital.parse().ok())
@@ -134,11 +165,16 @@ impl Auth {
             .await?
         {
             RefreshUse::Good { staff, family } => {
-                let staff = self.store.staff(hospital, staff).await?;
+                let staff = self.store.staff_member(hospital, staff).await?;
                 let staff = staff.filter(|staff| staff.disabled_at.is_none()).ok_or_else(ended)?;
                 self.session(staff, family).await
             }
-            RefreshUse::Reused | RefreshUse::Unknown => Err(ended()),
+            RefreshUse::Reused { staff } => {
+                let entry = NewEntry::new(hospital, Some(staff), AuditAction::SessionEnded);
+                self.store.audit(vec![entry]).await?;
+                Err(ended())
+            }
+            RefreshUse::Unknown => Err(ended()),
         }
     }
 
@@ -155,7 +191,14 @@ impl Auth {
             role: staff.role.clone(),
             family: family.clone(),
         };
-        let access_token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
+        let keys = self.store.secrets().signing_keys();
+        let (kid, key) = keys
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::Internal("there is no key to sign with".to_owned()))?;
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = Some(kid);
+        let access_token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&key))
             .map_err(|error| Error::Internal(format!("a token cannot be signed: {error}")))?;
         let refresh_token = format!("{}.{}", staff.hospital_id, random_token());
         self.store
@@ -167,8 +210,7 @@ impl Auth {
                 now + LIMITS.refresh_token,
             )
             .await?;
-        let role = Role::from_word(&staff.role);
-        let role = role.ok_or_else(|| Error::Internal("staff.role holds an unknown word".to_owned()))?;
+        let role = Role::kept(&staff.role)?;
         Ok(NewSession {
             viewer: Viewer {
                 hospital: staff.hospital_id,
@@ -183,6 +225,17 @@ impl Auth {
         })
     }
 
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn sign_out(&self, viewer: &Viewer, family: &str) -> Result<()> {
+        self.store.end_family(viewer.hospital, family).await?;
+        self.store
+            .audit(vec![NewEntry::of(viewer, AuditAction::SignedOut)])
+            .await
+    }
+
     /// Who an access token was given to, and the family of the session; none where it is not good.
     #[must_use]
     pub fn viewer(&self, access_token: &str) -> Option<(Viewer, String)> {
@@ -190,7 +243,11 @@ impl Auth {
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
         validation.leeway = 0;
-        let claims = jsonwebtoken::decode::<Claims>(access_token, &self.decoding, &validation)
+        let kid = jsonwebtoken::decode_header(access_token).ok()?.kid?;
+        let secrets = self.store.secrets();
+        let find = || secrets.signing_keys().into_iter().find(|(name, _)| *name == kid);
+        let (_, key) = find().or_else(|| secrets.read_again().then(find).flatten())?;
+        let claims = jsonwebtoken::decode::<Claims>(access_token, &DecodingKey::from_secret(&key), &validation)
             .ok()?
             .claims;
         let viewer = Viewer {

@@ -15,26 +15,87 @@ pub struct Limits {
     pub ids: usize,
     /// Characters of a search at most.
     pub search: usize,
+    /// Characters of a name or number that is sent at most.
+    pub line: usize,
+    /// Characters of a memo or reason that is sent at most.
+    pub text: usize,
+    /// Days of a rule of a definition at most.
+    pub definition_days: i32,
+    /// How long the key of a change is known.
+    pub idempotency_key: Duration,
+    /// Tokens of a query at most: names, numbers, strings and signs. Counted before it is parsed.
+    pub tokens: usize,
+    /// Brackets of any kind in one another at most, and selections in one another, fragments spread.
+    pub brackets: usize,
+    /// Operations and fragments of a document at most.
+    pub definitions: usize,
+    /// Aliases of a document at most.
+    pub aliases: usize,
+    /// Directives of a document at most.
+    pub directives: usize,
+    /// Directives on one field or spread at most.
+    pub directives_in_one_place: usize,
     /// Levels of a query at most.
     pub depth: usize,
     /// Fields of a query at most, fragments counted wherever they are spread.
     pub fields: usize,
-    /// Directives on one field at most.
-    pub directives: usize,
+    /// The estimated cost of a query at most: a field costs 1, times the rows of the pages and the buckets of the question that
+    /// it stands under; a question 1,000 more, a list 10 more.
+    pub cost: usize,
+    /// The estimated cost above which a query waits for its turn: as many at a time as half the
+    /// cores.
+    pub costly: usize,
+    /// Errors of an answer at most; one more says how many were left out.
+    pub errors: usize,
+    /// Memory for queries that clients send by their hash, in bytes; the least used go first.
+    pub persisted: u64,
+    /// Requests that run at a time at most.
+    pub concurrent: usize,
+    /// Sign-ins that wait for their turn at most; as many at a time as there are cores have their password verified.
+    pub sign_ins: usize,
+    /// Addresses, viewers and logins of which the requests and failures of late are known at most.
+    pub rate_entries: u64,
+    /// Connections of an address at most; a trusted proxy has as many as it needs.
+    pub connections: usize,
+    /// How long a connection may be open without anything going over it: longer than a request may take, and than the minute for
+    /// which balancers usually keep one.
+    pub silence: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
     /// Bytes of a request's body at most.
     pub body: usize,
     /// How long a request may take.
     pub request: Duration,
+    /// How long the database lets a statement of a request run: a bit longer than the request. Not on SQLite, which has no such
+    /// bound.
+    pub statement: Duration,
+    /// How long the database lets a transaction of the server stand idle: one whose server is gone keeps its locks no longer.
+    pub idle_transaction: Duration,
+    /// How long anything waits for a connection to the database.
+    pub connection: Duration,
+    /// How long a connection may take to be done with what a request gave up on; one that takes longer makes way
+    /// for a new one.
+    pub release: Duration,
+    /// How long the database may take to say that it is ready.
+    pub readiness: Duration,
+    /// How long a server that was told to stop takes requests on, while `/readyz` turns balancers away.
+    pub notice: Duration,
+    /// How long requests in flight have after that. Both together stay below the 30 s after which Kubernetes kills.
+    pub drain: Duration,
     /// Memory for ledgers, in bytes; the least recently asked go first.
     pub ledgers: u64,
     /// Memory for snapshots, in bytes; likewise.
     pub snapshots: u64,
+    /// How long a snapshot in memory is taken for one that the database still keeps.
+    pub snapshot_trust: Duration,
     /// Memory for lists cut from snapshots, in bytes; likewise.
     pub lists: u64,
     /// How long an access token is good.
     pub access_token: Duration,
     /// How long a refresh token is good.
     pub refresh_token: Duration,
+    /// How often a server looks whether the keys were rotated, or the certificate renewed; far more often than an access token is good.
+    pub key_file: Duration,
     /// Changes that the feed keeps behind the newest; a ledger further behind loads anew.
     pub feed: i64,
 }
@@ -46,15 +107,49 @@ pub const LIMITS: Limits = Limits {
     buckets: 3_660,
     ids: 1_000,
     search: 200,
+    line: 255,
+    text: 2_000,
+    definition_days: 36_500,
+    idempotency_key: Duration::from_secs(7 * 24 * 60 * 60),
+    tokens: 10_000,
+    brackets: 64,
+    definitions: 100,
+    aliases: 200,
+    directives: 200,
+    directives_in_one_place: 4,
     depth: 16,
     fields: 20_000,
-    directives: 16,
+    cost: 500_000,
+    costly: 20_000,
+    errors: 100,
+    persisted: 8 << 20,
+    concurrent: 1_024,
+    sign_ins: 256,
+    rate_entries: 100_000,
+    connections: 512,
+    silence: Duration::from_secs(75),
+    handshake: Duration::from_secs(10),
     body: 1 << 20,
     request: Duration::from_secs(30),
+    statement: Duration::from_secs(35),
+    idle_transaction: Duration::from_secs(15),
+    connection: Duration::from_secs(10),
+    release: Duration::from_secs(5),
+    readiness: Duration::from_secs(2),
+    notice: Duration::from_secs(2),
+    drain: Duration::from_secs(25),
     ledgers: 2 << 30,
     snapshots: 512 << 20,
+    snapshot_trust: Duration::from_secs(60 * 60),
     lists: 256 << 20,
     access_token: Duration::from_secs(15 * 60),
     refresh_token: Duration::from_secs(14 * 24 * 60 * 60),
+    key_file: Duration::from_secs(10),
     feed: 500_000,
 };
+
+/// Cores of this machine: what can be worked on at a time.
+#[must_use]
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -2,9 +2,12 @@
 //!
 //! It is not `Display` on purpose: async-graphql would publish whatever can be displayed.
 
-use sea_orm::DbErr;
+use std::time::Duration;
 
-use crate::statistics::{TooManyKeys, UnpackError};
+use sea_orm::{DbErr, RuntimeErr, SqlxError};
+
+use crate::observe::note;
+use crate::statistics::{Question, TooManyKeys, UnpackError};
 
 /// What went wrong.
 #[derive(Debug, Clone)]
@@ -17,11 +20,20 @@ pub enum Error {
     Unauthenticated(String),
     /// Who is signed in may not do this.
     Forbidden(String),
+    /// What is to be changed was changed by somebody else meanwhile; names the argument by its path.
+    Conflict { argument: String, message: String },
+    /// The snapshot was there, and retention let it go. What was asked is left.
+    SnapshotExpired(Box<Question>),
     /// More than a limit allows.
     TooCostly(String),
+    /// Too often; in so long it may be tried again.
+    RateLimited(Duration),
     /// Not the caller's doing. The text is for the operator alone.
     Internal(String),
 }
+
+/// What is said of an expired snapshot.
+const EXPIRED: &str = "this snapshot has expired: ask its question again, it stands in the extensions";
 
 /// The result of everything above the core.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -35,6 +47,14 @@ impl Error {
         }
     }
 
+    /// An id that the hospital has nothing of.
+    pub fn unknown_id(argument: impl Into<String>, what: &str) -> Self {
+        Self::NotFound {
+            argument: argument.into(),
+            message: format!("the hospital has no {what} of this id"),
+        }
+    }
+
     /// The code that stands in `extensions.code`.
     #[must_use]
     pub const fn code(&self) -> &'static str {
@@ -43,7 +63,10 @@ impl Error {
             Self::NotFound { .. } => "NOT_FOUND",
             Self::Unauthenticated(_) => "UNAUTHENTICATED",
             Self::Forbidden(_) => "FORBIDDEN",
+            Self::Conflict { .. } => "CONFLICT",
+            Self::SnapshotExpired(_) => "SNAPSHOT_EXPIRED",
             Self::TooCostly(_) => "QUERY_TOO_COSTLY",
+            Self::RateLimited(_) => "RATE_LIMITED",
             Self::Internal(_) => "INTERNAL_SERVER_ERROR",
         }
     }
@@ -52,9 +75,11 @@ impl Error {
     #[must_use]
     pub fn for_operator(&self) -> String {
         match self {
-            Self::Input { argument, message } | Self::NotFound { argument, message } => {
-                format!("{argument}: {message}")
-            }
+            Self::Input { argument, message }
+            | Self::NotFound { argument, message }
+            | Self::Conflict { argument, message } => format!("{argument}: {message}"),
+            Self::SnapshotExpired(_) => EXPIRED.to_owned(),
+            Self::RateLimited(wait) => format!("too often: try again in {} s", whole_seconds(*wait)),
             Self::Unauthenticated(message)
             | Self::Forbidden(message)
             | Self::TooCostly(message)
@@ -63,10 +88,39 @@ impl Error {
     }
 }
 
+/// Seconds, rounded up: who waits so long waits long enough.
+#[must_use]
+pub fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
-        Self::Internal(format!("the database: {error}"))
+        Self::Internal(format!("the database: {}", without_values(&error)))
     }
+}
+
+/// The error's text without values of rows, which databases like to quote: it goes to the log.
+fn without_values(error: &DbErr) -> String {
+    let (DbErr::Conn(RuntimeErr::SqlxError(driver))
+    | DbErr::Exec(RuntimeErr::SqlxError(driver))
+    | DbErr::Query(RuntimeErr::SqlxError(driver))) = error
+    else {
+        return error.to_string();
+    };
+    let SqlxError::Database(said) = &**driver else {
+        return error.to_string();
+    };
+    let code = said.code().unwrap_or_default();
+    let message = said.message();
+    // Of data that does not fit (22), of keys and other constraints (23), of whatever has no class (HY).
+    let quotes = ["22", "23", "HY"].iter().any(|class| code.starts_with(class));
+    let message = match message.find(['\'', '"', '`', '«', '»', '“', '„']) {
+        Some(quote) if quotes => &message[..quote],
+        _ => message,
+    };
+    let constraint = said.constraint().map_or(String::new(), |name| format!(" ({name})"));
+    format!("{code}: {}{constraint}", message.trim_end())
 }
 
 impl From<TooManyKeys> for Error {
@@ -81,37 +135,10 @@ impl From<UnpackError> for Error {
     }
 }
 
-impl From<Error> for async_graphql::Error {
-    fn from(error: Error) -> Self {
-        use async_graphql::ErrorExtensions as _;
-
-        let (message, argument) = match &error {
-            Error::Input { argument, message } | Error::NotFound { argument, message } => {
-                (format!("{argument}: {message}"), Some(argument.clone()))
-            }
-            Error::Unauthenticated(message) | Error::Forbidden(message) | Error::TooCostly(message) => {
-                (message.clone(), None)
-            }
-            Error::Internal(message) => {
-                let id = incident();
-                tracing::error!(incident = id, "{message}");
-                (
-                    format!("internal error {id}: the server's log says more under this id"),
-                    None,
-                )
-            }
-        };
-        Self::new(message).extend_with(|_, extensions| {
-            extensions.set("code", error.code());
-            if let Some(argument) = argument {
-                extensions.set("argument", argument);
-            }
-        })
-    }
-}
-
-/// A name for something that went wrong, shown to the client and in the log alike.
-#[must_use]
-pub fn incident() -> String {
-    format!("{:016x}", rand::random::<u64>())
+/// Logs what went wrong under a name that the client is shown too.
+pub fn incident(message: &str) -> String {
+    let id = format!("{:016x}", rand::random::<u64>());
+    tracing::error!(incident = id, "{message}");
+    note(|notes| notes.incidents.push(id.clone()));
+    id
 }

@@ -2,6 +2,7 @@
 //!
 //! Compute once. Every number is the length of a list, and the list can be opened.
 
+pub mod attempts;
 pub mod auth;
 pub mod config;
 pub mod demo;
@@ -10,6 +11,8 @@ pub mod error;
 pub mod graphql;
 pub mod http;
 pub mod import;
+pub mod observe;
+pub mod password;
 pub mod permissions;
 pub mod records;
 pub mod secrets;

@@ -1,18 +1,24 @@
 //! The command line.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use axum::http::HeaderValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use rollcall::demo;
 use rollcall::error::{Error, Result};
 use rollcall::import::{self, Kind, Mapping};
+use rollcall::observe;
+use rollcall::password::PasswordHash;
 use rollcall::permissions::Role;
 use rollcall::secrets::Secrets;
 use rollcall::statistics::WeekStart;
-use rollcall::store::{NewHospital, Open, Store};
-use rollcall::{auth, graphql, http, records};
+use rollcall::store::{Change, NewHospital, Open, Store};
+use rollcall::{graphql, http, records, secrets};
 use tokio::net::TcpListener;
 
 #[global_allocator]
@@ -31,14 +37,14 @@ enum Command {
     /// Makes a demo hospital under ./rollcall-data, where there is none yet, and serves it
     Demo {
         #[command(flatten)]
-        listen: Listen,
+        serving: Serving,
     },
     /// Serves a database
     Serve {
         #[command(flatten)]
         database: Database,
         #[command(flatten)]
-        listen: Listen,
+        serving: Serving,
     },
     /// Brings a database up to date; an SQLite file is made where there is none
     Migrate {
@@ -51,6 +57,9 @@ enum Command {
     /// Staff
     #[command(subcommand)]
     Staff(StaffCommand),
+    /// The keys that phones and memos are encrypted with
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Imports a CSV file; again, it changes nothing
     Import {
         /// What the file is of
@@ -115,6 +124,55 @@ enum StaffCommand {
         #[arg(long, ignore_case = true)]
         role: RoleWord,
     },
+    /// Lists everybody: login, role, name, and whether the account is disabled
+    List {
+        #[command(flatten)]
+        database: Database,
+        /// The hospital's code
+        #[arg(long)]
+        hospital: String,
+    },
+    /// Disables an account: its sessions end, the last access token within 15 minutes
+    Disable {
+        #[command(flatten)]
+        member: Member,
+    },
+    /// Enables a disabled account again
+    Enable {
+        #[command(flatten)]
+        member: Member,
+    },
+    /// Sets a new password, read from standard input; the account's sessions end
+    Reset {
+        #[command(flatten)]
+        member: Member,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Puts a new key in front of the key file, and encrypts everything with it; again, it goes on where it was cut off. Servers
+    /// find the new key in the file by themselves
+    Rotate {
+        #[command(flatten)]
+        database: Database,
+    },
+    /// Takes old keys out of the key file, once nothing is encrypted with them. Wait the 15 minutes that access tokens are good
+    DropOld {
+        #[command(flatten)]
+        database: Database,
+    },
+}
+
+#[derive(Args)]
+struct Member {
+    #[command(flatten)]
+    database: Database,
+    /// The hospital's code
+    #[arg(long)]
+    hospital: String,
+    #[arg(long)]
+    login: String,
 }
 
 #[derive(Args)]
@@ -137,10 +195,34 @@ struct Database {
 }
 
 #[derive(Args)]
-struct Listen {
+struct Serving {
     /// Address and port
     #[arg(long, env = "ROLLCALL_LISTEN", default_value = "127.0.0.1:8080")]
     listen: String,
+    /// A snapshot that nobody asked for anew in so many days expires, unless it is pinned
+    #[arg(long, env = "ROLLCALL_SNAPSHOT_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    snapshot_days: u32,
+    /// Requests a second that each member of staff may send
+    #[arg(long, env = "ROLLCALL_REQUESTS_PER_SECOND", default_value = "10000")]
+    requests_per_second: NonZeroU32,
+    /// Requests a second that may come from each address
+    #[arg(long, env = "ROLLCALL_REQUESTS_PER_SECOND_PER_ADDRESS", default_value = "20000")]
+    requests_per_second_per_address: NonZeroU32,
+    /// Addresses or networks (10.0.0.0/8) of proxies whose X-Forwarded-For is believed; several by commas
+    #[arg(long, env = "ROLLCALL_TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
+    trusted_proxies: Vec<IpNet>,
+    /// Origins (https://console.example) whose pages may read answers; several by commas
+    #[arg(long, env = "ROLLCALL_CORS_ORIGINS", value_delimiter = ',', value_parser = origin)]
+    cors_origins: Vec<HeaderValue>,
+    /// A PEM file with the certificate and those that lead to its root: the server then speaks TLS
+    #[arg(long, env = "ROLLCALL_TLS_CERTIFICATE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// A PEM file with the certificate's key
+    #[arg(long, env = "ROLLCALL_TLS_KEY", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// What /metrics is read with, as a bearer token; without one it is read on this machine alone
+    #[arg(long, env = "ROLLCALL_METRICS_TOKEN", hide = true)]
+    metrics_token: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -165,15 +247,14 @@ enum RoleWord {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("ROLLCALL_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,rollcall=info")),
-        )
-        .init();
-    match run(Cli::parse().command).await {
+    let command = Cli::parse().command;
+    let done = async {
+        let observing = observe::start()?;
+        let done = run(command).await;
+        observing.finish().await;
+        done
+    };
+    match done.await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rollcall: {}", error.for_operator());
@@ -184,17 +265,20 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Demo { listen } => {
-            let (listener, address) = listen.bind().await?;
+        Command::Demo { serving } => {
+            let options = serving.options(demo::hint())?;
+            let (listener, address) = serving.bind().await?;
             let store = demo::open(std::path::Path::new("rollcall-data")).await?;
-            println!("{}", demo::welcome(&address));
-            http::serve(listener, store, demo::hint()).await
+            println!("{}", demo::welcome(serving.scheme(), &address));
+            http::serve(listener, store, options).await
         }
-        Command::Serve { database, listen } => {
-            let store = database.open().await?;
-            let (listener, address) = listen.bind().await?;
-            println!("Rollcall serves http://{address}/graphql and http://{address}/graphiql");
-            http::serve(listener, store, serde_json::json!({})).await
+        Command::Serve { database, serving } => {
+            let options = serving.options(serde_json::json!({}))?;
+            let store = database.open(Open::Serve).await?;
+            let (listener, address) = serving.bind().await?;
+            let scheme = serving.scheme();
+            println!("Rollcall serves {scheme}://{address}/graphql and {scheme}://{address}/graphiql");
+            http::serve(listener, store, options).await
         }
         Command::Migrate { database } => {
             let store = database.connect(Open::Create).await?;
@@ -237,7 +321,7 @@ async fn run(command: Command) -> Result<()> {
                     churn_after_days,
                     overdue_after_days,
                 };
-            database.open().await?.add_hospital(&new).await?;
+            database.open(Open::Existing).await?.add_hospital(&new).await?;
             println!("added the hospital {code}");
             Ok(())
         }
@@ -248,7 +332,7 @@ async fn run(command: Command) -> Result<()> {
             name,
             role,
         }) => {
-            let store = database.open().await?;
+            let store = database.open(Open::Existing).await?;
             let hospital = hospital_of(&store, &hospital).await?;
             let role = match role {
                 RoleWord::Admin => Role::Admin,
@@ -256,17 +340,56 @@ async fn run(command: Command) -> Result<()> {
                 RoleWord::Desk => Role::Desk,
                 RoleWord::Support => Role::Support,
             };
-            let hash = auth::hash_password(&password_from_input()?)?;
-            store
-                .add_staff(
-                    hospital.id,
-                    &named("login", &login)?,
-                    &named("name", &name)?,
-                    role,
-                    hash,
-                )
-                .await?;
+            let add = Change::AddStaff {
+                login: named("login", &login)?,
+                name: named("name", &name)?,
+                role,
+                password: PasswordHash::of("password", &password_from_input()?)?,
+            };
+            store.make_as_operator(hospital.id, &add).await?;
             println!("added {login} to {} as {}", hospital.code, role.word());
+            Ok(())
+        }
+        Command::Staff(StaffCommand::List { database, hospital }) => {
+            let store = database.open(Open::Existing).await?;
+            let hospital = hospital_of(&store, &hospital).await?;
+            for member in store.staff(hospital.id).await? {
+                let disabled = if member.disabled_at.is_some() { ", disabled" } else { "" };
+                println!("{}: {}, {}{disabled}", member.login, member.role, member.name);
+            }
+            Ok(())
+        }
+        Command::Staff(StaffCommand::Disable { member }) => {
+            let login = member.change(|id| disabled(id, true)).await?;
+            println!("disabled {login}");
+            Ok(())
+        }
+        Command::Staff(StaffCommand::Enable { member }) => {
+            let login = member.change(|id| disabled(id, false)).await?;
+            println!("enabled {login}");
+            Ok(())
+        }
+        Command::Staff(StaffCommand::Reset { member }) => {
+            let password = PasswordHash::of("password", &password_from_input()?)?;
+            let login = member.change(|id| Change::SetPassword { id, password }).await?;
+            println!("{login} has a new password");
+            Ok(())
+        }
+        Command::Keys(KeysCommand::Rotate { database }) => {
+            secrets::add_key(database.key_file()?)?;
+            let (in_use, patients) = database.encrypt_anew().await?;
+            println!("{patients} patients are encrypted anew, with the key {in_use}");
+            println!(
+                "keep a copy of the key file; in 15 minutes, `rollcall keys drop-old` takes the old key out of it"
+            );
+            Ok(())
+        }
+        Command::Keys(KeysCommand::DropOld { database }) => {
+            // What was written since the rotation by who had not found the new key yet.
+            let (in_use, _) = database.encrypt_anew().await?;
+            database.open(Open::Existing).await?.forget_old_keys().await?;
+            secrets::drop_old_keys(database.key_file()?)?;
+            println!("the key {in_use} is the only one");
             Ok(())
         }
         Command::Import {
@@ -276,7 +399,7 @@ async fn run(command: Command) -> Result<()> {
             file,
             mapping,
         } => {
-            let store = database.open().await?;
+            let store = database.open(Open::Existing).await?;
             let hospital = hospital_of(&store, &hospital).await?;
             let kind = match kind {
                 ImportKind::Patients => Kind::Patients,
@@ -326,6 +449,27 @@ fn password_from_input() -> Result<String> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
+fn disabled(id: i64, disabled: bool) -> Change {
+    Change::ChangeStaff {
+        id,
+        name: None,
+        role: None,
+        disabled: Some(disabled),
+    }
+}
+
+impl Member {
+    /// Makes the change of the member of staff with this login.
+    async fn change(&self, change: impl FnOnce(i64) -> Change) -> Result<&str> {
+        let store = self.database.open(Open::Existing).await?;
+        let hospital = hospital_of(&store, &self.hospital).await?;
+        let member = store.staff_by_login(hospital.id, &self.login).await?;
+        let member = member.ok_or_else(|| Error::input("login", format!("nobody has the login {:?}", self.login)))?;
+        store.make_as_operator(hospital.id, &change(member.id)).await?;
+        Ok(&self.login)
+    }
+}
+
 impl Database {
     async fn connect(&self, open: Open) -> Result<Store> {
         let secrets = match &self.key {
@@ -335,15 +479,75 @@ impl Database {
         Store::connect(&self.database_url, secrets, open).await
     }
 
+    fn key_file(&self) -> Result<&Path> {
+        match self.key {
+            Some(_) => Err(Error::input(
+                "key",
+                "keys are rotated in a key file: write the key into one, and unset ROLLCALL_KEY",
+            )),
+            None => Ok(&self.key_file),
+        }
+    }
+
+    /// Encrypts everything with the key in use. Says which that is, and of how many patients something was another's.
+    async fn encrypt_anew(&self) -> Result<(String, u64)> {
+        let store = self.open(Open::Existing).await?;
+        let mut patients = 0;
+        for hospital in store.hospitals().await? {
+            patients += store.encrypt_anew(hospital).await?;
+        }
+        Ok((store.secrets().fingerprints().swap_remove(0), patients))
+    }
+
     /// A database that is up to date.
-    async fn open(&self) -> Result<Store> {
-        let store = self.connect(Open::Existing).await?;
+    async fn open(&self, open: Open) -> Result<Store> {
+        let store = self.connect(open).await?;
         store.check().await?;
         Ok(store)
     }
 }
 
-impl Listen {
+/// A network, or one address.
+fn network(text: &str) -> std::result::Result<IpNet, String> {
+    let one = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse()
+        .or_else(|_| one())
+        .map_err(|_| "is no address and no network, such as 10.0.0.0/8".to_owned())
+}
+
+/// An origin as browsers write it.
+fn origin(text: &str) -> std::result::Result<HeaderValue, String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let named = host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', '?', '#', '@']));
+    let header = named.then(|| HeaderValue::from_str(text).ok()).flatten();
+    header.ok_or_else(|| "is no origin, such as https://console.example".to_owned())
+}
+
+impl Serving {
+    fn scheme(&self) -> &'static str {
+        match self.tls_certificate {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
+    fn options(&self, hint: serde_json::Value) -> Result<http::Options> {
+        let tls = match (&self.tls_certificate, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(http::Tls::read(certificate, key)?),
+            _ => None,
+        };
+        Ok(http::Options {
+            snapshot_days: self.snapshot_days,
+            hint,
+            viewer_rate: self.requests_per_second,
+            address_rate: self.requests_per_second_per_address,
+            trusted_proxies: self.trusted_proxies.clone(),
+            cors_origins: self.cors_origins.clone(),
+            tls,
+            metrics_token: self.metrics_token.clone(),
+        })
+    }
+
     async fn bind(&self) -> Result<(TcpListener, String)> {
         let failed =
             |error: std::io::Error| Error::input("listen", format!("{} cannot be listened on: {error}", self.listen));

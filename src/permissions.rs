@@ -20,14 +20,31 @@ pub enum Action {
     SeePatientsInFull,
     /// Find or order by name: it would give a masked name away.
     UseNames,
+    /// Pin snapshots, so that they are kept for good.
+    KeepSnapshots,
+    /// Register, book, check in, correct.
+    ChangeRecords,
+    /// The definition, departments and staff.
+    Administer,
 }
 
 impl Role {
+    /// The role that is kept of a member of staff.
+    ///
+    /// # Errors
+    /// Where the database holds a word that is none.
+    pub fn kept(word: &str) -> Result<Self> {
+        Self::from_word(word).ok_or_else(|| Error::Internal("staff.role holds an unknown word".to_owned()))
+    }
+
     /// The table.
     #[must_use]
     pub const fn may(self, action: Action) -> bool {
         match action {
             Action::SeePatientsInFull | Action::UseNames => !matches!(self, Self::Support),
+            Action::KeepSnapshots => matches!(self, Self::Admin | Self::Clinician),
+            Action::ChangeRecords => matches!(self, Self::Admin | Self::Desk),
+            Action::Administer => matches!(self, Self::Admin),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Patients and visits as they come in: from a file, or from the demo hospital.
+//! Patients and visits as they come in: from a file, from the demo hospital, or one by one.
 
 use chrono::{DateTime, NaiveDate, Utc};
 
@@ -30,6 +30,62 @@ pub struct VisitRecord {
     pub department: Option<String>,
     pub doctor: Option<String>,
     /// OTHER for a new visit where unknown.
+    pub channel: Option<VisitChannel>,
+}
+
+/// A value that is set or cleared, or stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Patch<T> {
+    #[default]
+    Keep,
+    Clear,
+    Put(T),
+}
+
+impl<T: Clone> Patch<T> {
+    /// The value to be; none where it stays.
+    #[must_use]
+    pub const fn given(&self) -> Option<Option<&T>> {
+        match self {
+            Self::Keep => None,
+            Self::Clear => Some(None),
+            Self::Put(value) => Some(Some(value)),
+        }
+    }
+
+    pub fn apply(&self, value: &mut Option<T>) {
+        if let Some(given) = self.given() {
+            *value = given.cloned();
+        }
+    }
+}
+
+/// What is to be of a patient. A new one begins with everything unknown.
+#[derive(Clone, Debug, Default)]
+pub struct PatientChange {
+    pub chart_no: Option<String>,
+    pub name: Patch<String>,
+    /// E.164, such as +821012345678.
+    pub phone: Patch<String>,
+    /// The birth year follows it.
+    pub birth_date: Patch<NaiveDate>,
+    pub birth_year: Patch<i32>,
+    pub sex: Option<Sex>,
+    pub registered_on: Patch<NaiveDate>,
+    pub memo: Patch<String>,
+}
+
+/// What is to be of a visit. A new one is BOOKED and came about in an OTHER way, and needs a patient and a date.
+#[derive(Clone, Debug, Default)]
+pub struct VisitChange {
+    pub visit_no: Patch<String>,
+    pub patient: Option<i64>,
+    /// In the hospital's time zone.
+    pub date: Option<NaiveDate>,
+    pub scheduled_at: Patch<DateTime<Utc>>,
+    pub status: Option<VisitStatus>,
+    pub department: Patch<i64>,
+    pub doctor: Patch<i64>,
     pub channel: Option<VisitChannel>,
 }
 

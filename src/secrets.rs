@@ -1,8 +1,12 @@
-//! The key file, and what is derived from it: encryption of phones, their look-up index, the signing key of tokens.
+//! The keys, and what is derived from them: encryption of phones and memos, the look-up index of phones, the signing of tokens.
+//!
+//! A key file has a key a line. The first is the one in use; those below it are old, and still open what they once closed.
 
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use aes_gcm_siv::aead::{Aead, KeyInit, Payload};
 use aes_gcm_siv::{Aes256GcmSiv, Nonce};
@@ -18,49 +22,28 @@ const NONCE: usize = 12;
 
 /// The keys of one installation. All servers of one database share them.
 #[derive(Clone)]
-pub struct Secrets {
+pub struct Secrets(Arc<Shared>);
+
+struct Shared {
+    /// The one in use first.
+    keys: RwLock<Arc<[Key]>>,
+    /// None where the keys came by the environment.
+    file: Option<PathBuf>,
+    /// Of the file that was read.
+    seen: Mutex<Option<Seen>>,
+}
+
+/// What is derived from one key.
+struct Key {
     cipher: Aes256GcmSiv,
     index: [u8; 32],
     signing: [u8; 32],
     fingerprint: String,
 }
 
-impl Secrets {
-    /// Reads the key file: 32 random bytes in Base64. Where it does not exist and may be made, it is, readable by its owner
-    /// alone.
-    ///
-    /// # Errors
-    /// Where the file can be neither read nor made, or does not hold a key.
-    pub fn open(path: &Path, make: bool) -> Result<Self> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| {
-            Error::Internal(format!("the key file {}: {what}: {error}", path.display()))
-        };
-        match fs::read_to_string(path) {
-            Ok(text) => Self::from_base64(text.trim()).map_err(|error| failed("cannot be used", &error.for_operator())),
-            Err(error) if make && error.kind() == std::io::ErrorKind::NotFound => {
-                let key = STANDARD.encode(rand::random::<[u8; 32]>());
-                if let Some(folder) = path.parent() {
-                    fs::create_dir_all(folder).map_err(|error| failed("its folder cannot be made", &error))?;
-                }
-                let mut options = fs::OpenOptions::new();
-                options.write(true).create_new(true);
-                #[cfg(unix)]
-                std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-                options
-                    .open(path)
-                    .and_then(|mut file| writeln!(file, "{key}"))
-                    .map_err(|error| failed("cannot be made", &error))?;
-                Self::from_base64(&key)
-            }
-            Err(error) => Err(failed("cannot be read; `rollcall migrate` makes one", &error)),
-        }
-    }
-
-    /// The secrets that follow from a key: 32 random bytes in Base64.
-    ///
-    /// # Errors
-    /// Where it is not that.
-    pub fn from_base64(text: &str) -> Result<Self> {
+impl Key {
+    /// What follows from 32 random bytes in Base64.
+    fn derived(text: &str) -> Result<Self> {
         let key = STANDARD
             .decode(text)
             .ok()
@@ -76,9 +59,8 @@ impl Secrets {
                 .map_err(|error| Error::Internal(format!("a key cannot be derived: {error}")))?;
             Ok::<_, Error>(bytes)
         };
-        let cipher = Aes256GcmSiv::new(&derive("rollcall encryption")?.into());
         Ok(Self {
-            cipher,
+            cipher: Aes256GcmSiv::new(&derive("rollcall encryption")?.into()),
             index: derive("rollcall phone index")?,
             signing: derive("rollcall access token")?,
             fingerprint: derive("rollcall fingerprint")?[..8]
@@ -88,16 +70,137 @@ impl Secrets {
         })
     }
 
-    /// Tells one key from another, and nothing of the key.
-    #[must_use]
-    pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
+    fn open(&self, bytes: &[u8], context: &[u8]) -> Option<String> {
+        let (nonce, msg) = bytes.split_first_chunk::<NONCE>()?;
+        let payload = Payload { msg, aad: context };
+        String::from_utf8(self.cipher.decrypt(&Nonce::from(*nonce), payload).ok()?).ok()
     }
 
-    /// The key that access tokens are signed with.
+    fn digest(&self, context: &[u8], text: &str) -> Result<Vec<u8>> {
+        let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&self.index)
+            .map_err(|error| Error::Internal(error.to_string()))?;
+        mac.update(context);
+        mac.update(text.as_bytes());
+        Ok(mac.finalize().into_bytes()[..16].to_vec())
+    }
+}
+
+fn keys(text: &str) -> Result<Arc<[Key]>> {
+    let keys = text.split_whitespace().map(Key::derived).collect::<Result<Vec<_>>>()?;
+    if keys.is_empty() {
+        return Err(Error::Internal("there is no key in it".to_owned()));
+    }
+    Ok(keys.into())
+}
+
+fn failed(path: &Path, what: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::Internal(format!("the key file {}: {what}: {error}", path.display()))
+}
+
+/// When a file was written, and its length: clocks of file systems are coarse, and a key more or less is longer or shorter.
+pub(crate) type Seen = (SystemTime, u64);
+
+pub(crate) fn seen(path: &Path) -> Option<Seen> {
+    let file = fs::metadata(path).ok()?;
+    Some((file.modified().ok()?, file.len()))
+}
+
+fn new_key() -> String {
+    STANDARD.encode(rand::random::<[u8; 32]>())
+}
+
+/// Writes a file that its owner alone can read, whole or not at all.
+fn write_key_file(path: &Path, text: &str) -> std::io::Result<()> {
+    let whole = path.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&whole)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(whole, path)
+}
+
+impl Secrets {
+    /// Reads the key file: a key a line, 32 random bytes in Base64. Where it does not exist and may be made, it is, with one key,
+    /// readable by its owner alone.
+    ///
+    /// # Errors
+    /// Where the file can be neither read nor made, or does not hold keys.
+    pub fn open(path: &Path, make: bool) -> Result<Self> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if make && error.kind() == std::io::ErrorKind::NotFound => {
+                if let Some(folder) = path.parent() {
+                    fs::create_dir_all(folder).map_err(|error| failed(path, "its folder cannot be made", &error))?;
+                }
+                let text = new_key() + "\n";
+                write_key_file(path, &text).map_err(|error| failed(path, "cannot be made", &error))?;
+                text
+            }
+            Err(error) => return Err(failed(path, "cannot be read; `rollcall migrate` makes one", &error)),
+        };
+        let keys = keys(&text).map_err(|error| failed(path, "cannot be used", &error.for_operator()))?;
+        Ok(Self::new(keys, Some(path.to_owned())))
+    }
+
+    /// The secrets that follow from keys, the one in use first: each 32 random bytes in Base64, with space between.
+    ///
+    /// # Errors
+    /// Where they are not that.
+    pub fn from_base64(text: &str) -> Result<Self> {
+        Ok(Self::new(keys(text)?, None))
+    }
+
+    fn new(keys: Arc<[Key]>, file: Option<PathBuf>) -> Self {
+        Self(Arc::new(Shared {
+            keys: RwLock::new(keys),
+            seen: Mutex::new(file.as_deref().and_then(seen)),
+            file,
+        }))
+    }
+
+    fn keys(&self) -> Arc<[Key]> {
+        Arc::clone(&self.0.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the key file again, where it was written since: another process may have rotated the keys. Says whether the keys are
+    /// others now.
+    pub fn read_again(&self) -> bool {
+        let Some(file) = &self.0.file else { return false };
+        let now = seen(file);
+        {
+            let mut before = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if *before == now {
+                return false;
+            }
+            *before = now;
+        }
+        let Some(read) = fs::read_to_string(file).ok().and_then(|text| keys(&text).ok()) else {
+            tracing::warn!("the key file cannot be read again; the keys in memory stay");
+            return false;
+        };
+        let mut keys = self.0.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let others = !read
+            .iter()
+            .map(|key| &key.fingerprint)
+            .eq(keys.iter().map(|key| &key.fingerprint));
+        *keys = read;
+        others
+    }
+
+    /// Tells one key from another, and nothing of the key; the one in use first.
     #[must_use]
-    pub fn signing_key(&self) -> &[u8] {
-        &self.signing
+    pub fn fingerprints(&self) -> Vec<String> {
+        self.keys().iter().map(|key| key.fingerprint.clone()).collect()
+    }
+
+    /// The keys that access tokens are signed with, by the fingerprints of what they are derived from; the one in use first.
+    #[must_use]
+    pub fn signing_keys(&self) -> Vec<(String, [u8; 32])> {
+        let keys = self.keys();
+        keys.iter().map(|key| (key.fingerprint.clone(), key.signing)).collect()
     }
 
     /// Encrypts; the bytes can be read back for the same hospital and purpose only.
@@ -110,7 +213,7 @@ impl Secrets {
             msg: text.as_bytes(),
             aad: &context(hospital, purpose),
         };
-        let sealed = self
+        let sealed = self.keys()[0]
             .cipher
             .encrypt(&Nonce::from(nonce), payload)
             .map_err(|_| Error::Internal("a value cannot be encrypted".to_owned()))?;
@@ -120,19 +223,19 @@ impl Secrets {
     /// Decrypts what [`Self::seal`] made.
     ///
     /// # Errors
-    /// Where the bytes were made with another key, for another hospital or purpose, or were changed.
+    /// Where the bytes were made with an unknown key, for another hospital or purpose, or were changed.
     pub fn open_sealed(&self, hospital: i64, purpose: &str, bytes: &[u8]) -> Result<String> {
-        let failed = || Error::Internal(format!("a stored {purpose} cannot be decrypted with this key"));
-        let (nonce, sealed) = bytes.split_first_chunk::<NONCE>().ok_or_else(failed)?;
-        let payload = Payload {
-            msg: sealed,
-            aad: &context(hospital, purpose),
-        };
-        let text = self
-            .cipher
-            .decrypt(&Nonce::from(*nonce), payload)
-            .map_err(|_| failed())?;
-        String::from_utf8(text).map_err(|_| failed())
+        let context = context(hospital, purpose);
+        let open = || self.keys().iter().find_map(|key| key.open(bytes, &context));
+        open()
+            .or_else(|| self.read_again().then(open).flatten())
+            .ok_or_else(|| Error::Internal(format!("a stored {purpose} cannot be decrypted with these keys")))
+    }
+
+    /// Whether the bytes were made with another key than the one in use.
+    #[must_use]
+    pub fn is_old(&self, hospital: i64, purpose: &str, bytes: &[u8]) -> bool {
+        self.keys()[0].open(bytes, &context(hospital, purpose)).is_none()
     }
 
     /// A keyed hash by which an E.164 phone number is found whole.
@@ -140,16 +243,55 @@ impl Secrets {
     /// # Errors
     /// Never in practice: the key has the right length.
     pub fn phone_index(&self, hospital: i64, phone: &str) -> Result<Vec<u8>> {
-        let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&self.index)
-            .map_err(|error| Error::Internal(error.to_string()))?;
-        mac.update(&context(hospital, "phone"));
-        mac.update(phone.as_bytes());
-        Ok(mac.finalize().into_bytes()[..16].to_vec())
+        self.digest(hospital, "phone", phone)
+    }
+
+    /// That hash by each of the keys: by which it may have been kept.
+    ///
+    /// # Errors
+    /// Never in practice: the key has the right length.
+    pub fn phone_indexes(&self, hospital: i64, phone: &str) -> Result<Vec<Vec<u8>>> {
+        // Nothing fails where a number is looked for by too few keys.
+        self.read_again();
+        let context = context(hospital, "phone");
+        self.keys().iter().map(|key| key.digest(&context, phone)).collect()
+    }
+
+    /// A keyed hash, another one for each hospital and purpose: what it was made of cannot be guessed without the key.
+    ///
+    /// # Errors
+    /// Never in practice: the key has the right length.
+    pub fn digest(&self, hospital: i64, purpose: &str, text: &str) -> Result<Vec<u8>> {
+        self.keys()[0].digest(&context(hospital, purpose), text)
     }
 }
 
 fn context(hospital: i64, purpose: &str) -> Vec<u8> {
     [&hospital.to_be_bytes(), purpose.as_bytes()].concat()
+}
+
+/// Puts a new key in front of the file's own, which stay. Where there is more than one already a rotation was begun, and nothing
+/// is done.
+///
+/// # Errors
+/// Where the file cannot be read or written.
+pub fn add_key(path: &Path) -> Result<()> {
+    let text = fs::read_to_string(path).map_err(|error| failed(path, "cannot be read", &error))?;
+    if text.split_whitespace().count() > 1 {
+        return Ok(());
+    }
+    let text = format!("{}\n{}\n", new_key(), text.trim());
+    write_key_file(path, &text).map_err(|error| failed(path, "cannot be written", &error))
+}
+
+/// Leaves the key in use alone in the file.
+///
+/// # Errors
+/// Where the file cannot be read or written.
+pub fn drop_old_keys(path: &Path) -> Result<()> {
+    let text = fs::read_to_string(path).map_err(|error| failed(path, "cannot be read", &error))?;
+    let in_use = text.split_whitespace().next().unwrap_or_default();
+    write_key_file(path, &format!("{in_use}\n")).map_err(|error| failed(path, "cannot be written", &error))
 }
 
 #[cfg(test)]
@@ -184,8 +326,36 @@ mod tests {
         let path = folder.path().join("deep").join("key");
         assert!(Secrets::open(&path, false).is_err());
         let made = Secrets::open(&path, true).unwrap();
-        assert_eq!(Secrets::open(&path, true).unwrap().fingerprint(), made.fingerprint());
+        assert_eq!(Secrets::open(&path, true).unwrap().fingerprints(), made.fingerprints());
         fs::write(&path, "not a key").unwrap();
         assert!(Secrets::open(&path, true).is_err());
+    }
+
+    #[test]
+    fn an_old_key_opens_what_it_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let before = Secrets::open(&path, true).unwrap();
+        let sealed = before.seal(7, "phone", "+821012345678").unwrap();
+        add_key(&path).unwrap();
+        add_key(&path).unwrap();
+        let both = Secrets::open(&path, false).unwrap();
+        assert_eq!(both.fingerprints().len(), 2);
+        assert_eq!(both.fingerprints()[1], before.fingerprints()[0]);
+        assert_eq!(both.open_sealed(7, "phone", &sealed).unwrap(), "+821012345678");
+        assert!(both.is_old(7, "phone", &sealed));
+        assert_eq!(
+            both.phone_indexes(7, "1").unwrap()[1],
+            before.phone_index(7, "1").unwrap()
+        );
+        // Who knew the old key alone finds the new one in the file.
+        let sealed = both.seal(7, "phone", "+821012345678").unwrap();
+        assert!(!both.is_old(7, "phone", &sealed));
+        assert_eq!(before.open_sealed(7, "phone", &sealed).unwrap(), "+821012345678");
+        drop_old_keys(&path).unwrap();
+        assert_eq!(
+            Secrets::open(&path, false).unwrap().fingerprints(),
+            both.fingerprints()[..1]
+        );
     }
 }

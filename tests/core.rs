@@ -13,8 +13,9 @@ use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
 use reference::Reference;
 use rollcall::statistics::{
-    BucketRef, CohortKind, Day, DayRange, Definition, Filter, Ledger, LedgerBuilder, Period, Question, Snapshot,
-    VisitChannel, VisitRow, VisitStatus, WeekStart, resolve,
+    BucketRef, Case, CohortKind, Day, DayRange, Definition, Differences, Filter, Ledger, LedgerBuilder, Period,
+    Question, ReasonKind, Rule, Side, Snapshot, Trace, VisitChannel, VisitRow, VisitStatus, WeekStart, reasons,
+    resolve,
 };
 
 fn ledger(visits: &[VisitRow]) -> Arc<Ledger> {
@@ -58,6 +59,42 @@ fn check(snapshot: &Snapshot, visits: &[VisitRow]) {
             }
         }
     }
+}
+
+/// All buckets of a snapshot, and the total.
+fn buckets(snapshot: &Snapshot) -> impl Iterator<Item = BucketRef> {
+    (0..).take(snapshot.len()).map(BucketRef::At).chain([BucketRef::Total])
+}
+
+/// The patients of a cohort, by id.
+fn patients_of(snapshot: &Snapshot, bucket: BucketRef, kind: CohortKind) -> BTreeSet<i64> {
+    snapshot.cohort(bucket, kind).patients.iter().map(|p| p.id).collect()
+}
+
+/// What becomes of some visits: an id that stands in both is one visit.
+fn traces(before: &[VisitRow], after: &[VisitRow]) -> Vec<Trace> {
+    let ids: BTreeSet<i64> = before.iter().chain(after).map(|visit| visit.id).collect();
+    let find = |rows: &[VisitRow], id| rows.iter().find(|visit| visit.id == id).copied();
+    ids.into_iter()
+        .map(|id| Trace {
+            id,
+            before: find(before, id),
+            after: find(after, id),
+            moved_by: None,
+        })
+        .collect()
+}
+
+fn reasons_of_nothing(
+    old: &Snapshot,
+    new: &Snapshot,
+    bucket: BucketRef,
+    kind: CohortKind,
+    side: Side,
+    patient: i64,
+) -> Vec<ReasonKind> {
+    let reasons = reasons((old, new), (bucket, kind, side), patient, &[]);
+    reasons.into_iter().map(|reason| reason.kind).collect()
 }
 
 /// 2024-02-26, a Monday: the random visits lie within some weeks of it, across a leap day and a month's end.
@@ -225,6 +262,91 @@ proptest! {
         prop_assert_eq!(changed.len(), after.len());
         check(&resolve(&changed, &question, definition, WeekStart::Monday), &after);
         check(&resolve(&old, &question, definition, WeekStart::Monday), &before);
+    }
+
+    #[test]
+    fn what_explains_a_list_is_the_list(
+        visits in some_visits(),
+        question in a_question(),
+        definition in a_definition(),
+        week_start in a_week_start(),
+    ) {
+        let snapshot = resolve(&ledger(&visits), &question, definition, week_start);
+        let packed = snapshot.pack();
+        let opened = Snapshot::unpack(&packed, question.clone(), definition, week_start).unwrap();
+        let reference = Reference::new(&visits, &question, &definition);
+        // 12 is nobody.
+        for patient in 1..=12 {
+            let own: Vec<_> = visits.iter().filter(|visit| visit.patient == patient).copied().collect();
+            let case = Case::new(&question, &definition, week_start, own);
+            let ends = (case.first().map(|visit| visit.date), case.last().map(|visit| visit.date));
+            prop_assert_eq!(ends, reference.ends(patient));
+            for bucket in buckets(&snapshot) {
+                let bounds = snapshot.bucket(bucket).unwrap().bounds;
+                for &kind in CohortKind::ALL {
+                    let finding = case.finding(bounds, kind);
+                    let counted = patients_of(&snapshot, bucket, kind).contains(&patient);
+                    prop_assert_eq!(finding.included, counted, "{} in {:?} of {:?}: {:?}", patient, kind, bucket, finding);
+                    prop_assert_eq!(snapshot.contains(bucket, kind, patient), counted);
+                    prop_assert_eq!(opened.contains(bucket, kind, patient), counted);
+                    prop_assert_eq!(finding.visits.is_empty(), finding.rule == Rule::NoVisit);
+                    prop_assert!(!finding.visits.iter().any(|visit| visit.patient != patient));
+                    prop_assert!(!case.sentence(bounds, kind, &finding).contains("  "));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_came_and_went_is_the_difference_of_the_lists_and_has_reasons(
+        before in some_visits(),
+        fates in vec(option::weighted(0.2, option::weighted(0.8, a_visit())), 80),
+        added in vec(a_visit(), 0..5),
+        question in a_question(),
+        rules in (a_definition(), a_definition()),
+        later in 0..40,
+        week_start in a_week_start(),
+    ) {
+        let mut after: Vec<VisitRow> = before.iter().zip(&fates).filter_map(|(visit, fate)| match fate {
+            None => Some(*visit),
+            Some(changed) => changed.map(|changed| VisitRow { id: visit.id, ..changed }),
+        }).collect();
+        after.extend(added.into_iter().zip(1000..).map(|(visit, id)| VisitRow { id, ..visit }));
+        let asked_later = Question { as_of: Day(question.as_of.0 + later), ..question.clone() };
+        let old = resolve(&ledger(&before), &question, rules.0, week_start);
+        let new = resolve(&ledger(&after), &asked_later, rules.1, week_start);
+        let differences = Differences::between(&old, &new).unwrap();
+        let traces = traces(&before, &after);
+        for bucket in buckets(&old) {
+            for &kind in CohortKind::ALL {
+                let (was, is) = (patients_of(&old, bucket, kind), patients_of(&new, bucket, kind));
+                for (side, wanted) in [(Side::Entered, &is - &was), (Side::Left, &was - &is)] {
+                    let list = differences.list(bucket, kind, side);
+                    prop_assert_eq!(list, wanted.into_iter().collect::<Vec<_>>());
+                    for &patient in list {
+                        let own: Vec<Trace> = traces.iter().filter(|trace| {
+                            [trace.before, trace.after].into_iter().flatten().any(|visit| visit.patient == patient)
+                        }).copied().collect();
+                        let reasons = reasons((&old, &new), (bucket, kind, side), patient, &own);
+                        prop_assert!(!reasons.is_empty());
+                        for reason in reasons {
+                            prop_assert_ne!(reason.kind, ReasonKind::Unknown);
+                            prop_assert!(reason.visits.iter().all(|id| own.iter().any(|trace| trace.id == *id)));
+                            let data = !matches!(reason.kind, ReasonKind::DefinitionChanged | ReasonKind::TimePassed);
+                            prop_assert!(!data || !reason.visits.is_empty());
+                            prop_assert!(reason.kind != ReasonKind::TimePassed || later > 0);
+                            prop_assert!(reason.kind != ReasonKind::DefinitionChanged || rules.0 != rules.1);
+                        }
+                        // Where nothing is known of the past, nothing is made up.
+                        let forgotten = reasons_of_nothing(&old, &new, bucket, kind, side, patient);
+                        prop_assert_eq!(forgotten, [ReasonKind::Unknown]);
+                    }
+                }
+            }
+        }
+        let range = DayRange { to: Day(question.range.to.0 + 1), ..question.range };
+        let other = resolve(&ledger(&[]), &Question { range, ..question }, rules.0, week_start);
+        prop_assert_eq!(Differences::between(&old, &other), None);
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub struct Model {
     pub id: i64,
     pub name: String,
     pub department_id: Option<i64>,
+    /// Since when it is no longer there to be booked.
+    pub retired_at: Option<DateTimeUtc>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

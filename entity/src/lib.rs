@@ -1,13 +1,17 @@
 //! Rollcall's tables, one file each. Words (statuses, roles, …) are text here, as they stand in the database.
 
+pub mod audit_entry;
 pub mod change_feed;
 pub mod definition;
 pub mod department;
 pub mod doctor;
 pub mod encryption_key;
 pub mod hospital;
+pub mod idempotency_key;
 pub mod list_part;
+pub mod merged_visit;
 pub mod patient;
+pub mod patient_merge;
 pub mod patient_tombstone;
 pub mod refresh_token;
 pub mod revision;
@@ -15,4 +19,5 @@ pub mod snapshot;
 pub mod snapshot_order;
 pub mod staff;
 pub mod visit;
+pub mod visit_change;
 pub mod visit_tombstone;

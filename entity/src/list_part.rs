@@ -13,6 +13,8 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub part: i32,
     pub bytes: Vec<u8>,
+    /// When a snapshot was last stored with it, to the day.
+    pub kept_at: DateTimeUtc,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

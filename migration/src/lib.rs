@@ -10,6 +10,10 @@ mod m0001_hospital;
 mod m0002_revision;
 mod m0003_snapshot;
 mod m0004_session;
+mod m0005_history;
+mod m0006_retention;
+mod m0007_retired;
+mod m0008_audit;
 
 /// Every step, in order.
 pub struct Migrator;
@@ -21,6 +25,10 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_revision::Migration),
             Box::new(m0003_snapshot::Migration),
             Box::new(m0004_session::Migration),
+            Box::new(m0005_history::Migration),
+            Box::new(m0006_retention::Migration),
+            Box::new(m0007_retired::Migration),
+            Box::new(m0008_audit::Migration),
         ]
     }
 }

@@ -73,7 +73,7 @@ const EXISTING: &[&str] = &[
 ];
 
 /// How a database with row triggers says what the triggers do.
-struct Words {
+pub(crate) struct Words {
     /// Compares with nulls as values: `a {differs} b`.
     same: fn(&str) -> String,
     tag: &'static str,
@@ -83,7 +83,7 @@ struct Words {
     when: fn(&str, &str) -> String,
 }
 
-const SQLITE: Words = Words {
+pub(crate) const SQLITE: Words = Words {
     same: |column| format!("OLD.{column} IS NEW.{column}"),
     tag: "random()",
     refuse: |message| format!("SELECT RAISE(ABORT, '{message}');"),
@@ -91,7 +91,7 @@ const SQLITE: Words = Words {
     when: |condition, body| format!("WHEN {condition} BEGIN {body} END"),
 };
 
-const MARIADB: Words = Words {
+pub(crate) const MARIADB: Words = Words {
     same: |column| format!("OLD.{column} <=> NEW.{column}"),
     tag: "CAST(CONV(LEFT(MD5(CONCAT(UUID(), RAND())), 15), 16, 10) AS SIGNED)",
     refuse: |message| format!("SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{message}';"),
@@ -186,8 +186,21 @@ enum Does {
 }
 
 async fn run_row_triggers(manager: &SchemaManager<'_>, words: &Words) -> Result<(), DbErr> {
-    for (name, event, table, does) in ROW_TRIGGERS {
-        let body = does.body(table, words);
+    for (name, ..) in ROW_TRIGGERS {
+        run_row_trigger(manager, words, name, "").await?;
+    }
+    Ok(())
+}
+
+/// Makes one of the row triggers anew; `also` are statements that it runs at its end.
+pub(crate) async fn run_row_trigger(
+    manager: &SchemaManager<'_>,
+    words: &Words,
+    which: &str,
+    also: &str,
+) -> Result<(), DbErr> {
+    for (name, event, table, does) in ROW_TRIGGERS.iter().filter(|(name, ..)| *name == which) {
+        let body = does.body(table, words, also);
         let drop = format!("DROP TRIGGER IF EXISTS {name}");
         let create = format!("CREATE TRIGGER {name} {event} ON {table} FOR EACH ROW {body}");
         run(manager, &[&drop, &create]).await?;
@@ -196,9 +209,9 @@ async fn run_row_triggers(manager: &SchemaManager<'_>, words: &Words) -> Result<
 }
 
 impl Does {
-    fn body(&self, table: &str, words: &Words) -> String {
+    fn body(&self, table: &str, words: &Words, also: &str) -> String {
         let tag = words.tag;
-        let plain = |body: &str| format!("BEGIN {body} END");
+        let plain = |body: &str| format!("BEGIN {body} {also} END");
         let count = |hospital: &str, feed: &str| {
             format!(
                 "UPDATE revision SET number = number + 1 WHERE hospital_id = {hospital};
@@ -235,9 +248,12 @@ impl Does {
             Self::VisitComes => plain(&count("NEW.hospital_id", "'VISIT', NEW.id, NEW.patient_id, NULL, NULL")),
             Self::VisitChanges { columns } => (words.when)(
                 &changed(columns),
-                &count(
-                    "NEW.hospital_id",
-                    "'VISIT', NEW.id, NEW.patient_id, OLD.patient_id, OLD.date",
+                &format!(
+                    "{} {also}",
+                    count(
+                        "NEW.hospital_id",
+                        "'VISIT', NEW.id, NEW.patient_id, OLD.patient_id, OLD.date",
+                    )
                 ),
             ),
             Self::VisitGoes => plain(&format!(
@@ -251,7 +267,7 @@ impl Does {
     }
 }
 
-const POSTGRES: &[&str] = &[
+pub(crate) const POSTGRES: &[&str] = &[
     "CREATE OR REPLACE FUNCTION rollcall_tag() RETURNS bigint LANGUAGE sql VOLATILE AS
         $$ SELECT hashtextextended(gen_random_uuid()::text, 0) $$",
     "CREATE OR REPLACE FUNCTION hospital_begins() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -7,12 +7,12 @@ use std::path::Path;
 use chrono::Utc;
 use serde_json::{Value, json};
 
-use crate::auth::hash_password;
 use crate::error::{Error, Result};
+use crate::password::PasswordHash;
 use crate::permissions::Role;
 use crate::secrets::Secrets;
 use crate::statistics::WeekStart;
-use crate::store::{NewHospital, Open, Store};
+use crate::store::{Change, NewHospital, Open, Store};
 
 const CODE: &str = "DEMO";
 const TIME_ZONE: chrono_tz::Tz = chrono_tz::Asia::Seoul;
@@ -90,24 +90,30 @@ async fn fill(store: &Store) -> Result<()> {
     for batch in demo.visits.chunks(BATCH) {
         intake.visits(batch, &[]).await?;
     }
-    let hash = hash_password(PASSWORD)?;
+    let password = PasswordHash::of("password", PASSWORD)?;
     for (login, name, role) in ACCOUNTS {
-        store.add_staff(hospital, login, name, role, hash.clone()).await?;
+        let add = Change::AddStaff {
+            login: login.to_owned(),
+            name: name.to_owned(),
+            role,
+            password: password.clone(),
+        };
+        store.make_as_operator(hospital, &add).await?;
     }
     Ok(())
 }
 
 /// Where to look and how to sign in.
 #[must_use]
-pub fn welcome(address: &str) -> String {
+pub fn welcome(scheme: &str, address: &str) -> String {
     let logins: Vec<String> = ACCOUNTS
         .iter()
         .map(|(login, _, role)| format!("{login} ({})", role.word()))
         .collect();
     format!(
         "Rollcall is up, with a demo hospital of three years of visits.\n\n\
-         \x20 GraphiQL   http://{address}/graphiql\n\
-         \x20 GraphQL    http://{address}/graphql\n\n\
+         \x20 GraphiQL   {scheme}://{address}/graphiql\n\
+         \x20 GraphQL    {scheme}://{address}/graphql\n\n\
          \x20 Hospital   {CODE}\n\
          \x20 Logins     {}\n\
          \x20 Password   {PASSWORD}\n\n\

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
@@ -25,7 +26,7 @@ impl SnapshotId {
             definition.version,
             definition.churn_after_days,
             definition.overdue_after_days,
-            period_word(question.period),
+            question.period.word(),
             question.range.from.0,
             question.range.to.0,
             question.as_of.0,
@@ -39,19 +40,20 @@ impl SnapshotId {
     }
 }
 
-impl fmt::Display for SnapshotId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+impl SnapshotId {
+    /// The id of its text; none where it is none.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let bytes = (0..text.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok());
+        bytes.collect::<Option<Vec<u8>>>()?.try_into().ok().map(Self)
     }
 }
 
-pub(super) const fn period_word(period: Period) -> &'static str {
-    match period {
-        Period::Day => "DAY",
-        Period::Week => "WEEK",
-        Period::Month => "MONTH",
-        Period::Quarter => "QUARTER",
-        Period::Year => "YEAR",
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -63,6 +65,16 @@ pub(super) fn filter_json(filter: &Filter) -> String {
     json!({"departments": filter.departments, "doctors": filter.doctors, "channels": channels}).to_string()
 }
 
+/// The rules that a kept snapshot was counted by, and since when they held; none where it is too old to say.
+pub(super) fn rules_of(row: &SnapshotRow) -> Option<(Definition, DateTime<Utc>)> {
+    let rules = Definition {
+        version: row.counted_version?,
+        churn_after_days: row.churn_after_days?,
+        overdue_after_days: row.overdue_after_days,
+    };
+    Some((rules, row.effective_from?))
+}
+
 /// The question that a kept snapshot answers, and its week start.
 pub(super) fn question_of(row: &SnapshotRow) -> Result<(Question, WeekStart)> {
     let damaged = |what: &str| {
@@ -71,10 +83,7 @@ pub(super) fn question_of(row: &SnapshotRow) -> Result<(Question, WeekStart)> {
             row.id
         ))
     };
-    let period = [Period::Day, Period::Week, Period::Month, Period::Quarter, Period::Year]
-        .into_iter()
-        .find(|&period| period_word(period) == row.period)
-        .ok_or_else(|| damaged("period"))?;
+    let period = Period::from_word(&row.period).ok_or_else(|| damaged("period"))?;
     let week_start = [WeekStart::Monday, WeekStart::Sunday]
         .into_iter()
         .find(|start| start.word() == row.week_start)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Mutex, RwLock};
+use tracing::instrument;
 
 use super::off_thread;
 use crate::error::Result;
@@ -22,7 +23,6 @@ pub(super) struct Ledgers {
     limit: u64,
     slots: Mutex<HashMap<i64, Arc<Slot>>>,
     clock: AtomicU64,
-    loads: AtomicU64,
 }
 
 /// A hospital's place. Who catches up holds `busy`; who finds the ledger current needs `held` alone.
@@ -40,7 +40,6 @@ impl Ledgers {
             limit,
             slots: Mutex::default(),
             clock: AtomicU64::new(0),
-            loads: AtomicU64::new(0),
         }
     }
 
@@ -74,7 +73,9 @@ impl Ledgers {
         Ok((state.revision == seen).then_some((state, ledger)))
     }
 
+    #[instrument(name = "ledger.catch_up", level = "debug", skip_all)]
     async fn caught_up(&self, hospital: i64, seen: Revision, ledger: Arc<Ledger>) -> Result<(State, Arc<Ledger>)> {
+        let started = std::time::Instant::now();
         let most = (ledger.len() as u64 / SHARE).max(FEW);
         match self.store.changes_since(hospital, seen, most).await? {
             Changes::Unknown => {
@@ -87,20 +88,25 @@ impl Ledgers {
                 old_dates,
                 rows,
             } => {
-                if patients.is_empty() {
-                    return Ok((state, ledger));
-                }
-                let changed = off_thread("catching up", move || ledger.changed(&patients, &old_dates, &rows)).await??;
-                Ok((state, Arc::new(changed)))
+                let ledger = if patients.is_empty() {
+                    ledger
+                } else {
+                    let change = move || ledger.changed(&patients, &old_dates, &rows);
+                    Arc::new(off_thread("catching up", change).await??)
+                };
+                self.store.metrics().ledger_caught_up(started.elapsed());
+                Ok((state, ledger))
             }
         }
     }
 
+    #[instrument(name = "ledger.load", level = "debug", skip_all)]
     async fn loaded(&self, hospital: i64) -> Result<(State, Arc<Ledger>)> {
         let started = std::time::Instant::now();
-        self.loads.fetch_add(1, Ordering::Relaxed);
         let (state, ledger) = self.store.load_ledger(hospital).await?;
-        let ms = started.elapsed().as_millis();
+        let took = started.elapsed();
+        self.store.metrics().ledger_loaded(took);
+        let ms = took.as_secs_f64() * 1e3;
         tracing::info!(
             hospital,
             visits = ledger.len(),
@@ -146,10 +152,7 @@ impl Ledgers {
 
     pub(super) async fn in_use(&self) -> LedgerUse {
         let slots: Vec<Arc<Slot>> = self.slots.lock().await.values().cloned().collect();
-        let mut used = LedgerUse {
-            loads: self.loads.load(Ordering::Relaxed),
-            ..LedgerUse::default()
-        };
+        let mut used = LedgerUse::default();
         for slot in slots {
             if let Some((_, ledger)) = &*slot.held.read().await {
                 used.bytes += ledger.bytes() as u64;
@@ -167,6 +170,4 @@ pub struct LedgerUse {
     pub ledgers: u64,
     /// Their memory, in bytes, about.
     pub bytes: u64,
-    /// How often one was loaded whole.
-    pub loads: u64,
 }

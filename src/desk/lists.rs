@@ -133,7 +133,9 @@ impl Desk {
     }
 }
 
-fn bucket_number(bucket: BucketRef) -> i32 {
+/// The number under which the database keeps what belongs to a bucket.
+#[must_use]
+pub fn bucket_number(bucket: BucketRef) -> i32 {
     match bucket {
         BucketRef::Total => -1,
         BucketRef::At(place) => i32::try_from(place).unwrap_or(i32::MAX),

@@ -3,27 +3,34 @@
 //! A question takes the hospital's ledger at its current revision, is resolved into a snapshot, and every number and page
 //! of the answer comes from that.
 
+mod changes;
+mod explain;
 mod identity;
 mod ledgers;
 mod lists;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use chrono::{DateTime, NaiveDate, SubsecRound as _, Utc};
 use moka::sync::Cache;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
+use tracing::{Instrument as _, instrument};
 
-use crate::config::Limits;
+use crate::config::{Limits, cores};
 use crate::error::{Error, Result};
+use crate::observe::Lookup;
+use crate::permissions::{Action, Viewer};
 use crate::statistics::{
-    BucketRef, CohortKind, CohortList, Definition, Filter, Period, Question, Snapshot, WeekStart, resolve,
+    BucketRef, CohortKind, CohortList, Definition, Filter, Ledger, Period, Question, Snapshot, WeekStart, resolve,
 };
-use crate::store::{SnapshotRow, State, Store};
+use crate::store::{Revision, SnapshotRow, State, Store, StoredSnapshot};
 
+pub use changes::{CitedReason, CitedVisit, Compared};
+pub use explain::{Explained, Membership};
 pub use identity::SnapshotId;
 pub use ledgers::LedgerUse;
 use ledgers::Ledgers;
-pub use lists::{ListOrder, Ordered};
+pub use lists::{ListOrder, Ordered, bucket_number};
 
 /// Answers questions, and finds their answers again.
 pub struct Desk {
@@ -44,6 +51,10 @@ pub struct Kept {
     pub computed_at: DateTime<Utc>,
     /// Since when the definition holds.
     pub effective_from: DateTime<Utc>,
+    /// The version of the rules in force then; the snapshot's own, unless those were proposed only.
+    pub in_force: i32,
+    /// No visit with a higher id had been written when it was computed; negative where that was not noted.
+    pub newest_visit: i64,
     pub snapshot: Snapshot,
     /// Set once it is in the database.
     stored: OnceCell<()>,
@@ -68,6 +79,7 @@ impl Desk {
             store,
             snapshots: Cache::builder()
                 .max_capacity(limits.snapshots)
+                .time_to_live(limits.snapshot_trust)
                 .weigher(move |_, kept: &Arc<Kept>| weigh(kept.snapshot.bytes()))
                 .build(),
             lists: Cache::builder()
@@ -91,30 +103,79 @@ impl Desk {
     ///
     /// # Errors
     /// Where the database fails.
+    #[instrument(name = "desk.ask", level = "debug", skip_all)]
     pub async fn ask(&self, hospital: i64, asked: Asked) -> Result<Arc<Kept>> {
         let (state, ledger) = self.ledgers.current(hospital).await?;
-        let question = Question {
+        let question = Self::question(asked, &state);
+        self.resolve(hospital, &state, &ledger, question, state.definition)
+            .await
+    }
+
+    /// Answers a question twice at one revision: by the rules in force, and as it would be by rules that are proposed, whose
+    /// version is 0.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    #[instrument(name = "desk.preview", level = "debug", skip_all)]
+    pub async fn preview(&self, hospital: i64, asked: Asked, proposed: Definition) -> Result<Arc<Compared>> {
+        let (state, ledger) = self.ledgers.current(hospital).await?;
+        let question = Self::question(asked, &state);
+        let before = self
+            .resolve(hospital, &state, &ledger, question.clone(), state.definition)
+            .await?;
+        let after = self.resolve(hospital, &state, &ledger, question, proposed).await?;
+        self.compare(before, after).await
+    }
+
+    fn question(asked: Asked, state: &State) -> Question {
+        Question {
             period: asked.period,
             range: asked.range,
-            as_of: asked.as_of.unwrap_or_else(|| Self::today(&state)).into(),
+            as_of: asked.as_of.unwrap_or_else(|| Self::today(state)).into(),
             filter: asked.filter.normalized(),
-        };
+        }
+    }
+
+    async fn resolve(
+        &self,
+        hospital: i64,
+        state: &State,
+        ledger: &Arc<Ledger>,
+        question: Question,
+        definition: Definition,
+    ) -> Result<Arc<Kept>> {
+        let week_start = state.week_start;
         let revision = state.revision.text();
         let time_zone = state.time_zone.name().to_owned();
-        let id = SnapshotId::of(&question, &revision, &state.definition, &time_zone, state.week_start);
-        if let Some(kept) = self.snapshots.get(&(hospital, id)) {
+        let id = SnapshotId::of(&question, &revision, &definition, &time_zone, week_start);
+        let found = self.snapshots.get(&(hospital, id));
+        self.store
+            .metrics()
+            .snapshot_looked_up(Lookup::Question, found.is_some());
+        if let Some(kept) = found {
             return Ok(kept);
         }
-        let resolved = move || resolve(&ledger, &question, state.definition, state.week_start);
-        let snapshot = off_thread("resolving", resolved).await?;
+        let newest_visit = ledger.newest_visit();
+        let ledger = Arc::clone(ledger);
+        let resolved = move || resolve(&ledger, &question, definition, week_start);
+        let snapshot = off_thread("resolving", resolved)
+            .instrument(tracing::debug_span!("resolve"))
+            .await?;
+        // As precise as every database keeps it.
+        let computed_at = Utc::now().trunc_subsecs(6);
         let kept = Arc::new(Kept {
             id,
             hospital,
             revision,
             time_zone,
-            // As precise as every database keeps it.
-            computed_at: Utc::now().trunc_subsecs(6),
-            effective_from: state.effective_from,
+            computed_at,
+            effective_from: if definition.is_proposed() {
+                computed_at
+            } else {
+                state.effective_from
+            },
+            in_force: state.definition.version,
+            newest_visit,
             snapshot,
             stored: OnceCell::new(),
         });
@@ -124,22 +185,33 @@ impl Desk {
     /// Finds a snapshot of the hospital again; none where there never was one of that id.
     ///
     /// # Errors
-    /// Where the database fails, or what it holds is damaged.
+    /// SNAPSHOT_EXPIRED where retention let it go. Where the database fails, or what it holds is damaged.
+    #[instrument(name = "desk.open", level = "debug", skip_all)]
     pub async fn open(&self, hospital: i64, id: SnapshotId) -> Result<Option<Arc<Kept>>> {
-        if let Some(kept) = self.snapshots.get(&(hospital, id))
-            && kept.stored.initialized()
-        {
-            return Ok(Some(kept));
+        let found = self
+            .snapshots
+            .get(&(hospital, id))
+            .filter(|kept| kept.stored.initialized());
+        self.store.metrics().snapshot_looked_up(Lookup::Id, found.is_some());
+        if found.is_some() {
+            return Ok(found);
         }
-        let Some(stored) = self.store.open_snapshot(hospital, &id.to_string()).await? else {
-            return Ok(None);
+        let (row, packed) = match self.store.open_snapshot(hospital, &id.to_string()).await? {
+            None => return Ok(None),
+            Some(StoredSnapshot::Expired(row)) => {
+                let (question, _) = identity::question_of(&row)?;
+                return Err(Error::SnapshotExpired(Box::new(question)));
+            }
+            Some(StoredSnapshot::Whole(row, packed)) => (row, packed),
         };
-        let Some(definition) = self.store.definition(hospital, stored.row.definition_version).await? else {
-            return Ok(None);
-        };
-        let (row, packed) = (stored.row, stored.packed);
         let (question, week_start) = identity::question_of(&row)?;
-        let rules = Definition::from(&definition);
+        let (rules, effective_from) = match identity::rules_of(&row) {
+            Some(rules) => rules,
+            None => match self.store.definition(hospital, row.definition_version).await? {
+                Some(definition) => (Definition::from(&definition), definition.effective_from),
+                None => return Ok(None),
+            },
+        };
         let snapshot = off_thread("opening a snapshot", move || {
             Snapshot::unpack(&packed, question, rules, week_start)
         })
@@ -150,7 +222,9 @@ impl Desk {
             revision: row.revision,
             time_zone: row.time_zone,
             computed_at: row.computed_at,
-            effective_from: definition.effective_from,
+            effective_from,
+            in_force: row.definition_version,
+            newest_visit: row.newest_visit_id,
             snapshot,
             stored: OnceCell::new_with(Some(())),
         });
@@ -162,23 +236,37 @@ impl Desk {
     ///
     /// # Errors
     /// Where the database fails.
+    #[instrument(name = "desk.keep", level = "debug", skip_all)]
     pub async fn keep(&self, kept: &Arc<Kept>) -> Result<()> {
         let store = async || {
             let shared = Arc::clone(kept);
             let packed = off_thread("packing a snapshot", move || shared.snapshot.pack()).await?;
-            let mut tries = 1;
-            loop {
-                match self.store.keep_snapshot(kept.row()?, &packed).await {
-                    Err(error) if tries < 5 && crate::store::may_be_tried_again(&error) => tries += 1,
-                    result => return result,
-                }
-            }
+            self.store.keep_snapshot(&kept.row()?, &packed).await?;
+            self.store.metrics().snapshot_written();
+            Ok(())
         };
         kept.stored.get_or_try_init(store).await.copied()
     }
 
+    /// Keeps a snapshot for good, or lets it expire again, from now on; none where there never was one of that id.
+    ///
+    /// # Errors
+    /// FORBIDDEN where the viewer's role may not do it; SNAPSHOT_EXPIRED where it is gone already; where the database fails.
+    pub async fn pin(&self, viewer: &Viewer, id: SnapshotId, pinned: bool) -> Result<Option<Arc<Kept>>> {
+        viewer.require(Action::KeepSnapshots, "to keep snapshots for good")?;
+        let there = self
+            .store
+            .pin_snapshot(viewer.hospital, &id.to_string(), pinned.then_some(viewer.staff))
+            .await?;
+        if !there {
+            // What is held in memory may have gone.
+            self.snapshots.invalidate(&(viewer.hospital, id));
+        }
+        self.open(viewer.hospital, id).await
+    }
+
     /// A cohort's lists in full.
-    pub async fn list(&self, kept: &Arc<Kept>, bucket: BucketRef, kind: CohortKind) -> Result<Arc<CohortList>> {
+    async fn list(&self, kept: &Arc<Kept>, bucket: BucketRef, kind: CohortKind) -> Result<Arc<CohortList>> {
         let key = (kept.hospital, kept.id, bucket, kind);
         if let Some(list) = self.lists.get(&key) {
             return Ok(list);
@@ -195,21 +283,48 @@ impl Desk {
     }
 }
 
+/// As many at a time as there are cores. Who goes away while waiting is not worked for; what has begun goes on to its end.
+static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(cores())));
+
 /// Does what takes long where it keeps no other request waiting.
-async fn off_thread<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::Internal(format!("{what} failed: {error}")))
+///
+/// # Errors
+/// Where it panics.
+pub async fn off_thread<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let failed = |error: &dyn std::fmt::Display| Error::Internal(format!("{what} failed: {error}"));
+    let turn = Arc::clone(&TURNS).acquire_owned().await;
+    let turn = turn.map_err(|error| failed(&error))?;
+    let done = tokio::task::spawn_blocking(move || {
+        let _until_done = turn;
+        work()
+    });
+    done.await.map_err(|error| failed(&error))
 }
 
 impl Kept {
+    /// The revision that was counted.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn at(&self) -> Result<Revision> {
+        let damaged = || Error::Internal(format!("the snapshot {} has the revision {:?}", self.id, self.revision));
+        Revision::read(&self.revision).ok_or_else(damaged)
+    }
+
+    /// Whether it can be told which visits had been written when it was computed.
+    fn knows_visits(&self) -> bool {
+        self.newest_visit >= 0
+    }
+
     fn row(&self) -> Result<SnapshotRow> {
         let question = self.snapshot.question();
+        let rules = self.snapshot.definition();
         Ok(SnapshotRow {
             hospital_id: self.hospital,
             id: self.id.to_string(),
             revision: self.revision.clone(),
-            definition_version: self.snapshot.definition().version,
-            period: identity::period_word(question.period).to_owned(),
+            definition_version: self.in_force,
+            period: question.period.word().to_owned(),
             range_from: question.range.from.date(),
             range_to: question.range.to.date(),
             as_of: question.as_of.date(),
@@ -218,6 +333,15 @@ impl Kept {
             week_start: WeekStart::word(self.snapshot.week_start()).to_owned(),
             computed_at: self.computed_at,
             manifest: Vec::new(),
+            kept_at: self.computed_at,
+            expired_at: None,
+            pinned_at: None,
+            pinned_by: None,
+            newest_visit_id: self.newest_visit,
+            counted_version: Some(rules.version),
+            churn_after_days: Some(rules.churn_after_days),
+            overdue_after_days: rules.overdue_after_days,
+            effective_from: Some(self.effective_from),
         })
     }
 }

@@ -1,9 +1,11 @@
 //! Who asks, and what one request keeps at hand.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{self, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -14,14 +16,14 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::OnceCell;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::unconstrained;
+use tokio::task::{block_in_place, unconstrained};
 
 use super::loaders::Loaders;
 use crate::auth::Auth;
 use crate::desk::Desk;
 use crate::error::{Error, Result};
 use crate::permissions::Viewer;
-use crate::store::{State, Store};
+use crate::store::{AuditAction, AuditedList, NewEntry, State, Store};
 
 /// What all requests share.
 #[derive(Clone)]
@@ -33,9 +35,20 @@ pub struct Shared {
 
 /// One request: who asks, with loaders of its own, so that nothing masked mixes with anything in full.
 pub struct Asker {
+    address: IpAddr,
     entered: OnceLock<Entered>,
     state: OnceCell<State>,
     loads: UnboundedSender<Load>,
+    seen: Mutex<Seen>,
+}
+
+/// Whose data the request's answer shows.
+#[derive(Default)]
+struct Seen {
+    patients: BTreeSet<i64>,
+    lists: BTreeSet<AuditedList>,
+    /// Those on a page of one of the lists: for them the list stands.
+    listed: BTreeSet<i64>,
 }
 
 /// A loader's work: it takes the keys that wait for it when it is first polled.
@@ -53,24 +66,49 @@ struct Entered {
 }
 
 impl Asker {
-    /// A request of a viewer, with the family of its session; or of nobody, who can sign in and no more.
+    /// A request from this address, of a viewer, with the family of its session; or of nobody, who can sign in and no more.
     #[must_use]
-    pub fn new(shared: &Shared, viewer: Option<(Viewer, String)>) -> (Self, Loads) {
+    pub fn new(shared: &Shared, address: IpAddr, viewer: Option<(Viewer, String)>) -> (Self, Loads) {
         let (loads, driven) = unbounded_channel();
         let entered = viewer.map(|(viewer, family)| Entered::new(shared, viewer, family, loads.clone()));
         let asker = Self {
+            address,
             entered: entered.map_or_else(OnceLock::new, OnceLock::from),
             state: OnceCell::new(),
             loads,
+            seen: Mutex::default(),
         };
         (asker, Loads(driven))
+    }
+
+    /// What the audit is to say of the request once it has been executed; `refused` are the fields that the viewer may not ask
+    /// for.
+    #[must_use]
+    pub fn entries(&self, refused: &[String]) -> Vec<NewEntry> {
+        let Some(Entered { viewer, .. }) = self.entered.get() else {
+            return Vec::new();
+        };
+        let seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        let lists = seen.lists.iter();
+        let mut entries: Vec<_> = lists
+            .map(|list| NewEntry::of(viewer, AuditAction::OpenedList).list(list))
+            .collect();
+        let patients: BTreeSet<i64> = seen.patients.difference(&seen.listed).copied().collect();
+        if !patients.is_empty() {
+            entries.push(NewEntry::of(viewer, AuditAction::ViewedPatients).patients(&patients));
+        }
+        if !refused.is_empty() {
+            entries.push(NewEntry::of(viewer, AuditAction::Refused).what(&refused.join(",")));
+        }
+        entries
     }
 }
 
 impl Loads {
     /// Runs a request's execution with its loads. Loads start when nothing else of the request can go on: a batch then holds
-    /// every key that the page asks for, however long it took to ask, and no time is waited.
-    pub async fn drive<T>(mut self, execution: impl Future<Output = T>) -> T {
+    /// every key that the page asks for, however long it took to ask, and no time is waited. What is costly is executed where
+    /// it keeps no other request waiting.
+    pub async fn drive<T>(mut self, execution: impl Future<Output = T>, costly: bool) -> T {
         // Unconstrained: tokio's budget would stop it half way through a page.
         let mut execution = pin!(unconstrained(execution));
         let mut loads = FuturesUnordered::new();
@@ -82,7 +120,9 @@ impl Loads {
             let waker = Waker::from(Arc::clone(&woken));
             loop {
                 woken.again.store(false, Ordering::Relaxed);
-                if let Poll::Ready(done) = execution.as_mut().poll(&mut task::Context::from_waker(&waker)) {
+                let mut execute = || execution.as_mut().poll(&mut task::Context::from_waker(&waker));
+                let executed = if costly { block_in_place(execute) } else { execute() };
+                if let Poll::Ready(done) = executed {
                     return Poll::Ready(done);
                 }
                 // It stops now and then to let others run, and has more keys to ask for.
@@ -144,7 +184,22 @@ fn nobody() -> Error {
 }
 
 fn asker<'a>(ctx: &Context<'a>) -> Result<&'a Asker> {
-    ctx.data_opt::<Asker>().ok_or_else(nobody)
+    Ok(&**ctx.data_opt::<Arc<Asker>>().ok_or_else(nobody)?)
+}
+
+/// Notes that the answer shows something of the patient.
+pub(super) fn saw(ctx: &Context<'_>, patient: i64) -> Result<()> {
+    let mut seen = asker(ctx)?.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.patients.insert(patient);
+    Ok(())
+}
+
+/// Notes that the answer shows a page of a snapshot's list, with these patients.
+pub(super) fn opened(ctx: &Context<'_>, list: AuditedList, patients: impl Iterator<Item = i64>) -> Result<()> {
+    let mut seen = asker(ctx)?.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.listed.extend(patients);
+    seen.lists.insert(list);
+    Ok(())
 }
 
 fn entered<'a>(ctx: &Context<'a>) -> Result<&'a Entered> {
@@ -158,6 +213,11 @@ pub(super) fn shared<'a>(ctx: &Context<'a>) -> Result<&'a Shared> {
 
 pub(super) fn viewer<'a>(ctx: &Context<'a>) -> Result<&'a Viewer> {
     Ok(&entered(ctx)?.viewer)
+}
+
+/// Where the request comes from.
+pub(super) fn address(ctx: &Context<'_>) -> Result<IpAddr> {
+    Ok(asker(ctx)?.address)
 }
 
 /// The family of the session's refresh tokens.

@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, Object};
+use async_graphql::parser::types::Field;
+use async_graphql::{Context, ContextSelectionSet, ID, Object, Value};
 
 use super::asker;
-use super::connection::{PageInfo, PatientOrder, VisitOrder, patient_order, visit_order};
-use super::cursor::{self, PageArgs};
+use super::at_hand::SomeAtHand;
+use super::connection::{PageInfo, PatientOrder, VisitOrder, patient_order, rows_wanted, visit_order};
+use super::cursor::{self, Window};
 use super::enums::{CohortKind, VisitStatus};
 use super::id::Id;
+use super::ids::Ids;
 use super::loaders::VisitId;
 use super::patient::Patient;
 use super::scalars::Date;
 use super::visit::Visit;
-use crate::desk::{Kept, ListOrder, Ordered};
+use crate::desk::{Kept, ListOrder, Ordered, bucket_number, off_thread};
 use crate::error::Result;
-use crate::statistics::{self, BucketRef, CohortList, CountedPatient, CountedVisit, list_digest};
+use crate::statistics::{self, BucketRef, CohortList, CountedPatient, CountedVisit, Snapshot, list_digest};
+use crate::store::AuditedList;
 
 /// A cohort of a snapshot.
 pub(super) struct Cohort {
@@ -25,8 +29,29 @@ pub(super) struct Cohort {
 }
 
 impl Cohort {
-    async fn list(&self, ctx: &Context<'_>) -> Result<Arc<CohortList>> {
-        asker::shared(ctx)?.desk.list(&self.kept, self.bucket, self.kind).await
+    /// Makes something of the lists; of long ones where it keeps no other request waiting.
+    async fn cut<T: Send + 'static>(
+        &self,
+        cut: impl FnOnce(&Snapshot, BucketRef, statistics::CohortKind) -> T + Send + 'static,
+    ) -> Result<T> {
+        const SHORT: usize = 1_000;
+        let (bucket, kind) = (self.bucket, self.kind);
+        // No list of patients is longer than its list of visits.
+        if self.kept.snapshot.visit_count(bucket, kind) <= SHORT {
+            return Ok(cut(&self.kept.snapshot, bucket, kind));
+        }
+        let kept = Arc::clone(&self.kept);
+        off_thread("cutting a list", move || cut(&kept.snapshot, bucket, kind)).await
+    }
+
+    /// What the audit says of whoever opens one of the two lists.
+    fn audited(&self, list: &'static str) -> AuditedList {
+        AuditedList {
+            snapshot: self.kept.id.to_string(),
+            bucket: bucket_number(self.bucket),
+            cohort: self.kind.word(),
+            list,
+        }
     }
 
     async fn ordered(&self, ctx: &Context<'_>, order: ListOrder) -> Result<(Arc<CohortList>, Arc<Ordered>)> {
@@ -62,29 +87,28 @@ impl Cohort {
     }
 
     /// The same as Patient.id, in the order in which the patients were first recorded.
-    async fn patient_ids(&self, ctx: &Context<'_>) -> Result<Vec<ID>> {
-        let list = self.list(ctx).await?;
-        Ok(list
-            .patients
-            .iter()
-            .map(|patient| Id::Patient(patient.id).into())
-            .collect())
+    async fn patient_ids(&self) -> Result<Ids> {
+        let ids = |snapshot: &Snapshot, at, kind| Ids::of(&snapshot.patient_ids(at, kind), Id::Patient);
+        self.cut(ids).await
     }
 
     /// The same as Visit.id, in the order in which the visits were first recorded.
-    async fn visit_ids(&self, ctx: &Context<'_>) -> Result<Vec<ID>> {
-        let list = self.list(ctx).await?;
-        Ok(list.visits.iter().map(|visit| Id::Visit(visit.id).into()).collect())
+    async fn visit_ids(&self) -> Result<Ids> {
+        let ids = |snapshot: &Snapshot, at, kind| Ids::of(&snapshot.visit_ids(at, kind), Id::Visit);
+        self.cut(ids).await
     }
 
     /// SHA-256, in lower-case hexadecimal, of the patientIds joined by line feeds, an empty line, and the visitIds joined by
     /// line feeds.
-    async fn digest(&self, ctx: &Context<'_>) -> Result<String> {
-        let list = self.list(ctx).await?;
-        Ok(list_digest(
-            list.patients.iter().map(|patient| Id::Patient(patient.id).text()),
-            list.visits.iter().map(|visit| Id::Visit(visit.id).text()),
-        ))
+    async fn digest(&self) -> Result<String> {
+        let digest = |snapshot: &Snapshot, at, kind| {
+            let (patients, visits) = (snapshot.patient_ids(at, kind), snapshot.visit_ids(at, kind));
+            list_digest(
+                patients.into_iter().map(|id| Id::Patient(id).text()),
+                visits.into_iter().map(|id| Id::Visit(id).text()),
+            )
+        };
+        self.cut(digest).await
     }
 
     /// A page of the patients; by chart number unless told otherwise.
@@ -99,17 +123,16 @@ impl Cohort {
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
         #[graphql(desc = "CHART_NO ascending where absent.")] order_by: Option<PatientOrder>,
     ) -> Result<CohortPatientConnection> {
-        let window = PageArgs {
-            first,
-            after,
-            last,
-            before,
-        }
-        .window()?;
+        let window = Window::new(first, after, last, before)?;
         let (key, descending) = patient_order(asker::viewer(ctx)?, order_by)?;
         let (list, order) = self.ordered(ctx, ListOrder::Patients(key, descending)).await?;
         let places = window.places(order.places.len(), order.digest)?;
-        Ok(CohortPatientConnection(Page { list, order, places }))
+        let page = Page { list, order, places };
+        if rows_wanted(ctx) {
+            let patients = page.rows().map(|(_, at)| page.list.patients[at].id);
+            asker::opened(ctx, self.audited("patients"), patients)?;
+        }
+        Ok(CohortPatientConnection(page))
     }
 
     /// A page of the visits; the newest first unless told otherwise.
@@ -124,17 +147,27 @@ impl Cohort {
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
         #[graphql(desc = "DATE descending where absent.")] order_by: Option<VisitOrder>,
     ) -> Result<CohortVisitConnection> {
-        let window = PageArgs {
-            first,
-            after,
-            last,
-            before,
-        }
-        .window()?;
+        let window = Window::new(first, after, last, before)?;
         let (key, descending) = visit_order(asker::viewer(ctx)?, order_by)?;
         let (list, order) = self.ordered(ctx, ListOrder::Visits(key, descending)).await?;
         let places = window.places(order.places.len(), order.digest)?;
-        Ok(CohortVisitConnection(Page { list, order, places }))
+        let page = Page { list, order, places };
+        if rows_wanted(ctx) {
+            let patients = page.rows().map(|(_, at)| page.list.visits[at].patient);
+            asker::opened(ctx, self.audited("visits"), patients)?;
+        }
+        Ok(CohortVisitConnection(page))
+    }
+}
+
+impl SomeAtHand for Cohort {
+    fn at_hand(&self, _: &ContextSelectionSet<'_>, field: &Field) -> Option<Value> {
+        let snapshot = &self.kept.snapshot;
+        match field.name.node.as_str() {
+            "patientCount" => Some(snapshot.patient_count(self.bucket, self.kind).into()),
+            "visitCount" => Some(snapshot.visit_count(self.bucket, self.kind).into()),
+            _ => None,
+        }
     }
 }
 
@@ -151,13 +184,7 @@ impl Page {
     }
 
     fn info(&self) -> PageInfo {
-        let some = !self.places.is_empty();
-        PageInfo {
-            has_next_page: self.places.end < self.order.places.len(),
-            has_previous_page: self.places.start > 0,
-            start_cursor: some.then(|| self.cursor(self.places.start)),
-            end_cursor: some.then(|| self.cursor(self.places.end - 1)),
-        }
+        cursor::page_info(&self.places, self.order.places.len(), self.order.digest)
     }
 
     /// The places of the page in the list as resolved, with the cursors.

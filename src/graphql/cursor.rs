@@ -1,21 +1,15 @@
 //! Pages: which rows of a list are asked for, and cursors, which are bound to their list and order.
 
+use std::ops::Range;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::connection::PageInfo;
 use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::secrets::Secrets;
 use crate::store::Seek;
-
-/// The arguments of a connection.
-#[derive(Clone, Debug, Default)]
-pub(super) struct PageArgs {
-    pub(super) first: Option<i32>,
-    pub(super) after: Option<String>,
-    pub(super) last: Option<i32>,
-    pub(super) before: Option<String>,
-}
 
 /// A page of a list: its size, from which end it is taken, and what it lies between.
 #[derive(Clone, Debug)]
@@ -27,8 +21,14 @@ pub(super) struct Window {
     pub(super) before: Option<String>,
 }
 
-impl PageArgs {
-    pub(super) fn window(self) -> Result<Window> {
+impl Window {
+    /// The page that a connection's arguments ask for.
+    pub(super) fn new(
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<Self> {
         let size = |argument: &str, rows: i32| match usize::try_from(rows) {
             Ok(rows) if rows <= LIMITS.page_most => Ok(rows),
             Ok(_) => Err(Error::input(
@@ -37,24 +37,22 @@ impl PageArgs {
             )),
             Err(_) => Err(Error::input(argument, "a page has 0 rows or more")),
         };
-        let (size, backwards) = match (self.first, self.last) {
+        let (size, backwards) = match (first, last) {
             (Some(_), Some(_)) => return Err(Error::input("last", "give either first or last, not both")),
             (Some(rows), None) => (size("first", rows)?, false),
             (None, Some(rows)) => (size("last", rows)?, true),
-            (None, None) => (LIMITS.page_default, self.before.is_some() && self.after.is_none()),
+            (None, None) => (LIMITS.page_default, before.is_some() && after.is_none()),
         };
-        Ok(Window {
+        Ok(Self {
             size,
             backwards,
-            after: self.after,
-            before: self.before,
+            after,
+            before,
         })
     }
-}
 
-impl Window {
     /// The places of a resolved list that the page holds. The digest is the list's in its order.
-    pub(super) fn places(&self, length: usize, digest: [u8; 8]) -> Result<std::ops::Range<usize>> {
+    pub(super) fn places(&self, length: usize, digest: [u8; 8]) -> Result<Range<usize>> {
         let place = |argument: &str, cursor: &Option<String>| {
             let Some(cursor) = cursor else { return Ok(None) };
             let read = read_place(cursor, digest).filter(|&place| place < length);
@@ -129,6 +127,17 @@ pub(super) fn of_place(place: usize, digest: [u8; 8]) -> String {
     URL_SAFE_NO_PAD.encode([&digest[..], &place[4..]].concat())
 }
 
+/// Where a page lies in a resolved list of this length.
+pub(super) fn page_info(places: &Range<usize>, length: usize, digest: [u8; 8]) -> PageInfo {
+    let some = !places.is_empty();
+    PageInfo {
+        has_next_page: places.end < length,
+        has_previous_page: places.start > 0,
+        start_cursor: some.then(|| of_place(places.start, digest)),
+        end_cursor: some.then(|| of_place(places.end - 1, digest)),
+    }
+}
+
 fn read_place(cursor: &str, digest: [u8; 8]) -> Option<usize> {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
     let place: [u8; 4] = bytes.strip_prefix(&digest)?.try_into().ok()?;
@@ -154,13 +163,7 @@ mod tests {
 
     fn window(first: Option<i32>, after: Option<usize>, last: Option<i32>, before: Option<usize>) -> Window {
         let cursor = |place: Option<usize>| place.map(|place| of_place(place, [1; 8]));
-        let args = PageArgs {
-            first,
-            after: cursor(after),
-            last,
-            before: cursor(before),
-        };
-        args.window().unwrap()
+        Window::new(first, cursor(after), last, cursor(before)).unwrap()
     }
 
     #[test]
@@ -186,14 +189,7 @@ mod tests {
 
     #[test]
     fn sizes_are_bounded() {
-        let refused = |first, last| {
-            let args = PageArgs {
-                first,
-                last,
-                ..PageArgs::default()
-            };
-            args.window().is_err()
-        };
+        let refused = |first, last| Window::new(first, None, last, None).is_err();
         assert!(refused(Some(1), Some(1)));
         assert!(refused(Some(-1), None));
         assert!(refused(None, Some(101)));

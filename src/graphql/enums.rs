@@ -170,3 +170,88 @@ pub(super) enum VisitOrderField {
     /// The status, in the order of VisitStatus.
     Status,
 }
+
+/// Why a patient came into a cohort or went out of it, between two snapshots.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "statistics::ReasonKind")]
+pub(super) enum ChangeReasonKind {
+    /// A visit was recorded after the older snapshot.
+    Recorded,
+    /// A visit was changed otherwise: its date, department, patient, or how far it got.
+    Corrected,
+    /// A visit that was attended is not any more: it was canceled, or made a no-show, or opened again.
+    Voided,
+    /// A visit was deleted.
+    Deleted,
+    /// A visit changed hands when two records of one person were merged, or that was undone.
+    Merged,
+    /// The snapshots were counted by other rules.
+    DefinitionChanged,
+    /// The snapshots were asked for another asOf.
+    TimePassed,
+    /// What the snapshots saw cannot be rebuilt, so why is not known.
+    Unknown,
+}
+
+/// What decided that a patient is in a cohort of a bucket, or is not.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MembershipRule {
+    /// There is an attended visit that counts.
+    Attended,
+    /// The patient's first visit is one of those that count here: NEW.
+    FirstVisitHere,
+    /// The first visit lies before: not NEW here, RETURNING.
+    FirstVisitEarlier,
+    /// The first visit lies here and does not pass the filter: not NEW, RETURNING.
+    FirstVisitFilteredOut,
+    /// NEW, and silent for churnAfterDays or more: CHURN_SUSPECTED.
+    Silent,
+    /// NEW, not silent for so long, and came again on a later day: RETAINED.
+    CameAgain,
+    /// NEW, not silent for so long, and did not come again on a later day: PENDING.
+    NotYetAgain,
+    /// There is a visit with status NO_SHOW that counts.
+    NoShow,
+    /// There is a visit, still BOOKED, that is overdueAfterDays or more past its date.
+    Overdue,
+    /// There is a visit, still BOOKED, that is fewer days than overdueAfterDays past its date.
+    NotOverdueYet,
+    /// There is a canceled visit that counts.
+    Canceled,
+    /// The visits that would count do not pass the filter.
+    FilteredOut,
+    /// The visits that would count are dated after asOf.
+    AfterAsOf,
+    /// The visits that would count lie in the calendar unit, but outside the range.
+    OutsideRange,
+    /// The visits here have other statuses.
+    OtherStatus,
+    /// No visit lies here.
+    NoVisit,
+    /// What the snapshot saw cannot be rebuilt, so why is not known.
+    Unknown,
+}
+
+impl From<statistics::Rule> for MembershipRule {
+    fn from(rule: statistics::Rule) -> Self {
+        use statistics::Rule;
+        match rule {
+            Rule::Attended => Self::Attended,
+            Rule::FirstVisitHere => Self::FirstVisitHere,
+            Rule::FirstVisitEarlier => Self::FirstVisitEarlier,
+            Rule::FirstVisitFilteredOut => Self::FirstVisitFilteredOut,
+            Rule::Silent => Self::Silent,
+            Rule::CameAgain => Self::CameAgain,
+            Rule::NotYetAgain => Self::NotYetAgain,
+            Rule::NoShow => Self::NoShow,
+            Rule::Overdue => Self::Overdue,
+            Rule::NotOverdueYet => Self::NotOverdueYet,
+            Rule::Canceled => Self::Canceled,
+            Rule::FilteredOut => Self::FilteredOut,
+            Rule::AfterAsOf => Self::AfterAsOf,
+            Rule::OutsideRange => Self::OutsideRange,
+            Rule::OtherStatus => Self::OtherStatus,
+            Rule::NoVisit => Self::NoVisit,
+        }
+    }
+}

@@ -53,16 +53,30 @@ impl Hospital {
         Ok(StatisticsDefinition::new(&state.definition, state.effective_from))
     }
 
-    /// All departments, by name.
-    async fn departments(&self, ctx: &Context<'_>) -> Result<Vec<Department>> {
+    /// The departments, by name.
+    async fn departments(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(default, desc = "With those that are no longer there to be booked.")] include_retired: bool,
+    ) -> Result<Vec<Department>> {
         let all = asker::shared(ctx)?.store.departments(self.0.id).await?;
-        Ok(all.into_iter().map(Department).collect())
+        let shown = all
+            .into_iter()
+            .filter(|row| include_retired || row.retired_at.is_none());
+        Ok(shown.map(Department).collect())
     }
 
-    /// All doctors, by name.
-    async fn doctors(&self, ctx: &Context<'_>) -> Result<Vec<Doctor>> {
+    /// The doctors, by name.
+    async fn doctors(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(default, desc = "With those who are no longer there to be booked.")] include_retired: bool,
+    ) -> Result<Vec<Doctor>> {
         let all = asker::shared(ctx)?.store.doctors(self.0.id).await?;
-        Ok(all.into_iter().map(Doctor).collect())
+        let shown = all
+            .into_iter()
+            .filter(|row| include_retired || row.retired_at.is_none());
+        Ok(shown.map(Doctor).collect())
     }
 }
 
@@ -79,7 +93,7 @@ impl Hospital {
 /// The rules by which visits and patients are counted. A change makes a new version; old snapshots keep theirs.
 #[derive(async_graphql::SimpleObject, Clone)]
 pub(super) struct StatisticsDefinition {
-    /// Counts the hospital's versions from 1.
+    /// Counts the hospital's versions from 1; 0 where the rules are proposed only.
     pub(super) version: i32,
     /// A new patient silent for this many days or more, at asOf, is suspected of having left. At least 1.
     pub(super) churn_after_days: i32,
@@ -117,9 +131,22 @@ impl Department {
     async fn name(&self) -> &str {
         &self.0.name
     }
+
+    /// Since when it is no longer there to be booked; null where it is. Statistics go on counting its visits.
+    async fn retired_at(&self) -> Option<DateTime> {
+        self.0.retired_at.map(DateTime)
+    }
 }
 
 impl Department {
+    /// The department with this id as it stands now, past the loader: it was just changed.
+    pub(super) async fn read(ctx: &Context<'_>, id: i64) -> Result<Self> {
+        let hospital = asker::viewer(ctx)?.hospital;
+        let all = asker::shared(ctx)?.store.departments(hospital).await?;
+        let found = all.into_iter().find(|row| row.id == id).map(Self);
+        found.ok_or_else(|| Error::Internal("a department that was just changed is gone".to_owned()))
+    }
+
     /// The department of a row, loaded with those of the other rows.
     pub(super) async fn load(ctx: &Context<'_>, id: Option<i64>) -> Result<Option<Self>> {
         let Some(id) = id else { return Ok(None) };
@@ -144,6 +171,11 @@ impl Doctor {
         &self.0.name
     }
 
+    /// Since when it is no longer there to be booked; null where it is. Statistics go on counting its visits.
+    async fn retired_at(&self) -> Option<DateTime> {
+        self.0.retired_at.map(DateTime)
+    }
+
     /// Where the doctor works; null where unknown.
     async fn department(&self, ctx: &Context<'_>) -> Result<Option<Department>> {
         Department::load(ctx, self.0.department_id).await
@@ -151,6 +183,14 @@ impl Doctor {
 }
 
 impl Doctor {
+    /// The doctor with this id as it stands now, past the loader: it was just changed.
+    pub(super) async fn read(ctx: &Context<'_>, id: i64) -> Result<Self> {
+        let hospital = asker::viewer(ctx)?.hospital;
+        let all = asker::shared(ctx)?.store.doctors(hospital).await?;
+        let found = all.into_iter().find(|row| row.id == id).map(Self);
+        found.ok_or_else(|| Error::Internal("a doctor that was just changed is gone".to_owned()))
+    }
+
     /// The doctor of a row, loaded with those of the other rows.
     pub(super) async fn load(ctx: &Context<'_>, id: Option<i64>) -> Result<Option<Self>> {
         let Some(id) = id else { return Ok(None) };

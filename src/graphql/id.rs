@@ -16,42 +16,63 @@ pub(super) enum Id {
     Doctor(i64),
     Patient(i64),
     Visit(i64),
+    Staff(i64),
+    AuditEntry(i64),
     Statistics(SnapshotId),
     Cohort(SnapshotId, BucketRef, CohortKind),
 }
 
+/// The bytes of an id at most: its type, a snapshot, a cohort, a number.
+const LONGEST: usize = 1 + 16 + 1 + 8;
+
 impl Id {
     /// The id as text: one byte for the type and as few as will do for the rest, in Base64.
     pub(super) fn text(self) -> String {
-        let mut bytes = Vec::with_capacity(9);
-        let number = |bytes: &mut Vec<u8>, tag: u8, number: u64| {
-            bytes.push(tag);
-            let all = number.to_be_bytes();
-            bytes.extend_from_slice(&all[all.iter().take_while(|&&byte| byte == 0).count()..]);
+        let (bytes, length) = self.bytes();
+        URL_SAFE_NO_PAD.encode(&bytes[..length])
+    }
+
+    /// Writes the text as JSON.
+    pub(super) fn write(self, json: &mut Vec<u8>) {
+        let (bytes, length) = self.bytes();
+        let mut text = [0; LONGEST.div_ceil(3) * 4];
+        let written = URL_SAFE_NO_PAD.encode_slice(&bytes[..length], &mut text);
+        json.push(b'"');
+        json.extend_from_slice(&text[..written.unwrap_or_default()]);
+        json.push(b'"');
+    }
+
+    /// The bytes of which the text is made, and how many they are.
+    fn bytes(self) -> ([u8; LONGEST], usize) {
+        let (mut bytes, mut length) = ([0; LONGEST], 0);
+        let mut push = |part: &[u8]| {
+            bytes[length..length + part.len()].copy_from_slice(part);
+            length += part.len();
         };
+        let (tag, number) = match self {
+            Self::Hospital(id) => (b'H', id.cast_unsigned()),
+            Self::Department(id) => (b'D', id.cast_unsigned()),
+            Self::Doctor(id) => (b'O', id.cast_unsigned()),
+            Self::Patient(id) => (b'P', id.cast_unsigned()),
+            Self::Visit(id) => (b'V', id.cast_unsigned()),
+            Self::Staff(id) => (b'T', id.cast_unsigned()),
+            Self::AuditEntry(id) => (b'A', id.cast_unsigned()),
+            Self::Statistics(_) => (b'S', 0),
+            Self::Cohort(_, BucketRef::Total, _) => (b'C', 0),
+            Self::Cohort(_, BucketRef::At(place), _) => (b'C', u64::from(place) + 1),
+        };
+        push(&[tag]);
         match self {
-            Self::Hospital(id) => number(&mut bytes, b'H', id.cast_unsigned()),
-            Self::Department(id) => number(&mut bytes, b'D', id.cast_unsigned()),
-            Self::Doctor(id) => number(&mut bytes, b'O', id.cast_unsigned()),
-            Self::Patient(id) => number(&mut bytes, b'P', id.cast_unsigned()),
-            Self::Visit(id) => number(&mut bytes, b'V', id.cast_unsigned()),
-            Self::Statistics(id) => {
-                bytes.push(b'S');
-                bytes.extend_from_slice(&id.0);
+            Self::Statistics(id) => push(&id.0),
+            Self::Cohort(id, _, kind) => {
+                push(&id.0);
+                push(&[kind as u8]);
             }
-            Self::Cohort(id, bucket, kind) => {
-                bytes.push(b'C');
-                bytes.extend_from_slice(&id.0);
-                bytes.push(kind as u8);
-                let place = match bucket {
-                    BucketRef::Total => 0,
-                    BucketRef::At(place) => u64::from(place) + 1,
-                };
-                let all = place.to_be_bytes();
-                bytes.extend_from_slice(&all[all.iter().take_while(|&&byte| byte == 0).count()..]);
-            }
+            _ => {}
         }
-        URL_SAFE_NO_PAD.encode(bytes)
+        let number = number.to_be_bytes();
+        push(&number[number.iter().take_while(|&&byte| byte == 0).count()..]);
+        (bytes, length)
     }
 
     /// What a text names; none where it is no id.
@@ -77,6 +98,8 @@ impl Id {
                     b'O' => Self::Doctor(number),
                     b'P' => Self::Patient(number),
                     b'V' => Self::Visit(number),
+                    b'T' => Self::Staff(number),
+                    b'A' => Self::AuditEntry(number),
                     _ => return None,
                 }
             }
@@ -114,10 +137,22 @@ macro_rules! number_of {
         }
     };
 }
+/// The snapshot that an argument names.
+pub(super) fn statistics(argument: &str, id: &ID) -> Result<SnapshotId> {
+    match Id::parse(argument, id)? {
+        Id::Statistics(id) => Ok(id),
+        _ => Err(Error::input(
+            argument,
+            "the id of a snapshot is wanted, as Statistics.id gives it",
+        )),
+    }
+}
+
 number_of!(department, Department, "department");
 number_of!(doctor, Doctor, "doctor");
 number_of!(patient, Patient, "patient");
 number_of!(visit, Visit, "visit");
+number_of!(staff, Staff, "member of staff");
 
 #[cfg(test)]
 mod tests {
@@ -132,6 +167,8 @@ mod tests {
             Id::Doctor(256),
             Id::Patient(i64::MAX),
             Id::Visit(1 << 40),
+            Id::Staff(3),
+            Id::AuditEntry(4),
             Id::Statistics(snapshot),
             Id::Cohort(snapshot, BucketRef::Total, CohortKind::New),
             Id::Cohort(snapshot, BucketRef::At(3_659), CohortKind::Canceled),

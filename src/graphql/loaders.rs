@@ -1,13 +1,14 @@
 //! What hangs under the rows of a page, loaded for all of them at once. Loaders live as long as one request.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use async_graphql::dataloader::Loader;
 use entity::{department, doctor, patient, visit};
 use tokio::sync::OnceCell;
 
 use crate::error::Error;
-use crate::store::{KeyedVisit, PatientEnds, PatientVisits, Store, VisitQuery};
+use crate::store::{KeyedVisit, Past, PatientEnds, PatientVisits, Span, Store, VisitQuery};
 
 pub(super) struct Loaders {
     store: Store,
@@ -58,6 +59,10 @@ pub(super) struct VisitsOf {
 /// How many visits of a list a patient has.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct VisitTotalOf(pub(super) i64, pub(super) VisitQuery);
+
+/// What became of a patient's visits since a revision. Nothing where the database has no such past.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct PastOf(pub(super) i64, pub(super) Span);
 
 type Loaded<K, V> = std::result::Result<HashMap<K, V>, Error>;
 
@@ -175,6 +180,21 @@ impl Loader<VisitTotalOf> for Loaders {
                     .into_iter()
                     .map(|(patient, total)| (VisitTotalOf(patient, query.clone()), total)),
             );
+        }
+        Ok(loaded)
+    }
+}
+
+impl Loader<PastOf> for Loaders {
+    type Value = Arc<Past>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[PastOf]) -> Loaded<PastOf, Self::Value> {
+        let mut loaded = HashMap::new();
+        for (span, patients) in grouped(keys.iter().map(|key| (key.1, key.0))) {
+            let pasts = self.store.pasts(self.hospital, &patients, span).await?;
+            let pasts = pasts.into_iter().flatten();
+            loaded.extend(pasts.map(|(patient, past)| (PastOf(patient, span), Arc::new(past))));
         }
         Ok(loaded)
     }

@@ -3,10 +3,12 @@
 use async_graphql::{Context, ID, Interface};
 
 use super::asker;
+use super::audit::AuditEntry;
 use super::cohort::Cohort;
 use super::hospital::{Department, Doctor, Hospital};
 use super::id::Id;
 use super::patient::Patient;
+use super::staff::StaffMember;
 use super::statistics::Statistics;
 use super::visit::Visit;
 use crate::error::Result;
@@ -21,6 +23,8 @@ pub(super) enum Node {
     Doctor(Doctor),
     Patient(Patient),
     Visit(Visit),
+    StaffMember(StaffMember),
+    AuditEntry(AuditEntry),
     Statistics(Statistics),
     Cohort(Cohort),
 }
@@ -35,6 +39,8 @@ pub(super) async fn find(ctx: &Context<'_>, id: Id) -> Result<Option<Node>> {
         Id::Doctor(id) => Doctor::load(ctx, Some(id)).await?.map(Node::Doctor),
         Id::Patient(id) => Patient::find(ctx, id).await?.map(Node::Patient),
         Id::Visit(id) => Visit::find(ctx, id).await?.map(Node::Visit),
+        Id::Staff(id) => StaffMember::find(ctx, id).await?.map(Node::StaffMember),
+        Id::AuditEntry(id) => AuditEntry::find(ctx, id).await?.map(Node::AuditEntry),
         Id::Statistics(id) => asker::shared(ctx)?
             .desk
             .open(hospital, id)

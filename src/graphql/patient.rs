@@ -4,7 +4,7 @@ use async_graphql::{Context, ID, InputObject, Object};
 use entity::patient;
 
 use super::connection::{PatientConnection, VisitConnection, VisitOrder, page_info, rows_wanted, visit_order};
-use super::cursor::{self, PageArgs, Window};
+use super::cursor::{self, Window};
 use super::enums::{RecordState, Sex};
 use super::id::Id;
 use super::loaders::{AttendedOf, EndsOf, PatientId};
@@ -42,18 +42,20 @@ impl Patient {
     /// The patient that this one was found to be; null unless MERGED.
     async fn merged_into(&self, ctx: &Context<'_>) -> Result<Option<Patient>> {
         match self.0.merged_into {
-            Some(id) => Ok(Some(Self::load(ctx, id).await?)),
-            None => Ok(None),
+            Some(id) if self.0.state == "MERGED" => Ok(Some(Self::load(ctx, id).await?)),
+            _ => Ok(None),
         }
     }
 
     /// The hospital's own number for the patient; empty once erased.
-    async fn chart_no(&self) -> &str {
-        self.0.chart_no.as_deref().unwrap_or_default()
+    async fn chart_no(&self, ctx: &Context<'_>) -> Result<&str> {
+        asker::saw(ctx, self.0.id)?;
+        Ok(self.0.chart_no.as_deref().unwrap_or_default())
     }
 
     /// Masked where the viewer may not see it; empty where unknown or erased.
     async fn name(&self, ctx: &Context<'_>) -> Result<String> {
+        asker::saw(ctx, self.0.id)?;
         let name = self.0.name.as_deref().unwrap_or_default();
         let full = asker::viewer(ctx)?.role.may(Action::SeePatientsInFull);
         Ok(if full { name.to_owned() } else { mask::name(name) })
@@ -61,6 +63,7 @@ impl Patient {
 
     /// In E.164, such as +821012345678; masked, in its national form, where the viewer may not see it.
     async fn phone(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+        asker::saw(ctx, self.0.id)?;
         let Some(sealed) = &self.0.phone else { return Ok(None) };
         let secrets = asker::shared(ctx)?.store.secrets();
         let phone = secrets.open_sealed(self.0.hospital_id, "phone", sealed)?;
@@ -70,13 +73,15 @@ impl Patient {
 
     /// Null where unknown, and where the viewer may see the year only.
     async fn birth_date(&self, ctx: &Context<'_>) -> Result<Option<Date>> {
+        asker::saw(ctx, self.0.id)?;
         let full = asker::viewer(ctx)?.role.may(Action::SeePatientsInFull);
         Ok(self.0.birth_date.filter(|_| full).map(Date::from))
     }
 
     /// Null where unknown.
-    async fn birth_year(&self) -> Option<i32> {
-        self.0.birth_year
+    async fn birth_year(&self, ctx: &Context<'_>) -> Result<Option<i32>> {
+        asker::saw(ctx, self.0.id)?;
+        Ok(self.0.birth_year)
     }
 
     /// As recorded.
@@ -89,6 +94,24 @@ impl Patient {
     /// The day of registration; null where unknown. Statistics never look at it.
     async fn registered_on(&self) -> Option<Date> {
         self.0.registered_on.map(Date::from)
+    }
+
+    /// A remark of the staff's; null where there is none, and where the viewer sees patients masked.
+    async fn memo(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+        asker::saw(ctx, self.0.id)?;
+        if !asker::viewer(ctx)?.role.may(Action::SeePatientsInFull) {
+            return Ok(None);
+        }
+        let secrets = asker::shared(ctx)?.store.secrets();
+        let sealed = self.0.memo.as_ref();
+        sealed
+            .map(|sealed| secrets.open_sealed(self.0.hospital_id, "memo", sealed))
+            .transpose()
+    }
+
+    /// Another one after each change by the API or an import: a change names the one that it was decided on.
+    async fn version(&self) -> i32 {
+        self.0.version
     }
 
     /// The first attended visit up to today, anywhere in the hospital.
@@ -127,13 +150,7 @@ impl Patient {
         #[graphql(desc = "DATE descending where absent.")] order_by: Option<VisitOrder>,
         #[graphql(desc = "All visits where absent.")] filter: Option<VisitFilter>,
     ) -> Result<VisitConnection> {
-        let window = PageArgs {
-            first,
-            after,
-            last,
-            before,
-        }
-        .window()?;
+        let window = Window::new(first, after, last, before)?;
         let order = visit_order(asker::viewer(ctx)?, order_by)?;
         let query = visit_query(ctx, filter).await?;
         visit::page_of_patient(ctx, self.0.id, &window, query, order).await
@@ -142,6 +159,7 @@ impl Patient {
 
 impl Patient {
     async fn ends(&self, ctx: &Context<'_>) -> Result<PatientEnds> {
+        asker::saw(ctx, self.0.id)?;
         let today = asker::today(ctx).await?;
         let ends = asker::loaders(ctx)?.load_one(EndsOf(self.0.id, today)).await?;
         Ok(ends.unwrap_or_default())

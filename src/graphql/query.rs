@@ -3,8 +3,10 @@
 use async_graphql::{Context, ID, Object};
 
 use super::asker;
+use super::audit::{self, AuditConnection, AuditFilter};
+use super::changes::{ProposedDefinitionInput, StatisticsChanges};
 use super::connection::{PatientConnection, PatientOrder, VisitConnection, VisitOrder, patient_order, visit_order};
-use super::cursor::PageArgs;
+use super::cursor::Window;
 use super::enums::Period;
 use super::hospital::Hospital;
 use super::id::{self, Id};
@@ -12,10 +14,12 @@ use super::node::{self, Node};
 use super::patient::{self, Patient, PatientFilter, patient_search};
 use super::scalars::Date;
 use super::session::Viewer;
+use super::staff::StaffMember;
 use super::statistics::{self, DateRangeInput, Statistics, StatisticsFilter};
 use super::visit::{self, Visit, VisitFilter, visit_query};
 use crate::config::LIMITS;
 use crate::error::{Error, Result};
+use crate::permissions::Action;
 
 /// What can be asked.
 pub struct Query;
@@ -26,7 +30,10 @@ impl Query {
     /// Who asks.
     async fn viewer(&self, ctx: &Context<'_>) -> Result<Viewer> {
         let viewer = asker::viewer(ctx)?;
-        let row = asker::shared(ctx)?.store.staff(viewer.hospital, viewer.staff).await?;
+        let row = asker::shared(ctx)?
+            .store
+            .staff_member(viewer.hospital, viewer.staff)
+            .await?;
         row.map(Viewer)
             .ok_or_else(|| Error::Unauthenticated("this account is gone".to_owned()))
     }
@@ -48,7 +55,30 @@ impl Query {
         #[graphql(desc = "The day that the question is asked for: nothing dated after it counts. Today where absent.")]
         as_of: Option<Date>,
     ) -> Result<Statistics> {
-        statistics::ask(ctx, period, range, filter, as_of).await
+        let hospital = asker::viewer(ctx)?.hospital;
+        let asked = statistics::asked(ctx, period, range, filter, as_of).await?;
+        Ok(Statistics(asker::shared(ctx)?.desk.ask(hospital, asked).await?))
+    }
+
+    /// What a question's lists would gain and lose by other rules, before these are published: nothing is changed. For ADMIN.
+    #[allow(clippy::too_many_arguments)]
+    async fn preview_definition(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The rules to try.")] definition: ProposedDefinitionInput,
+        #[graphql(desc = "The calendar unit of the buckets.")] period: Period,
+        #[graphql(desc = "The days asked about; at most 3,660 buckets, which is ten years by DAY.")]
+        range: DateRangeInput,
+        #[graphql(desc = "Which visits count; all where absent.")] filter: Option<StatisticsFilter>,
+        #[graphql(desc = "The day that the question is asked for: nothing dated after it counts. Today where absent.")]
+        as_of: Option<Date>,
+    ) -> Result<StatisticsChanges> {
+        let viewer = asker::viewer(ctx)?;
+        viewer.require(Action::Administer, "to preview a definition")?;
+        let rules = definition.rules()?;
+        let asked = statistics::asked(ctx, period, range, filter, as_of).await?;
+        let compared = asker::shared(ctx)?.desk.preview(viewer.hospital, asked, rules).await?;
+        Ok(StatisticsChanges(compared))
     }
 
     /// The snapshot of that id; null where there never was one for this hospital.
@@ -58,13 +88,30 @@ impl Query {
         #[graphql(desc = "A Statistics.id.")] id: ID,
     ) -> Result<Option<Statistics>> {
         let hospital = asker::viewer(ctx)?.hospital;
-        match Id::parse("id", &id)? {
-            Id::Statistics(id) => Ok(asker::shared(ctx)?.desk.open(hospital, id).await?.map(Statistics)),
-            _ => Err(Error::input(
-                "id",
-                "the id of a snapshot is wanted, as Statistics.id gives it",
-            )),
-        }
+        let id = id::statistics("id", &id)?;
+        Ok(asker::shared(ctx)?.desk.open(hospital, id).await?.map(Statistics))
+    }
+
+    /// Everybody who works at the hospital and may sign in, by login. For ADMIN.
+    async fn staff(&self, ctx: &Context<'_>) -> Result<Vec<StaffMember>> {
+        StaffMember::all(ctx).await
+    }
+
+    /// Who looked at whose data, who changed what, who signed in and who was refused, the newest first. For ADMIN.
+    #[allow(clippy::too_many_arguments)]
+    async fn audit(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<
+            i32,
+        >,
+        #[graphql(desc = "Rows after this cursor; with first.")] after: Option<String>,
+        #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "Rows before this cursor; with last.")] before: Option<String>,
+        #[graphql(desc = "All where absent.")] filter: Option<AuditFilter>,
+    ) -> Result<AuditConnection> {
+        let window = Window::new(first, after, last, before)?;
+        audit::page(ctx, &window, filter).await
     }
 
     /// The hospital's patients whose record is ACTIVE; by chart number unless told otherwise.
@@ -81,13 +128,7 @@ impl Query {
         #[graphql(desc = "CHART_NO ascending where absent.")] order_by: Option<PatientOrder>,
         #[graphql(desc = "All where absent.")] filter: Option<PatientFilter>,
     ) -> Result<PatientConnection> {
-        let window = PageArgs {
-            first,
-            after,
-            last,
-            before,
-        }
-        .window()?;
+        let window = Window::new(first, after, last, before)?;
         let order = patient_order(asker::viewer(ctx)?, order_by)?;
         let search = patient_search(ctx, filter).await?;
         patient::page(ctx, &window, search, order).await
@@ -107,13 +148,7 @@ impl Query {
         #[graphql(desc = "DATE descending where absent.")] order_by: Option<VisitOrder>,
         #[graphql(desc = "All where absent.")] filter: Option<VisitFilter>,
     ) -> Result<VisitConnection> {
-        let window = PageArgs {
-            first,
-            after,
-            last,
-            before,
-        }
-        .window()?;
+        let window = Window::new(first, after, last, before)?;
         let order = visit_order(asker::viewer(ctx)?, order_by)?;
         let query = visit_query(ctx, filter).await?;
         visit::page(ctx, &window, query, order).await

@@ -28,9 +28,7 @@ impl Viewer {
 
     /// What the viewer may do.
     async fn role(&self) -> Result<Role> {
-        let role = permissions::Role::from_word(&self.0.role);
-        role.map(Role::from)
-            .ok_or_else(|| Error::Internal("staff.role holds an unknown word".to_owned()))
+        permissions::Role::kept(&self.0.role).map(Role::from)
     }
 
     /// Where the viewer works: everything is of this hospital.

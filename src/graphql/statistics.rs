@@ -3,11 +3,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
+use async_graphql::parser::types::Field;
+use async_graphql::{Context, ContextSelectionSet, ID, InputObject, InputType as _, Object, SimpleObject, Value};
 
 use super::asker;
+use super::at_hand::{self, AtHand, SomeAtHand};
+use super::changes::StatisticsChanges;
 use super::cohort::Cohort;
 use super::enums::{CohortKind, Period, VisitChannel, WeekStart};
+use super::explain::{self, PatientExplanation};
 use super::hospital::{Department, Doctor, StatisticsDefinition};
 use super::id::{self, Id};
 use super::scalars::{Date, DateTime};
@@ -86,10 +90,7 @@ pub(super) fn not_empty<T>(argument: &str, list: Option<&[T]>) -> Result<()> {
 
 fn known(argument: &str, ids: Vec<i64>, known: &HashSet<i64>, what: &str) -> Result<Vec<i64>> {
     match ids.iter().position(|id| !known.contains(id)) {
-        Some(place) => Err(Error::NotFound {
-            argument: format!("{argument}.{place}"),
-            message: format!("the hospital has no {what} of this id"),
-        }),
+        Some(place) => Err(Error::unknown_id(format!("{argument}.{place}"), what)),
         None => Ok(ids),
     }
 }
@@ -125,15 +126,14 @@ fn numbers(argument: &str, ids: &[ID], read: impl Fn(&str, &ID) -> Result<i64>) 
         .collect()
 }
 
-/// Asks the desk.
-pub(super) async fn ask(
+/// The arguments of a question as the desk takes them.
+pub(super) async fn asked(
     ctx: &Context<'_>,
     period: Period,
     range: DateRangeInput,
     filter: Option<StatisticsFilter>,
     as_of: Option<Date>,
-) -> Result<Statistics> {
-    let hospital = asker::viewer(ctx)?.hospital;
+) -> Result<Asked> {
     let period = statistics::Period::from(period);
     let range = range.days("range")?;
     if period.at_least(range) > LIMITS.buckets {
@@ -158,13 +158,12 @@ pub(super) async fn ask(
             }
         }
     };
-    let asked = Asked {
+    Ok(Asked {
         period,
         range,
         filter,
         as_of,
-    };
-    Ok(Statistics(asker::shared(ctx)?.desk.ask(hospital, asked).await?))
+    })
 }
 
 /// The filter that a snapshot was asked with.
@@ -266,24 +265,56 @@ impl Statistics {
         StatisticsDefinition::new(self.0.snapshot.definition(), self.0.effective_from)
     }
 
+    /// Since when it is kept for good; null where it expires.
+    async fn pinned_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
+        let store = &asker::shared(ctx)?.store;
+        let row = store.snapshot_row(self.0.hospital, &self.0.id.to_string()).await?;
+        Ok(row.and_then(|row| row.pinned_at).map(DateTime))
+    }
+
     /// In order, without gaps, covering the range.
-    async fn buckets(&self) -> Vec<StatisticsBucket> {
+    async fn buckets(&self) -> Vec<AtHand<StatisticsBucket>> {
         (0..)
             .take(self.0.snapshot.len())
             .filter_map(|place| StatisticsBucket::new(&self.0, BucketRef::At(place)))
+            .map(AtHand)
             .collect()
     }
 
     /// The bucket that holds the day; null where the range does not.
-    async fn bucket(&self, #[graphql(desc = "A day.")] day: Date) -> Result<Option<StatisticsBucket>> {
+    async fn bucket(&self, #[graphql(desc = "A day.")] day: Date) -> Result<Option<AtHand<StatisticsBucket>>> {
         let bucket = self.0.snapshot.bucket_of(day.day("day")?);
-        Ok(bucket.and_then(|bucket| StatisticsBucket::new(&self.0, bucket)))
+        let bucket = bucket.and_then(|bucket| StatisticsBucket::new(&self.0, bucket));
+        Ok(bucket.map(AtHand))
     }
 
     /// The whole range as one bucket. Distinct patients: not the sum of the buckets.
-    async fn total(&self) -> Result<StatisticsBucket> {
+    async fn total(&self) -> Result<AtHand<StatisticsBucket>> {
         StatisticsBucket::new(&self.0, BucketRef::Total)
+            .map(AtHand)
             .ok_or_else(|| Error::Internal("a snapshot has no total".to_owned()))
+    }
+
+    /// What differs from an older snapshot of the same question: who came in and who went out, and why. The two may differ in
+    /// their data, definition and asOf; period, range and filter must be the same.
+    async fn changes(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The Statistics.id of the older snapshot.")] since: ID,
+    ) -> Result<StatisticsChanges> {
+        let desk = &asker::shared(ctx)?.desk;
+        let before = desk.open(self.0.hospital, id::statistics("since", &since)?).await?;
+        let before = before.ok_or_else(|| Error::unknown_id("since", "snapshot"))?;
+        Ok(StatisticsChanges(desk.compare(before, Arc::clone(&self.0)).await?))
+    }
+
+    /// Why a patient is in the lists of this snapshot, or is not; null where the hospital has no such patient.
+    async fn explain(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "A Patient.id.")] patient_id: ID,
+    ) -> Result<Option<PatientExplanation>> {
+        explain::explain(ctx, &self.0, id::patient("patientId", &patient_id)?).await
     }
 }
 
@@ -302,6 +333,28 @@ impl StatisticsBucket {
             at,
             bucket,
         })
+    }
+
+    fn churned(&self) -> Option<f64> {
+        let count = |kind| self.kept.snapshot.patient_count(self.at, kind);
+        rate(
+            count(statistics::CohortKind::ChurnSuspected),
+            count(statistics::CohortKind::New),
+        )
+    }
+
+    fn settled(&self) -> bool {
+        let pending = self
+            .kept
+            .snapshot
+            .patient_count(self.at, statistics::CohortKind::Pending);
+        pending == 0 && self.bucket.complete()
+    }
+
+    fn missed(&self) -> Option<f64> {
+        let count = |kind| self.kept.snapshot.visit_count(self.at, kind);
+        let missed = count(statistics::CohortKind::NoShow);
+        rate(missed, missed + count(statistics::CohortKind::Visitors))
     }
 
     fn list(&self, kind: statistics::CohortKind) -> Cohort {
@@ -368,27 +421,41 @@ impl StatisticsBucket {
 
     /// churnSuspected / newPatients, in patients, 0 to 1; null where there are no new patients.
     async fn churn_rate(&self) -> Option<f64> {
-        let count = |kind| self.kept.snapshot.patient_count(self.at, kind);
-        rate(
-            count(statistics::CohortKind::ChurnSuspected),
-            count(statistics::CohortKind::New),
-        )
+        self.churned()
     }
 
     /// Nobody is PENDING and the bucket is complete: churnRate will not rise by waiting alone.
     async fn churn_settled(&self) -> bool {
-        let pending = self
-            .kept
-            .snapshot
-            .patient_count(self.at, statistics::CohortKind::Pending);
-        pending == 0 && self.bucket.complete()
+        self.settled()
     }
 
     /// noShow / (attended + noShow), in visits, 0 to 1; null where there is neither.
     async fn no_show_rate(&self) -> Option<f64> {
-        let count = |kind| self.kept.snapshot.visit_count(self.at, kind);
-        let missed = count(statistics::CohortKind::NoShow);
-        rate(missed, missed + count(statistics::CohortKind::Visitors))
+        self.missed()
+    }
+}
+
+impl SomeAtHand for StatisticsBucket {
+    fn at_hand(&self, ctx: &ContextSelectionSet<'_>, field: &Field) -> Option<Value> {
+        let kind = match field.name.node.as_str() {
+            "start" => return Some(Date::from(self.bucket.bounds.from).to_value()),
+            "end" => return Some(Date::from(self.bucket.bounds.to).to_value()),
+            "complete" => return Some(self.bucket.complete().into()),
+            "churnRate" => return Some(self.churned().to_value()),
+            "churnSettled" => return Some(self.settled().into()),
+            "noShowRate" => return Some(self.missed().to_value()),
+            "visitors" => statistics::CohortKind::Visitors,
+            "newPatients" => statistics::CohortKind::New,
+            "returning" => statistics::CohortKind::Returning,
+            "churnSuspected" => statistics::CohortKind::ChurnSuspected,
+            "noShow" => statistics::CohortKind::NoShow,
+            "cohort" => {
+                let kind = field.get_argument("kind")?.node.clone().into_const();
+                CohortKind::parse(Some(kind?)).ok()?.into()
+            }
+            _ => return None,
+        };
+        at_hand::object(&self.list(kind), ctx, &field.selection_set.node)
     }
 }
 

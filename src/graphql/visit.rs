@@ -43,28 +43,33 @@ impl Visit {
     }
 
     /// The day of the visit in the hospital's time zone: the day that statistics count it on.
-    async fn date(&self) -> Date {
-        self.row.date.into()
+    async fn date(&self, ctx: &Context<'_>) -> Result<Date> {
+        asker::saw(ctx, self.row.patient_id)?;
+        Ok(self.row.date.into())
     }
 
     /// When it was to begin; null where only the day is known.
-    async fn scheduled_at(&self) -> Option<DateTime> {
-        self.row.scheduled_at.map(DateTime)
+    async fn scheduled_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
+        asker::saw(ctx, self.row.patient_id)?;
+        Ok(self.row.scheduled_at.map(DateTime))
     }
 
     /// How far it got.
-    async fn status(&self) -> Result<VisitStatus> {
+    async fn status(&self, ctx: &Context<'_>) -> Result<VisitStatus> {
+        asker::saw(ctx, self.row.patient_id)?;
         let status = statistics::VisitStatus::from_word(&self.row.status);
         status.map(VisitStatus::from).ok_or_else(|| unknown("visit.status"))
     }
 
     /// Where it took place; null where unknown.
     async fn department(&self, ctx: &Context<'_>) -> Result<Option<Department>> {
+        asker::saw(ctx, self.row.patient_id)?;
         Department::load(ctx, self.row.department_id).await
     }
 
     /// Who treated; null where unknown.
     async fn doctor(&self, ctx: &Context<'_>) -> Result<Option<Doctor>> {
+        asker::saw(ctx, self.row.patient_id)?;
         Doctor::load(ctx, self.row.doctor_id).await
     }
 
@@ -72,6 +77,11 @@ impl Visit {
     async fn channel(&self) -> Result<VisitChannel> {
         let channel = statistics::VisitChannel::from_word(&self.row.channel);
         channel.map(VisitChannel::from).ok_or_else(|| unknown("visit.channel"))
+    }
+
+    /// Another one after each change by the API or an import: a change names the one that it was decided on.
+    async fn version(&self) -> i32 {
+        self.row.version
     }
 
     /// The visit was deleted since; old snapshots still list it.

@@ -1,21 +1,30 @@
 //! GraphQL over HTTP, as its specification says.
 
-use std::sync::atomic::Ordering;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use async_graphql::{Request, ServerError, Variables};
+use async_graphql::indexmap::IndexMap;
+use async_graphql::parser::types::ExecutableDocument;
+use async_graphql::{PathSegment, Request, ServerError, Variables};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize as _};
+use serde_json::{Serializer, json};
+use tracing::Instrument as _;
 
 use super::App;
 use super::guard::{self, Refusal};
+use super::peer::Client;
+use super::tokens;
 use crate::config::LIMITS;
-use crate::error::incident;
-use crate::graphql::Asker;
+use crate::error::{incident, whole_seconds};
+use crate::graphql::{Asker, Written};
+use crate::observe::{OperationKind, note};
 
 const GRAPHQL_JSON: &str = "application/graphql-response+json; charset=utf-8";
 const JSON: &str = "application/json; charset=utf-8";
@@ -27,8 +36,7 @@ struct Params {
     #[serde(rename = "operationName")]
     operation_name: Option<String>,
     variables: Option<serde_json::Map<String, serde_json::Value>>,
-    #[serde(rename = "extensions")]
-    _extensions: Option<serde_json::Map<String, serde_json::Value>>,
+    extensions: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// How the answer is to be written.
@@ -84,6 +92,8 @@ struct Plain {
     status: StatusCode,
     code: &'static str,
     message: String,
+    /// What else the error's extensions say.
+    more: Vec<(&'static str, serde_json::Value)>,
 }
 
 impl Plain {
@@ -92,6 +102,23 @@ impl Plain {
             status,
             code,
             message: message.into(),
+            more: Vec::new(),
+        }
+    }
+
+    /// Logs what went wrong, and says under which id.
+    fn internal(message: &str) -> Self {
+        let id = incident(message);
+        let message = format!("internal error {id}: the server's log says more under this id");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", message)
+    }
+
+    fn refused(status: StatusCode, refusal: Refusal) -> Self {
+        Self {
+            status,
+            code: refusal.code,
+            message: refusal.message,
+            more: refusal.more,
         }
     }
 
@@ -100,12 +127,15 @@ impl Plain {
     }
 
     fn into_response(self, media: Media) -> Response {
-        let body = json!({"errors": [{"message": self.message, "extensions": {"code": self.code}}]});
+        note(|notes| notes.code(self.code));
+        let mut extensions = serde_json::Map::from_iter([("code".to_owned(), self.code.into())]);
+        extensions.extend(self.more.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        let body = json!({"errors": [{"message": self.message, "extensions": extensions}]});
         answer(self.status, media, body.to_string())
     }
 }
 
-fn answer(status: StatusCode, media: Media, body: String) -> Response {
+fn answer(status: StatusCode, media: Media, body: impl Into<Body>) -> Response {
     let content_type = match media {
         Media::GraphqlResponse => GRAPHQL_JSON,
         Media::Json => JSON,
@@ -113,10 +143,9 @@ fn answer(status: StatusCode, media: Media, body: String) -> Response {
     let headers = [
         (header::CONTENT_TYPE, content_type),
         (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::VARY, "Accept"),
     ];
-    (status, headers, body).into_response()
+    (status, headers, body.into()).into_response()
 }
 
 /// Other methods than GET and POST.
@@ -139,13 +168,41 @@ fn allow(mut response: Response, methods: &'static str) -> Response {
     response
 }
 
-pub(super) async fn get(State(app): State<App>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
-    respond(&app, &headers, false, async || read_query(&query.unwrap_or_default())).await
+/// What a request brings besides its parameters.
+struct Sender<'a> {
+    headers: &'a HeaderMap,
+    address: IpAddr,
+    /// It may change something: it came by POST, which no page of another origin sends as JSON without asking first.
+    may_change: bool,
 }
 
-pub(super) async fn post(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
+pub(super) async fn get(
+    State(app): State<App>,
+    Extension(Client(address)): Extension<Client>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let sender = Sender {
+        headers: &headers,
+        address,
+        may_change: false,
+    };
+    respond(&app, &sender, async || read_query(&query.unwrap_or_default())).await
+}
+
+pub(super) async fn post(
+    State(app): State<App>,
+    Extension(Client(address)): Extension<Client>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let sender = Sender {
+        headers: &headers,
+        address,
+        may_change: true,
+    };
     let typed = content_type_is_json(&headers);
-    respond(&app, &headers, true, async move || {
+    respond(&app, &sender, async move || {
         if !typed {
             let message = "the Content-Type must be application/json";
             return Err(Plain::new(
@@ -155,6 +212,10 @@ pub(super) async fn post(State(app): State<App>, headers: HeaderMap, body: Body)
             ));
         }
         let bytes = read_body(body).await?;
+        // Serde would take a list for the object's values in their order.
+        if bytes.trim_ascii_start().starts_with(b"[") {
+            return Err(Plain::bad_request("batches are not taken: send one request at a time"));
+        }
         serde_json::from_slice(&bytes).map_err(|_| {
             Plain::bad_request(
                 "the body must be a JSON object with query and, where needed, variables, operationName, extensions",
@@ -203,7 +264,7 @@ fn read_query(text: &str) -> Result<Params, Plain> {
         query: None,
         operation_name: None,
         variables: None,
-        _extensions: None,
+        extensions: None,
     };
     let object = |name: &str, text: &str| match text {
         "" => Ok(None),
@@ -219,58 +280,88 @@ fn read_query(text: &str) -> Result<Params, Plain> {
             "query" => params.query = Some(value),
             "operationName" => params.operation_name = Some(value).filter(|name| !name.is_empty()),
             "variables" => params.variables = object("variables", &value)?,
-            "extensions" => params._extensions = object("extensions", &value)?,
+            "extensions" => params.extensions = object("extensions", &value)?,
             _ => {}
         }
     }
     Ok(params)
 }
 
-async fn respond(
-    app: &App,
-    headers: &HeaderMap,
-    may_change: bool,
-    read: impl AsyncFnOnce() -> Result<Params, Plain>,
-) -> Response {
-    let Some(media) = Media::accepted(headers) else {
+async fn respond(app: &App, sender: &Sender<'_>, read: impl AsyncFnOnce() -> Result<Params, Plain>) -> Response {
+    let Some(media) = Media::accepted(sender.headers) else {
         let message = "Accept must take application/graphql-response+json or application/json";
         return Plain::new(StatusCode::NOT_ACCEPTABLE, "BAD_USER_INPUT", message).into_response(Media::Json);
     };
-    match read().await {
-        Ok(params) => execute(app, headers, media, may_change, params).await,
-        Err(refusal) => refusal.into_response(media),
-    }
-}
-
-/// A request that is well formed and cannot be executed: its status depends on how the answer is written.
-fn not_executed(media: Media, code: &'static str, message: impl Into<String>) -> Response {
-    Plain::new(media.not_executed(), code, message).into_response(media)
-}
-
-async fn execute(app: &App, headers: &HeaderMap, media: Media, may_change: bool, params: Params) -> Response {
-    let Some(query) = params.query else {
-        return Plain::bad_request("query is missing").into_response(media);
+    let _place = match app.rates.place() {
+        Ok(place) => place,
+        Err(wait) => return too_often(sender.headers, wait),
     };
-    let document = match async_graphql::parser::parse_query(&query) {
-        Ok(document) => document,
-        Err(error) => {
-            let place = error.positions().next();
-            let place = place.map_or(String::new(), |at| {
-                format!(" at line {}, column {}", at.line, at.column)
-            });
-            return not_executed(
-                media,
-                "GRAPHQL_PARSE_FAILED",
-                format!("the query does not parse{place}"),
-            );
+    let answer = async {
+        match read().await {
+            Ok(params) => execute(app, sender, media, params).await,
+            Err(refusal) => refusal.into_response(media),
         }
     };
-    let passed = match guard::check(&document, params.operation_name.as_deref()) {
-        Ok(passed) => passed,
-        Err(Refusal::TooCostly(message)) => return not_executed(media, "QUERY_TOO_COSTLY", message),
-        Err(Refusal::Invalid(message)) => return not_executed(media, "GRAPHQL_VALIDATION_FAILED", message),
+    tokio::time::timeout(LIMITS.request, answer).await.unwrap_or_else(|_| {
+        let message = format!("the request took longer than {} s", LIMITS.request.as_secs());
+        Plain::new(StatusCode::GATEWAY_TIMEOUT, "REQUEST_TIMEOUT", message).into_response(media)
+    })
+}
+
+fn parse(query: &str) -> Result<ExecutableDocument, Refusal> {
+    tokens::check(query)?;
+    async_graphql::parser::parse_query(query).map_err(|error| {
+        let place = error.positions().next();
+        let place = place.map_or(String::new(), |at| {
+            format!(" at line {}, column {}", at.line, at.column)
+        });
+        Refusal {
+            code: "GRAPHQL_PARSE_FAILED",
+            message: format!("the query does not parse{place}"),
+            more: Vec::new(),
+        }
+    })
+}
+
+/// Somebody comes too often, or too many come at once.
+pub(super) fn too_often(headers: &HeaderMap, wait: Duration) -> Response {
+    let seconds = whole_seconds(wait);
+    let message = format!("too many requests: try again in {seconds} s");
+    let mut refusal = Plain::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message);
+    refusal.more.push(("retryAfter", seconds.into()));
+    let response = refusal.into_response(Media::accepted(headers).unwrap_or(Media::Json));
+    retry_after(response, seconds)
+}
+
+fn retry_after(mut response: Response, seconds: u64) -> Response {
+    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    response
+}
+
+async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -> Response {
+    let (query, hash) = match app.persisted.query(params.query, params.extensions.as_ref()) {
+        Ok(asked) => asked,
+        Err(refusal) => {
+            let status = match refusal.code {
+                "PERSISTED_QUERY_NOT_FOUND" => media.not_executed(),
+                _ => StatusCode::BAD_REQUEST,
+            };
+            return Plain::refused(status, refusal).into_response(media);
+        }
     };
-    if passed.mutation && !may_change {
+    let variables = Variables::from_json(params.variables.unwrap_or_default().into());
+    let name = params.operation_name.as_deref();
+    let checked = parse(&query).and_then(|document| {
+        let passed = guard::check(&document, name, &variables, &app.fields)?;
+        Ok((document, passed))
+    });
+    let (document, passed) = match checked {
+        Ok(checked) => checked,
+        Err(refusal) => return Plain::refused(media.not_executed(), refusal).into_response(media),
+    };
+    let mutation = passed.operation.kind == OperationKind::Mutation;
+    note(|notes| notes.operation = Some(passed.operation));
+    if mutation && !sender.may_change {
         let refusal = Plain::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "BAD_USER_INPUT",
@@ -278,7 +369,10 @@ async fn execute(app: &App, headers: &HeaderMap, media: Media, may_change: bool,
         );
         return allow(refusal.into_response(media), "POST");
     }
-    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = sender
+        .headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     let token = token
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
@@ -294,36 +388,97 @@ async fn execute(app: &App, headers: &HeaderMap, media: Media, may_change: bool,
             .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         return response;
     }
-    let (asker, loads) = Asker::new(&app.shared, viewer);
-    let mut request = Request::new(query)
-        .variables(Variables::from_json(params.variables.unwrap_or_default().into()))
-        .data(asker);
+    if let Some((viewer, _)) = &viewer {
+        if let Err(wait) = app.rates.viewer(viewer) {
+            return too_often(sender.headers, wait);
+        }
+        if let Some(hash) = hash {
+            app.persisted.keep(hash, &query);
+        }
+    }
+    let (asker, loads) = Asker::new(&app.shared, sender.address, viewer);
+    let asker = Arc::new(asker);
+    let mut request = Request::new(query).variables(variables).data(Arc::clone(&asker));
     request.set_parsed_query(document);
     if let Some(name) = params.operation_name {
         request = request.operation_name(name);
     }
-    app.requests.fetch_add(1, Ordering::Relaxed);
-    let Ok(mut response) = tokio::time::timeout(LIMITS.request, loads.drive(app.schema.execute(request))).await else {
-        let message = format!("the request took longer than {} s", LIMITS.request.as_secs());
-        return Plain::new(StatusCode::GATEWAY_TIMEOUT, "REQUEST_TIMEOUT", message).into_response(media);
+    note(|notes| notes.executed = true);
+    let span = tracing::debug_span!("operation");
+    // What costs little does not wait for what costs much.
+    let turn = if passed.costly {
+        app.costly.acquire().await.ok()
+    } else {
+        None
     };
+    let executing = loads.drive(app.schema.execute(request), passed.costly);
+    let mut response = executing.instrument(span).await;
+    drop(turn);
+    // Before the answer leaves: nobody sees what the audit does not say.
+    if let Err(error) = app.shared.store.audit(asker.entries(&refused(&response))).await {
+        return Plain::internal(&error.for_operator()).into_response(media);
+    }
     let invalid =
         response.data == async_graphql::Value::Null && response.errors.iter().all(|error| error.path.is_empty());
     response.errors.iter_mut().for_each(with_code);
+    cut(&mut response.errors);
     if invalid && !response.errors.is_empty() {
         // Nothing ran: the answer has no data, not even null.
         let body = json!({"errors": response.errors});
         return answer(media.not_executed(), media, body.to_string());
     }
-    match serde_json::to_string(&response) {
-        Ok(body) => answer(StatusCode::OK, media, body),
-        Err(error) => {
-            let id = incident();
-            tracing::error!(incident = id, "an answer cannot be written: {error}");
-            let message = format!("internal error {id}: the server's log says more under this id");
-            Plain::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", message).into_response(media)
-        }
+    passed.order.arrange(&mut response.data);
+    // Where nothing is selected, async-graphql says null.
+    if response.errors.is_empty() && response.data == async_graphql::Value::Null {
+        response.data = async_graphql::Value::Object(IndexMap::new());
     }
+    let mut body = Vec::new();
+    match response.serialize(&mut Serializer::with_formatter(&mut body, Written)) {
+        Ok(()) => match response.errors.iter().find_map(wait_of) {
+            Some(seconds) => retry_after(answer(StatusCode::TOO_MANY_REQUESTS, media, body), seconds),
+            None => answer(StatusCode::OK, media, body),
+        },
+        Err(error) => Plain::internal(&format!("an answer cannot be written: {error}")).into_response(media),
+    }
+}
+
+/// Where in the answer something is missing that the viewer may not see.
+fn refused(response: &async_graphql::Response) -> Vec<String> {
+    let code = |error: &ServerError| error.extensions.as_ref()?.get("code").cloned();
+    let forbidden = |error: &&ServerError| code(error) == Some("FORBIDDEN".into());
+    let path = |error: &ServerError| {
+        let segments = error.path.iter().map(|segment| match segment {
+            PathSegment::Field(name) => name.clone(),
+            PathSegment::Index(place) => place.to_string(),
+        });
+        segments.collect::<Vec<_>>().join(".")
+    };
+    response.errors.iter().filter(forbidden).map(path).collect()
+}
+
+/// How long an error says to wait, in seconds: that of a sign-in after failures.
+fn wait_of(error: &ServerError) -> Option<u64> {
+    match error.extensions.as_ref()?.get("retryAfter")? {
+        async_graphql::Value::Number(seconds) => seconds.as_u64(),
+        _ => None,
+    }
+}
+
+/// Leaves out the last errors where there are too many, and says how many in one more.
+fn cut(errors: &mut Vec<ServerError>) {
+    let left_out = errors.len().saturating_sub(LIMITS.errors);
+    if left_out == 0 {
+        return;
+    }
+    errors.truncate(LIMITS.errors);
+    let mut last = ServerError::new(format!("{left_out} more errors are left out"), None);
+    let code = errors
+        .last()
+        .and_then(|error| error.extensions.as_ref()?.get("code").cloned());
+    let extensions = last.extensions.get_or_insert_default();
+    extensions.set("code", code.unwrap_or_default());
+    extensions.set("leftOut", left_out);
+    errors.push(last);
 }
 
 /// Our own errors have a code; what async-graphql says is about the query itself.
@@ -335,6 +490,7 @@ fn with_code(error: &mut ServerError) {
     };
     let extensions = error.extensions.get_or_insert_default();
     if extensions.get("code").is_none() {
+        note(|notes| notes.code(code));
         extensions.set("code", code);
     }
 }

@@ -1,25 +1,71 @@
 //! The rim: routes, who asks, what may pass, and what is said of the server's health.
 
+mod connections;
 mod explorer;
 mod graphql;
 mod guard;
+mod health;
+mod order;
+mod peer;
+mod persisted;
+mod rates;
+mod tls;
+mod tokens;
+mod watch;
 
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::connect_info::Connected;
+use axum::http::{HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::serve::{IncomingStream, Listener};
+use axum::{Json, Router, middleware};
+use chrono::{TimeDelta, Utc};
+use ipnet::IpNet;
 use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+use tower_http::cors::CorsLayer;
 
 use crate::auth::Auth;
-use crate::config::LIMITS;
+use crate::config::{LIMITS, cores};
 use crate::desk::Desk;
 use crate::error::{Error, Result};
 use crate::graphql::{Schema, Shared, schema};
+use crate::observe::Metrics;
 use crate::store::Store;
+use connections::Connections;
+use peer::Peer;
+use persisted::Persisted;
+use rates::Rates;
+pub use tls::Tls;
+use tls::{Certificate, Handshaken};
+
+/// How a server is to serve.
+pub struct Options {
+    /// Snapshots that nobody asked for anew in so many days expire.
+    pub snapshot_days: u32,
+    /// What the explorer's sign-in page is told.
+    pub hint: serde_json::Value,
+    /// Requests a second of a viewer at most.
+    pub viewer_rate: NonZeroU32,
+    /// Requests a second of an address at most.
+    pub address_rate: NonZeroU32,
+    /// Proxies that are believed whom they ask for.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Origins whose pages may read answers.
+    pub cors_origins: Vec<HeaderValue>,
+    /// Without it, the server speaks plain HTTP.
+    pub tls: Option<Tls>,
+    /// What /metrics is read with; where there is none, it is read on this machine alone.
+    pub metrics_token: Option<String>,
+}
 
 /// What every request may need.
 #[derive(Clone)]
@@ -28,31 +74,150 @@ struct App {
     shared: Shared,
     /// What the explorer's sign-in page is told: the demo's accounts, else nothing.
     hint: Arc<serde_json::Value>,
-    requests: Arc<AtomicU64>,
+    /// Root fields that the schema has.
+    fields: Arc<guard::RootFields>,
+    rates: Arc<Rates>,
+    /// Turns of costly queries.
+    costly: Arc<Semaphore>,
+    persisted: Arc<Persisted>,
+    metrics_token: Option<Arc<str>>,
+    /// Set once the server was told to stop.
+    stopping: Arc<AtomicBool>,
 }
 
 /// Serves until the process is told to stop, then finishes what is in flight.
 ///
 /// # Errors
 /// Where the server cannot go on.
-pub async fn serve(listener: TcpListener, store: Store, hint: serde_json::Value) -> Result<()> {
-    let app = App::new(store.clone(), hint)?;
-    tokio::spawn(sweep(store));
-    axum::serve(listener, app.router())
-        .with_graceful_shutdown(told_to_stop())
-        .await
-        .map_err(|error| Error::Internal(format!("the server stopped: {error}")))
+pub async fn serve(listener: TcpListener, store: Store, mut options: Options) -> Result<()> {
+    let tls = options.tls.take();
+    let cors = cors(std::mem::take(&mut options.cors_origins));
+    tokio::spawn(watch_keys(store.clone()));
+    tokio::spawn(sweep(store.clone(), options.snapshot_days));
+    let connections = Connections::new(listener, options.trusted_proxies.clone());
+    let app = App::new(store, options)?;
+    match tls {
+        Some(tls) => {
+            tokio::spawn(watch_certificate(tls.certificate()));
+            let listener = Handshaken::new(connections, &tls)
+                .map_err(|error| Error::Internal(format!("the server cannot listen: {error}")))?;
+            app.serve(listener, cors, Some(HSTS)).await
+        }
+        None => app.serve(connections, cors, None).await,
+    }
 }
 
-/// Forgets old changes once an hour.
-async fn sweep(store: Store) {
-    let mut hours = tokio::time::interval(std::time::Duration::from_secs(60 * 60));
+/// What pages of other origins may do: nothing, where none is named.
+fn cors(origins: Vec<HeaderValue>) -> Option<CorsLayer> {
+    (!origins.is_empty()).then(|| {
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::POST])
+            .allow_headers([
+                header::AUTHORIZATION,
+                header::CONTENT_TYPE,
+                header::ACCEPT,
+                watch::REQUEST_ID,
+            ])
+            .expose_headers([header::RETRY_AFTER, watch::REQUEST_ID])
+            .max_age(Duration::from_secs(60 * 60))
+    })
+}
+
+/// A browser that has seen the server by TLS asks in no other way for a year.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
+/// Of every answer. The explorer's pages have a policy of their own; nothing else is a page.
+fn secure(mut response: Response, hsts: Option<HeaderValue>) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    if let Some(hsts) = hsts {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts);
+    }
+    response
+}
+
+/// Serves the routes until told to stop.
+async fn run<L>(listener: L, routes: Router, metrics: &Metrics, stopping: &AtomicBool) -> Result<()>
+where
+    L: Listener<Addr = SocketAddr>,
+    Peer: for<'a> Connected<IncomingStream<'a, L>>,
+{
+    let (close, closed) = oneshot::channel::<()>();
+    let routes = routes.into_make_service_with_connect_info::<Peer>();
+    let served = axum::serve(listener, routes).with_graceful_shutdown(async {
+        let _ = closed.await;
+    });
+    // Told again, it waits no longer.
+    let stopped = async {
+        told_to_stop().await;
+        tracing::info!("told to stop");
+        stopping.store(true, Ordering::Relaxed);
+        let _ = timeout(LIMITS.notice, told_to_stop()).await;
+        drop(close);
+        let _ = timeout(LIMITS.drain, told_to_stop()).await;
+    };
+    tokio::select! {
+        served = served.into_future() => {
+            return served.map_err(|error| Error::Internal(format!("the server stopped: {error}")));
+        }
+        () = stopped => tracing::warn!(requests = metrics.in_flight(), "stopped before all was answered"),
+    }
+    Ok(())
+}
+
+/// Looks again and again whether the keys were rotated: who goes on writing with an old key would lose what it wrote.
+async fn watch_keys(store: Store) {
+    let mut often = tokio::time::interval(LIMITS.key_file);
     loop {
-        hours.tick().await;
-        if let Err(error) = store.prune_feed(LIMITS.feed).await {
-            tracing::warn!("the change feed was not pruned: {}", error.for_operator());
+        often.tick().await;
+        if store.secrets().read_again() {
+            tracing::info!("the keys were rotated");
         }
     }
+}
+
+/// Looks again and again whether the certificate was renewed.
+async fn watch_certificate(certificate: Arc<Certificate>) {
+    let mut often = tokio::time::interval(LIMITS.key_file);
+    loop {
+        often.tick().await;
+        certificate.read_again();
+    }
+}
+
+/// Forgets once an hour what has been kept long enough.
+async fn sweep(store: Store, snapshot_days: u32) {
+    let mut hours = tokio::time::interval(Duration::from_secs(60 * 60));
+    loop {
+        hours.tick().await;
+        if let Err(error) = swept(&store, snapshot_days).await {
+            tracing::warn!("what is old was not swept: {}", error.for_operator());
+        }
+    }
+}
+
+async fn swept(store: &Store, snapshot_days: u32) -> Result<()> {
+    let days = TimeDelta::days(snapshot_days.into());
+    let keys = TimeDelta::from_std(LIMITS.idempotency_key).unwrap_or(TimeDelta::MAX);
+    for hospital in store.hospitals().await? {
+        store.prune_feed(hospital, LIMITS.feed).await?;
+        store.prune_keys(hospital, keys).await?;
+        let expired = store.expire_snapshots(hospital, Utc::now() - days).await?;
+        if expired > 0 {
+            tracing::info!(hospital, expired, "snapshots have expired");
+        }
+    }
+    Ok(())
 }
 
 async fn told_to_stop() {
@@ -77,79 +242,69 @@ async fn told_to_stop() {
 }
 
 impl App {
-    fn new(store: Store, hint: serde_json::Value) -> Result<Self> {
+    fn new(store: Store, options: Options) -> Result<Self> {
         let shared = Shared {
             desk: Arc::new(Desk::new(store.clone(), &LIMITS)),
             auth: Arc::new(Auth::new(store.clone())?),
             store,
         };
+        let schema = schema(shared.clone());
+        let fields = guard::RootFields::of(&schema)?;
         Ok(Self {
-            schema: schema(shared.clone()),
+            schema,
             shared,
-            hint: Arc::new(hint),
-            requests: Arc::default(),
+            hint: Arc::new(options.hint),
+            fields: Arc::new(fields),
+            rates: Arc::new(Rates::new(
+                options.address_rate,
+                options.viewer_rate,
+                options.trusted_proxies,
+            )),
+            costly: Arc::new(Semaphore::new((cores() / 2).max(1))),
+            persisted: Arc::default(),
+            metrics_token: options.metrics_token.map(Into::into),
+            stopping: Arc::default(),
         })
     }
 
-    fn router(self) -> Router {
-        Router::new()
+    async fn serve<L>(self, listener: L, cors: Option<CorsLayer>, hsts: Option<HeaderValue>) -> Result<()>
+    where
+        L: Listener<Addr = SocketAddr>,
+        Peer: for<'a> Connected<IncomingStream<'a, L>>,
+    {
+        let metrics = Arc::clone(self.shared.store.metrics());
+        let stopping = Arc::clone(&self.stopping);
+        run(listener, self.router(cors, hsts), &metrics, &stopping).await
+    }
+
+    fn router(self, cors: Option<CorsLayer>, hsts: Option<HeaderValue>) -> Router {
+        let metrics = Arc::clone(self.shared.store.metrics());
+        let limit = middleware::from_fn_with_state(self.clone(), rates::limit);
+        let routes = Router::new()
             .route(
                 "/graphql",
                 get(graphql::get).post(graphql::post).fallback(graphql::other),
             )
             .route("/graphiql/hint.json", get(hint))
-            .route("/healthz", get(|| async { "alive\n" }))
-            .route("/readyz", get(ready))
-            .route("/metrics", get(metrics))
+            .route("/healthz", get(health::alive))
+            .route("/readyz", get(health::ready))
+            .route("/metrics", get(health::metrics))
             .with_state(self)
             .merge(explorer::router())
+            .layer(limit);
+        let routes = match cors {
+            Some(cors) => routes.layer(cors),
+            None => routes,
+        };
+        routes
+            .layer(middleware::map_response(move |response: Response| {
+                let hsts = hsts.clone();
+                async move { secure(response, hsts) }
+            }))
+            .layer(middleware::from_fn_with_state(metrics, watch::watch))
     }
 }
 
 async fn hint(State(app): State<App>) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(&*app.hint)).into_response()
-}
-
-/// Ready is who can answer a question: the database answers.
-async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
-    let asked = tokio::time::timeout(std::time::Duration::from_secs(2), app.shared.store.ping()).await;
-    match asked {
-        Ok(Ok(())) => (StatusCode::OK, "ready\n"),
-        _ => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n"),
-    }
-}
-
-/// Counters as Prometheus reads them. Nothing in them is of a patient.
-async fn metrics(State(app): State<App>) -> Response {
-    let used = app.shared.desk.ledger_use().await;
-    let requests = app.requests.load(Ordering::Relaxed);
-    let statements = app.shared.store.statements();
-    let text: String = [
-        (
-            "graphql_requests_total",
-            "counter",
-            "GraphQL requests that were executed.",
-            requests,
-        ),
-        (
-            "database_statements_total",
-            "counter",
-            "Statements sent to the database.",
-            statements,
-        ),
-        (
-            "ledger_loads_total",
-            "counter",
-            "Ledgers loaded whole, rather than caught up.",
-            used.loads,
-        ),
-        ("ledgers", "gauge", "Hospitals whose ledger is in memory.", used.ledgers),
-        ("ledger_bytes", "gauge", "Memory that ledgers take.", used.bytes),
-    ]
-    .iter()
-    .map(|(name, kind, help, value)| {
-        format!("# HELP rollcall_{name} {help}\n# TYPE rollcall_{name} {kind}\nrollcall_{name} {value}\n")
-    })
-    .collect();
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

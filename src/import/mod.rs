@@ -144,7 +144,7 @@ pub async fn import(
     }
     import.take().await?;
     progress.finish_and_clear();
-    store.prune_feed(crate::config::LIMITS.feed).await?;
+    store.prune_feed(hospital.id, crate::config::LIMITS.feed).await?;
     Ok(import.summary)
 }
 

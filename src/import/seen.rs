@@ -20,6 +20,9 @@ impl Seen {
         let mut options = ConnectOptions::new(url);
         options
             .max_connections(1)
+            // As in the store: nobody looks after it in the background.
+            .idle_timeout(None)
+            .max_lifetime(None)
             .sqlx_logging(false)
             .map_sqlx_sqlite_opts(|sqlite| sqlite.pragma("journal_mode", "OFF").pragma("synchronous", "OFF"));
         let scratch = Database::connect(options).await?;

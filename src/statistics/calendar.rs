@@ -4,6 +4,8 @@ use std::fmt;
 
 use chrono::{Datelike, Days, NaiveDate};
 
+use super::visit::words;
+
 /// A calendar day, as days since 0000-12-31: small, ordered, and subtractable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(pub i32);
@@ -73,15 +75,16 @@ impl DayRange {
     }
 }
 
-/// The calendar unit of a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Period {
-    Day,
-    Week,
-    Month,
-    Quarter,
-    Year,
-}
+words!(
+    /// The calendar unit of a bucket.
+    Period {
+        Day = "DAY",
+        Week = "WEEK",
+        Month = "MONTH",
+        Quarter = "QUARTER",
+        Year = "YEAR",
+    }
+);
 
 /// The day that weeks begin on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -134,6 +137,21 @@ impl Period {
             Self::Year => 366,
         };
         days.div_ceil(longest)
+    }
+
+    /// An upper bound of the number of buckets in a range, without making them.
+    #[must_use]
+    pub fn at_most(self, range: DayRange) -> usize {
+        let days = usize::try_from(range.to.0 - range.from.0 + 1).unwrap_or(0);
+        let shortest = match self {
+            Self::Day => 1,
+            Self::Week => 7,
+            Self::Month => 28,
+            Self::Quarter => 90,
+            Self::Year => 365,
+        };
+        // A range may begin and end within a unit.
+        days.min(days / shortest + 2)
     }
 }
 
@@ -209,6 +227,24 @@ mod tests {
                 (from.to_owned(), to.to_owned()),
                 "{period:?} around {on}"
             );
+        }
+    }
+
+    #[test]
+    fn the_number_of_buckets_lies_within_its_bounds() {
+        for &period in Period::ALL {
+            for from in ["2023-12-31", "2024-01-01", "2024-02-29"] {
+                for days in (0..800).step_by(13) {
+                    let from = day(from);
+                    let range = DayRange::new(from, Day(from.0 + days)).unwrap();
+                    let count = Bucket::all(period, range, WeekStart::Sunday, from).len();
+                    let bounds = period.at_least(range)..=period.at_most(range);
+                    assert!(
+                        bounds.contains(&count),
+                        "{count} of {period:?} in {range:?}: {bounds:?}"
+                    );
+                }
+            }
         }
     }
 

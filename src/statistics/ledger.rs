@@ -27,7 +27,7 @@ pub struct VisitRow {
 
 impl VisitRow {
     /// The place in a history: by date, then scheduledAt (none first), then id.
-    fn place(&self) -> (Day, Option<i64>, i64) {
+    pub(crate) fn place(&self) -> (Day, Option<i64>, i64) {
         (self.date, self.scheduled_at, self.id)
     }
 }
@@ -233,6 +233,7 @@ pub struct Ledger {
     departments: Arc<Keys>,
     doctors: Arc<Keys>,
     visits: usize,
+    newest: i64,
 }
 
 impl Ledger {
@@ -240,6 +241,12 @@ impl Ledger {
     #[must_use]
     pub fn len(&self) -> usize {
         self.visits
+    }
+
+    /// The highest id of a visit that it ever held: no visit with a higher one had been written then.
+    #[must_use]
+    pub fn newest_visit(&self) -> i64 {
+        self.newest
     }
 
     /// Whether it holds no visit.
@@ -291,6 +298,7 @@ impl Ledger {
         rows: &[VisitRow],
     ) -> Result<Self, TooManyKeys> {
         let mut next = self.clone();
+        next.newest = rows.iter().map(|row| row.id).fold(next.newest, i64::max);
         let mut days: BTreeMap<Day, Vec<Entry>> = old_dates.iter().map(|&day| (day, Vec::new())).collect();
         for (day, entry) in next.entries(rows)? {
             days.entry(day).or_default().push(entry);
@@ -484,6 +492,7 @@ impl LedgerBuilder {
             doctor: place(&mut self.ledger.doctors, row.doctor, "doctors")?,
         };
         self.days.entry(row.date).or_default().push(entry);
+        self.ledger.newest = self.ledger.newest.max(row.id);
         Ok(())
     }
 

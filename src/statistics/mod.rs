@@ -4,9 +4,11 @@
 
 mod bits;
 mod calendar;
+mod changes;
 mod cohort;
 mod definition;
 mod digest;
+mod explain;
 mod ledger;
 mod packed;
 mod question;
@@ -15,9 +17,11 @@ mod snapshot;
 mod visit;
 
 pub use calendar::{Bucket, Day, DayRange, Period, WeekStart};
+pub use changes::{Differences, Merge, Reason, ReasonKind, Side, Trace, reasons};
 pub use cohort::CohortKind;
 pub use definition::Definition;
 pub use digest::{list_digest, sha256};
+pub use explain::{Case, Finding, Rule};
 pub use ledger::{Ledger, LedgerBuilder, TooManyKeys, VisitRow};
 pub use packed::{PackedSnapshot, UnpackError};
 pub use question::{Filter, Question};

@@ -1,6 +1,7 @@
 //! A resolved question: its lists, and the counts that are their lengths.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::bits::Bits;
@@ -97,16 +98,15 @@ pub(crate) struct Lists {
 
 impl Lists {
     pub(crate) fn visits(&self, kind: CohortKind) -> &[u32] {
-        cut(&self.visits, &self.visit_ends, kind)
+        cut(&self.visits, &self.visit_ends, kind.segments())
     }
 
     pub(crate) fn patients(&self, kind: CohortKind) -> &[u32] {
-        cut(&self.patients, &self.patient_ends, kind)
+        cut(&self.patients, &self.patient_ends, kind.segments())
     }
 }
 
-fn cut<'a>(list: &'a [u32], ends: &[u32; Segment::COUNT], kind: CohortKind) -> &'a [u32] {
-    let segments = kind.segments();
+fn cut<'a>(list: &'a [u32], ends: &[u32; Segment::COUNT], segments: Range<usize>) -> &'a [u32] {
     let start = if segments.start == 0 {
         0
     } else {
@@ -171,7 +171,7 @@ impl Sorter {
             *end = number(patients.len());
         }
         for (seen, kind) in self.seen.iter_mut().zip(SEEN) {
-            seen.clear(cut(&patients, &patient_ends, kind));
+            seen.clear(cut(&patients, &patient_ends, kind.segments()));
         }
         Lists {
             visits,
@@ -414,6 +414,26 @@ impl Snapshot {
         self.part(bucket).map_or(0, |(_, lists)| lists.visits(kind).len())
     }
 
+    /// The ids of the cohort's patients, in the order in which they were first recorded.
+    #[must_use]
+    pub fn patient_ids(&self, bucket: BucketRef, kind: CohortKind) -> Vec<i64> {
+        let patients = self.part(bucket).map_or(&[][..], |(_, lists)| lists.patients(kind));
+        let ids = self.patients.ids();
+        let mut ids: Vec<i64> = patients.iter().map(|&number| ids[number as usize]).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The ids of the cohort's visits, likewise.
+    #[must_use]
+    pub fn visit_ids(&self, bucket: BucketRef, kind: CohortKind) -> Vec<i64> {
+        let visits = self.part(bucket).map_or(&[][..], |(_, lists)| lists.visits(kind));
+        let mut ids: Vec<i64> = visits.iter().map(|&place| self.visits.id[place as usize]).collect();
+        // Each day's are sorted already, which this sort makes use of.
+        ids.sort();
+        ids
+    }
+
     /// The cohort's lists in full.
     #[must_use]
     pub fn cohort(&self, bucket: BucketRef, kind: CohortKind) -> CohortList {
@@ -457,6 +477,41 @@ impl Snapshot {
             patient.visits = u32::try_from(owned.len()).unwrap_or(u32::MAX);
         }
         CohortList { patients, visits }
+    }
+
+    /// Whether the patient is in the cohort.
+    #[must_use]
+    pub fn contains(&self, bucket: BucketRef, kind: CohortKind, patient: i64) -> bool {
+        let number = match &self.patients {
+            Patients::Ledger(_, keys) => keys.number(patient),
+            Patients::Own(ids, _) => ids.binary_search(&patient).ok().map(number),
+        };
+        let Some((number, (_, lists))) = number.zip(self.part(bucket)) else {
+            return false;
+        };
+        lists.patients(kind).contains(&number)
+    }
+
+    /// The patients of a cohort, by id, each with the segment that it is in.
+    pub(crate) fn standings(&self, bucket: BucketRef, kind: CohortKind) -> Vec<(i64, Segment)> {
+        let Some((_, lists)) = self.part(bucket) else {
+            return Vec::new();
+        };
+        let ids = self.patients.ids();
+        let in_segment = |segment: Segment| {
+            let patients = cut(
+                &lists.patients,
+                &lists.patient_ends,
+                segment as usize..segment as usize + 1,
+            );
+            patients.iter().map(move |&number| (ids[number as usize], segment))
+        };
+        let mut standings: Vec<(i64, Segment)> = SEGMENTS[kind.segments()]
+            .iter()
+            .flat_map(|&segment| in_segment(segment))
+            .collect();
+        standings.sort_unstable_by_key(|&(patient, _)| patient);
+        standings
     }
 
     /// The histories by patient, of all patients in the lists.

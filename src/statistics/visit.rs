@@ -54,6 +54,12 @@ impl VisitStatus {
     pub const fn attended(self) -> bool {
         matches!(self, Self::Completed | Self::Ended)
     }
+
+    /// Whether nothing more will come of the visit: a change of it is a correction.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        self.attended() || matches!(self, Self::Canceled | Self::NoShow)
+    }
 }
 
 words!(

@@ -1,13 +1,12 @@
 //! Hospitals with their rules, departments, doctors and staff.
 
 use chrono::Utc;
-use entity::{definition, department, doctor, encryption_key, hospital, staff};
+use entity::{definition, department, doctor, hospital, staff};
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect as _};
 
 use super::{Store, unknown};
 use crate::error::{Error, Result};
-use crate::permissions::Role;
 use crate::statistics::{Definition, WeekStart};
 
 /// A member of staff.
@@ -97,6 +96,15 @@ impl Store {
         Ok(hospital::Entity::find_by_id(hospital).one(&self.readers).await?)
     }
 
+    /// Every tenant, for what a server does for each in turn.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn hospitals(&self) -> Result<Vec<i64>> {
+        let ids = hospital::Entity::find().select_only().column(hospital::Column::Id);
+        Ok(ids.into_tuple().all(&self.readers).await?)
+    }
+
     /// A version of the hospital's rules.
     ///
     /// # Errors
@@ -133,33 +141,17 @@ impl Store {
         Ok(found)
     }
 
-    /// Adds a member of staff.
+    /// Everybody, by login.
     ///
     /// # Errors
-    /// Where the login is taken, or the database fails.
-    pub async fn add_staff(
-        &self,
-        hospital: i64,
-        login: &str,
-        name: &str,
-        role: Role,
-        password_hash: String,
-    ) -> Result<()> {
-        if self.staff_by_login(hospital, login).await?.is_some() {
-            return Err(Error::input("login", format!("{login} stands already")));
-        }
-        let row = staff::ActiveModel {
-            hospital_id: Set(hospital),
-            id: NotSet,
-            login: Set(login.to_owned()),
-            name: Set(name.to_owned()),
-            role: Set(role.word().to_owned()),
-            password_hash: Set(password_hash),
-            disabled_at: Set(None),
-            created_at: Set(Utc::now()),
-        };
-        staff::Entity::insert(row).exec_without_returning(&self.writer).await?;
-        Ok(())
+    /// Where the database fails.
+    pub async fn staff(&self, hospital: i64) -> Result<Vec<StaffRow>> {
+        let found = staff::Entity::find()
+            .filter(staff::Column::HospitalId.eq(hospital))
+            .order_by_asc(staff::Column::Login)
+            .all(&self.readers)
+            .await?;
+        Ok(found)
     }
 
     /// # Errors
@@ -175,31 +167,8 @@ impl Store {
 
     /// # Errors
     /// Where the database fails.
-    pub async fn staff(&self, hospital: i64, id: i64) -> Result<Option<StaffRow>> {
+    pub async fn staff_member(&self, hospital: i64, id: i64) -> Result<Option<StaffRow>> {
         Ok(staff::Entity::find_by_id((hospital, id)).one(&self.readers).await?)
-    }
-
-    /// Notes the key that this database's secrets are encrypted with, or refuses another than the one noted.
-    pub(super) async fn check_key(&self) -> Result<()> {
-        let own = self.secrets.fingerprint();
-        match encryption_key::Entity::find().one(&self.readers).await? {
-            Some(noted) if noted.fingerprint == own => Ok(()),
-            Some(noted) => Err(Error::Internal(format!(
-                "this database is encrypted with the key {}, the key file holds {own}: \
-                 put the right file where --key-file points",
-                noted.fingerprint
-            ))),
-            None => {
-                let row = encryption_key::ActiveModel {
-                    fingerprint: Set(own.to_owned()),
-                    created_at: Set(Utc::now()),
-                };
-                encryption_key::Entity::insert(row)
-                    .exec_without_returning(&self.writer)
-                    .await?;
-                Ok(())
-            }
-        }
     }
 }
 

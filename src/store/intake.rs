@@ -9,7 +9,7 @@ use sea_orm::{
     IntoActiveModel as _,
 };
 
-use super::{Store, may_be_tried_again};
+use super::Store;
 use crate::error::Result;
 use crate::records::{PatientRecord, VisitRecord};
 use crate::statistics::VisitChannel;
@@ -31,9 +31,6 @@ pub struct Intake<'a> {
     batches: u64,
 }
 
-/// How often a batch is tried again after the database broke a tie.
-const TRIES: usize = 5;
-
 impl Store {
     /// Takes records into the hospital.
     #[must_use]
@@ -52,7 +49,7 @@ impl Intake<'_> {
     /// # Errors
     /// Where the database fails; nothing of the batch is taken then.
     pub async fn patients(&mut self, records: &[PatientRecord]) -> Result<Vec<Taken>> {
-        let taken = self.again(async || self.patients_once(records).await).await?;
+        let taken = self.store.again(|| self.patients_once(records)).await?;
         self.batch_done().await?;
         Ok(taken)
     }
@@ -62,7 +59,7 @@ impl Intake<'_> {
     /// # Errors
     /// Where the database fails; nothing of the batch is taken then.
     pub async fn visits(&mut self, records: &[VisitRecord], brought: &[PatientRecord]) -> Result<Vec<Taken>> {
-        let taken = self.again(async || self.visits_once(records, brought).await).await?;
+        let taken = self.store.again(|| self.visits_once(records, brought)).await?;
         self.batch_done().await?;
         Ok(taken)
     }
@@ -77,16 +74,6 @@ impl Intake<'_> {
                 .await?;
         }
         Ok(())
-    }
-
-    async fn again<T>(&self, once: impl AsyncFn() -> Result<T>) -> Result<T> {
-        let mut tries = 1;
-        loop {
-            match once().await {
-                Err(error) if tries < TRIES && may_be_tried_again(&error) => tries += 1,
-                result => return result,
-            }
-        }
     }
 
     async fn patients_once(&self, records: &[PatientRecord]) -> Result<Vec<Taken>> {
@@ -170,10 +157,15 @@ impl Intake<'_> {
             changed.name = Set(record.name.clone());
         }
         if let Some(phone) = &record.phone {
-            let index = self.store.secrets().phone_index(self.hospital, phone)?;
-            if row.phone_index.as_ref() != Some(&index) {
-                changed.phone = Set(Some(self.store.secrets().seal(self.hospital, "phone", phone)?));
-                changed.phone_index = Set(Some(index));
+            let secrets = self.store.secrets();
+            let kept = row.phone_index.as_ref();
+            if !kept.is_some_and(|kept| {
+                secrets
+                    .phone_indexes(self.hospital, phone)
+                    .is_ok_and(|all| all.contains(kept))
+            }) {
+                changed.phone = Set(Some(secrets.seal(self.hospital, "phone", phone)?));
+                changed.phone_index = Set(Some(secrets.phone_index(self.hospital, phone)?));
             }
         }
         if record.birth_date.is_some() && record.birth_date != row.birth_date {
@@ -318,6 +310,7 @@ impl Intake<'_> {
                 hospital_id: Set(self.hospital),
                 id: NotSet,
                 name: Set(name.clone()),
+                retired_at: Set(None),
             })
             .collect();
         if new.is_empty() {
@@ -350,6 +343,7 @@ impl Intake<'_> {
                 id: NotSet,
                 name: Set(name.clone()),
                 department_id: Set(department_id),
+                retired_at: Set(None),
             })
             .collect();
         if new.is_empty() {

@@ -1,8 +1,14 @@
 //! The only place that talks to the database. Every function takes the hospital, and every query names it.
 
+mod audit;
+mod change;
+mod history;
 mod hospital;
 mod intake;
+mod keys;
 mod patient;
+mod pool;
+mod readiness;
 mod revision;
 mod session;
 mod snapshot;
@@ -10,26 +16,35 @@ mod sql;
 mod visit;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{
-    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    IsolationLevel, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    AccessMode, ConnAcquireErr, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
+    DbBackend, DbErr, IsolationLevel, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
+use tokio::sync::Semaphore;
 
+use crate::config::LIMITS;
 use crate::error::{Error, Result};
+use crate::observe::{Metrics, note};
 use crate::secrets::Secrets;
 
+pub use audit::{AuditAction, AuditQuery, AuditRow, AuditedList, NewEntry};
+pub use change::Change;
+pub use history::{Past, PastChange, PastVisit, Span};
 pub use hospital::{NewHospital, StaffRow};
 pub use intake::{Intake, Taken};
 pub use patient::{KeyedPatient, PatientKey, PatientSearch, erased_patient};
+pub use readiness::Unready;
 pub use revision::{Revision, State};
 pub use session::RefreshUse;
 pub use snapshot::{SnapshotRow, StoredSnapshot};
 use sql::Sql;
 pub use visit::{Changes, KeyedVisit, PatientEnds, PatientVisits, VisitKey, VisitQuery};
+
+/// Connections to the database, of a server or a command; SQLite has one more, which writes.
+const CONNECTIONS: u32 = 8;
 
 /// A connection to the database, with the keys to what is encrypted in it.
 #[derive(Clone)]
@@ -38,14 +53,23 @@ pub struct Store {
     /// SQLite has one writer; elsewhere this is `readers`.
     writer: DatabaseConnection,
     secrets: Secrets,
-    statements: Arc<AtomicU64>,
+    /// Entries of the audit that are on their way.
+    waiting: Arc<audit::Waiting>,
+    metrics: Arc<Metrics>,
+    /// Turns to begin a transaction, as many as the pool has connections.
+    readers_begin: Arc<Semaphore>,
+    writer_begins: Arc<Semaphore>,
 }
 
-/// Whether an SQLite file may be made. Other databases are there already.
+/// What a database is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {
+    /// To be brought up to date. An SQLite file is made; other databases are there already.
     Create,
+    /// For a command, which takes the time that it takes.
     Existing,
+    /// For the requests of a server, whose statements are bounded in time.
+    Serve,
 }
 
 /// Where a page of rows begins, and which way it goes.
@@ -78,31 +102,39 @@ impl Store {
             std::fs::create_dir_all(folder)
                 .map_err(|error| Error::Internal(format!("the folder {} cannot be made: {error}", folder.display())))?;
         }
-        let statements = Arc::new(AtomicU64::new(0));
+        let metrics = Arc::new(Metrics::default());
         let hint = match (open, sqlite_folder(&url)) {
-            (Open::Existing, Some(_)) => "; where there is none yet, run `rollcall migrate` first",
+            (Open::Existing | Open::Serve, Some(_)) => "; where there is none yet, run `rollcall migrate` first",
             _ => "",
         };
         let connect = async |options: ConnectOptions| {
             let mut connection = Database::connect(options)
                 .await
                 .map_err(|error| Error::Internal(format!("the database cannot be opened: {error}{hint}")))?;
-            let counter = Arc::clone(&statements);
-            connection.set_metric_callback(move |_| {
-                counter.fetch_add(1, Ordering::Relaxed);
+            let metrics = Arc::clone(&metrics);
+            connection.set_metric_callback(move |statement| {
+                metrics.statement(statement.elapsed, statement.failed);
+                note(|notes| {
+                    notes.statements += 1;
+                    notes.database += statement.elapsed;
+                });
             });
             Ok::<_, Error>(connection)
         };
-        let readers = connect(options(&url, 8, open)).await?;
-        let writer = match readers.get_database_backend() {
-            DbBackend::Sqlite => connect(options(&url, 1, open)).await?,
-            _ => readers.clone(),
+        let readers = connect(options(&url, CONNECTIONS, open)).await?;
+        let readers_begin = Arc::new(Semaphore::new(CONNECTIONS as usize));
+        let (writer, writer_begins) = match readers.get_database_backend() {
+            DbBackend::Sqlite => (connect(options(&url, 1, open)).await?, Arc::new(Semaphore::new(1))),
+            _ => (readers.clone(), Arc::clone(&readers_begin)),
         };
         Ok(Self {
             readers,
             writer,
             secrets,
-            statements,
+            waiting: Arc::default(),
+            metrics,
+            readers_begin,
+            writer_begins,
         })
     }
 
@@ -133,21 +165,13 @@ impl Store {
                 pending.len()
             )));
         }
-        self.check_key().await
+        self.check_keys().await
     }
 
-    /// How many statements were sent so far.
+    /// What this process counts.
     #[must_use]
-    pub fn statements(&self) -> u64 {
-        self.statements.load(Ordering::Relaxed)
-    }
-
-    /// Whether the database answers.
-    ///
-    /// # Errors
-    /// Where it does not.
-    pub async fn ping(&self) -> Result<()> {
-        Ok(self.readers.ping().await?)
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Lets go of the database.
@@ -170,14 +194,15 @@ impl Store {
 
     /// One consistent view of the data, read only.
     async fn view(&self) -> Result<DatabaseTransaction> {
-        let begun = match self.readers.get_database_backend() {
-            DbBackend::Sqlite => self.readers.begin().await,
-            _ => {
-                let (isolation, access) = (IsolationLevel::RepeatableRead, AccessMode::ReadOnly);
-                self.readers.begin_with_config(Some(isolation), Some(access)).await
-            }
+        let options = match self.readers.get_database_backend() {
+            DbBackend::Sqlite => TransactionOptions::default(),
+            _ => TransactionOptions {
+                isolation_level: Some(IsolationLevel::RepeatableRead),
+                access_mode: Some(AccessMode::ReadOnly),
+                ..TransactionOptions::default()
+            },
         };
-        Ok(begun?)
+        begun(&self.readers, &self.readers_begin, options).await
     }
 
     /// A transaction that changes the hospital's data. It takes the revision first, so that no two lock each other out.
@@ -191,28 +216,72 @@ impl Store {
         Ok(transaction)
     }
 
-    /// A transaction that writes.
-    async fn begin_write(&self) -> Result<DatabaseTransaction> {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        match self.writer.get_database_backend() {
-            DbBackend::Sqlite => Ok(self.writer.begin_with_options(options).await?),
-            _ => {
-                let isolation = Some(IsolationLevel::ReadCommitted);
-                Ok(self.writer.begin_with_config(isolation, None).await?)
+    /// Tries a write again where the database broke a tie between two.
+    async fn again<T, F: Future<Output = Result<T>>>(&self, once: impl Fn() -> F) -> Result<T> {
+        let mut tries = 1;
+        loop {
+            match once().await {
+                Err(error) if tries < TRIES && may_be_tried_again(&error) => tries += 1,
+                result => return result,
             }
         }
     }
+
+    /// A transaction that writes.
+    async fn begin_write(&self) -> Result<DatabaseTransaction> {
+        let options = match self.writer.get_database_backend() {
+            DbBackend::Sqlite => TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..TransactionOptions::default()
+            },
+            _ => TransactionOptions {
+                isolation_level: Some(IsolationLevel::ReadCommitted),
+                ..TransactionOptions::default()
+            },
+        };
+        begun(&self.writer, &self.writer_begins, options).await
+    }
 }
 
+/// Begins a transaction, to the end also where who wants it goes away meanwhile. sqlx 0.9 knows of a transaction once the
+/// database has answered: given up before that, the connection went back to the pool with the transaction open, and what the
+/// next request wrote there was lost.
+async fn begun(
+    pool: &DatabaseConnection,
+    turns: &Arc<Semaphore>,
+    options: TransactionOptions,
+) -> Result<DatabaseTransaction> {
+    let pool = pool.clone();
+    // As many as the pool has connections: who goes away while all are taken leaves nothing behind.
+    let turn = tokio::time::timeout(LIMITS.connection, Arc::clone(turns).acquire_owned()).await;
+    let turn = turn.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?;
+    let turn = turn.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
+    let begun = tokio::spawn(async move {
+        let _until_begun = turn;
+        pool.begin_with_options(options).await
+    });
+    let begun = begun.await;
+    Ok(begun.map_err(|error| Error::Internal(format!("a transaction cannot begin: {error}")))??)
+}
+
+/// How often a write is tried at most.
+const TRIES: usize = 5;
+
 /// Whether another try may succeed: the database broke a tie between two transactions.
-pub(crate) fn may_be_tried_again(error: &Error) -> bool {
+fn may_be_tried_again(error: &Error) -> bool {
     let Error::Internal(text) = error else { return false };
-    ["40001", "40P01", "1213", "deadlock", "Deadlock", "database is locked"]
-        .iter()
-        .any(|sign| text.contains(sign))
+    [
+        "40001",
+        "40P01",
+        "1213",
+        "deadlock",
+        "Deadlock",
+        "database is locked",
+        // What MariaDB says of a tie over the ids of a table.
+        "Failed to read auto-increment",
+    ]
+    .iter()
+    .any(|sign| text.contains(sign))
 }
 
 /// The folder of an SQLite file.
@@ -223,12 +292,20 @@ fn sqlite_folder(url: &str) -> Option<&std::path::Path> {
 }
 
 fn options(url: &str, connections: u32, open: Open) -> ConnectOptions {
+    let first = move |database| (open == Open::Serve).then(|| pool::ended_in_time(database, LIMITS.statement));
+    let (postgres, mariadb) = (url.to_owned(), url.to_owned());
     let mut options = ConnectOptions::new(url.to_owned());
     options
         .max_connections(connections)
         .connect_timeout(Duration::from_secs(5))
-        .acquire_timeout(Duration::from_secs(10))
+        .acquire_timeout(LIMITS.connection)
+        // Without either of the two, sqlx 0.9 looks after idle connections in the background. It counts them in two steps, and
+        // where it looks between these it sees 2^64 of them and never comes back. Connections are tried before they are used.
+        .idle_timeout(None)
+        .max_lifetime(None)
         .sqlx_logging(false)
+        .map_sqlx_postgres_pool_opts(move |pool| pool::in_time(pool, &postgres, first(DbBackend::Postgres)))
+        .map_sqlx_mysql_pool_opts(move |pool| pool::in_time(pool, &mariadb, first(DbBackend::MySql)))
         .map_sqlx_sqlite_opts(move |sqlite| {
             sqlite
                 .create_if_missing(open == Open::Create)

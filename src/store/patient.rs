@@ -115,14 +115,22 @@ impl Store {
         today: chrono::NaiveDate,
         seek: &Seek<Option<String>>,
     ) -> Result<Vec<KeyedPatient>> {
-        let mut sql = self.sql(&format!(
-            "SELECT * FROM (SELECT p.*, {} AS sort_key FROM patient p WHERE p.hospital_id = ",
-            self.patient_key(key, today)
-        ));
-        sql.bind(hospital);
-        self.find(&mut sql, hospital, search)?;
+        let mut sql = self.sql("SELECT * FROM (");
+        let rows = |sql: &mut Sql| {
+            sql.push(&format!(
+                "SELECT p.*, {} AS sort_key FROM patient p WHERE p.hospital_id = ",
+                self.patient_key(key, today)
+            ));
+            sql.bind(hospital);
+            self.find(sql, hospital, search)
+        };
+        match key {
+            PatientKey::ChartNo => by_index(&mut sql, "p.chart_no", seek, rows)?,
+            PatientKey::Name => by_index(&mut sql, "p.name", seek, rows)?,
+            _ => rows(&mut sql)?,
+        }
         sql.push(") p WHERE 1 = 1");
-        seek_sql(&mut sql, "p.sort_key", "p.id", seek, |sql, value| {
+        seek_sql(&mut sql, "p.sort_key", true, "p.id", seek, |sql, value| {
             sql.bind(value);
         });
         let mut rows = Vec::new();
@@ -194,8 +202,11 @@ impl Store {
         }
         if let Some(phone) = &search.phone {
             way(sql);
-            sql.push("p.phone_index = ")
-                .bind(self.secrets.phone_index(hospital, phone)?);
+            for (place, index) in self.secrets.phone_indexes(hospital, phone)?.into_iter().enumerate() {
+                sql.push(if place == 0 { "p.phone_index IN (" } else { ", " })
+                    .bind(index);
+            }
+            sql.push(")");
         }
         if ways > 0 {
             sql.push(")");
@@ -206,4 +217,43 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// As many rows as a page may take by a column that has an index: of those that have a value and of those that have none, each
+/// in the order of the index. Together they could not follow it.
+fn by_index(
+    sql: &mut Sql,
+    column: &str,
+    seek: &Seek<Option<String>>,
+    rows: impl Fn(&mut Sql) -> Result<()>,
+) -> Result<()> {
+    let from_null = seek.from.as_ref().map(|(key, _)| key.is_none());
+    let of = |null: bool| Seek {
+        from: seek.from.clone().filter(|_| from_null == Some(null)),
+        ..seek.clone()
+    };
+    let mut parts = 0;
+    let mut part = |sql: &mut Sql| {
+        sql.push(if parts == 0 { "" } else { " UNION ALL " });
+        parts += 1;
+        sql.push("SELECT * FROM (");
+        rows(sql)
+    };
+    if from_null != Some(true) || seek.backwards {
+        part(sql)?;
+        sql.push(&format!(" AND {column} IS NOT NULL"));
+        seek_sql(sql, column, false, "p.id", &of(false), |sql, value| {
+            sql.bind(value);
+        });
+        sql.push(") valued");
+    }
+    if from_null != Some(false) || !seek.backwards {
+        part(sql)?;
+        sql.push(&format!(" AND {column} IS NULL"));
+        seek_sql(sql, column, true, "p.id", &of(true), |sql, value| {
+            sql.bind(value);
+        });
+        sql.push(") unvalued");
+    }
+    Ok(())
 }

@@ -19,6 +19,16 @@ impl Revision {
     pub fn text(self) -> String {
         format!("{:x}-{:016x}", self.number, self.tag)
     }
+
+    /// The revision of such a text.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let (number, tag) = text.split_once('-')?;
+        Some(Self {
+            number: i64::from_str_radix(number, 16).ok()?,
+            tag: u64::from_str_radix(tag, 16).ok()?.cast_signed(),
+        })
+    }
 }
 
 /// What a statistics question must know before anything else, from one statement.
@@ -79,16 +89,15 @@ impl Store {
         })
     }
 
-    /// Forgets changes that lie further behind the newest than `keep`.
+    /// Forgets the hospital's changes that lie further behind the newest than `keep`.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn prune_feed(&self, keep: i64) -> Result<u64> {
-        let mut sql = self.sql(
-            "DELETE FROM change_feed WHERE EXISTS (SELECT 1 FROM revision r
-                WHERE r.hospital_id = change_feed.hospital_id AND change_feed.number < r.number - ",
-        );
-        sql.bind(keep).push(")");
+    pub async fn prune_feed(&self, hospital: i64, keep: i64) -> Result<u64> {
+        let mut sql = self.sql("DELETE FROM change_feed WHERE hospital_id = ");
+        sql.bind(hospital)
+            .push(" AND number < (SELECT number FROM revision WHERE hospital_id = ");
+        sql.bind(hospital).push(") - ").bind(keep);
         Ok(self.writer.execute_raw(sql.done()).await?.rows_affected())
     }
 }

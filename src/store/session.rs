@@ -14,7 +14,7 @@ pub enum RefreshUse {
     /// It was good, and is used up now.
     Good { staff: i64, family: String },
     /// It was used before: somebody else holds it, and its whole family is ended.
-    Reused,
+    Reused { staff: i64 },
     /// There is none, or it has run out.
     Unknown,
 }
@@ -70,7 +70,7 @@ impl Store {
             });
         }
         self.end_family(hospital, &row.family).await?;
-        Ok(RefreshUse::Reused)
+        Ok(RefreshUse::Reused { staff: row.staff_id })
     }
 
     /// Ends every token that came of one sign-in.

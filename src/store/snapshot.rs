@@ -1,30 +1,41 @@
-//! Snapshots: a manifest each, their lists once per content, and the orders of their cohorts.
+//! Snapshots: a manifest each, their lists once per content, and the orders of their cohorts; and how they expire.
+//!
+//! A snapshot expires by `kept_at`, when it was last stored or asked for anew. A list goes by a `kept_at` of its own, which is
+//! never more than a day before that of a snapshot that has it: so no list goes while a snapshot that is left has it, and
+//! nobody has to count who has what.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use entity::{list_part, snapshot, snapshot_order};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ActiveModelTrait as _, ConnectionTrait, DbErr, EntityTrait, FromQueryResult};
+use sea_orm::{ActiveModelTrait as _, ConnectionTrait, DbErr, EntityTrait};
 
-use super::Store;
+use super::{Sql, Store};
 use crate::error::{Error, Result};
 use crate::statistics::{PackedSnapshot, sha256};
 
 /// A snapshot's row as it is kept.
 pub type SnapshotRow = snapshot::Model;
 
-/// A snapshot as it is kept: its row, and its lists.
-pub struct StoredSnapshot {
-    pub row: SnapshotRow,
-    pub packed: PackedSnapshot,
+/// What is left of a snapshot.
+pub enum StoredSnapshot {
+    Whole(SnapshotRow, PackedSnapshot),
+    /// Its lists are gone; the row still says what was asked.
+    Expired(SnapshotRow),
 }
 
 /// A part of a list at most: well below what a database takes in one packet.
 const PART: usize = 1 << 20;
 /// Rows of one statement at most, and their bytes, likewise.
 const ROWS: usize = 500;
+
+/// `kept_at` is written anew where it is older than this: what is asked for all the time is not written all the time.
+const STALE: TimeDelta = TimeDelta::days(1);
+/// Snapshots, or lists, that a sweep lets go of at a time, so that it keeps nobody waiting.
+const SWEPT: u64 = 200;
 
 /// Says of an empty list that nothing is kept of it.
 const EMPTY: [u8; 32] = [0; 32];
@@ -41,7 +52,11 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails; nothing is half kept then.
-    pub async fn keep_snapshot(&self, mut row: SnapshotRow, packed: &PackedSnapshot) -> Result<()> {
+    pub async fn keep_snapshot(&self, row: &SnapshotRow, packed: &PackedSnapshot) -> Result<()> {
+        self.again(|| self.keep_snapshot_once(row.clone(), packed)).await
+    }
+
+    async fn keep_snapshot_once(&self, mut row: SnapshotRow, packed: &PackedSnapshot) -> Result<()> {
         let hospital = row.hospital_id;
         let mut manifest = Vec::with_capacity((packed.buckets.len() + 1) * EMPTY.len());
         let mut lists: HashMap<[u8; 32], &[u8]> = HashMap::new();
@@ -53,8 +68,16 @@ impl Store {
             }
         }
         row.manifest = manifest;
+        let now = Utc::now().trunc_subsecs(6);
+        row.kept_at = now;
         let transaction = self.begin_write().await?;
-        for digest in self.kept(&transaction, hospital, lists.keys()).await? {
+        let (mut kept, stale) = self.kept(&transaction, hospital, &lists, now).await?;
+        if !stale.is_empty() {
+            // Those that a sweep took before are gone now; the others it will not take.
+            self.keep_parts(&transaction, hospital, &stale, now).await?;
+            kept = self.kept(&transaction, hospital, &lists, now).await?.0;
+        }
+        for digest in kept {
             lists.remove(&digest);
         }
         let mut rows = Vec::new();
@@ -71,10 +94,20 @@ impl Store {
                     digest: Set(hex(&digest)),
                     part: Set(part),
                     bytes: Set(piece.to_vec()),
+                    kept_at: Set(now),
                 });
             }
         }
         insert_parts(&transaction, rows).await?;
+        // One that has expired comes back, one that is old starts anew.
+        let mut sql = self.sql("UPDATE snapshot SET expired_at = NULL, kept_at = ");
+        sql.bind(now).push(", manifest = ").bind(row.manifest.clone());
+        sql.push(" WHERE hospital_id = ").bind(hospital);
+        sql.push(" AND id = ").bind(row.id.as_str());
+        sql.push(" AND (expired_at IS NOT NULL OR kept_at < ")
+            .bind(now - STALE)
+            .push(")");
+        transaction.execute_raw(sql.done()).await?;
         let row = snapshot::ActiveModel::from(row).reset_all();
         let inserted = snapshot::Entity::insert(row)
             .on_conflict(
@@ -90,46 +123,202 @@ impl Store {
         }
     }
 
-    async fn kept<'a>(
+    /// Says of lists that they were stored with just now.
+    async fn keep_parts(
         &self,
         connection: &impl ConnectionTrait,
         hospital: i64,
-        digests: impl Iterator<Item = &'a [u8; 32]>,
-    ) -> Result<Vec<[u8; 32]>> {
-        let by_hex: HashMap<String, [u8; 32]> = digests.map(|digest| (hex(digest), *digest)).collect();
+        digests: &[String],
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        for digests in digests.chunks(ROWS) {
+            let digests: Vec<&str> = digests.iter().map(String::as_str).collect();
+            let mut sql = self.sql("UPDATE list_part SET kept_at = ");
+            sql.bind(now).push(" WHERE hospital_id = ").bind(hospital);
+            sql.push(" AND digest").few_texts(&digests);
+            connection.execute_raw(sql.done()).await?;
+        }
+        Ok(())
+    }
+
+    /// Which of the lists are kept already; and of them, in order, those that have been for long.
+    async fn kept(
+        &self,
+        connection: &impl ConnectionTrait,
+        hospital: i64,
+        lists: &HashMap<[u8; 32], &[u8]>,
+        now: DateTime<Utc>,
+    ) -> Result<(Vec<[u8; 32]>, Vec<String>)> {
+        let by_hex: HashMap<String, [u8; 32]> = lists.keys().map(|digest| (hex(digest), *digest)).collect();
         let names: Vec<&str> = by_hex.keys().map(String::as_str).collect();
-        let mut sql = self.sql("SELECT digest FROM list_part WHERE part = 0 AND hospital_id = ");
-        sql.bind(hospital).push(" AND digest").texts(&names);
-        let mut kept = Vec::new();
+        let mut sql = self.sql("SELECT digest, kept_at FROM list_part WHERE part = 0 AND hospital_id = ");
+        sql.bind(hospital)
+            .push(" AND digest")
+            .texts(&names)
+            .push(" ORDER BY digest");
+        let (mut kept, mut stale) = (Vec::new(), Vec::new());
         for row in connection.query_all_raw(sql.done()).await? {
             let digest: String = row.try_get_by_index(0)?;
             kept.extend(by_hex.get(&digest).copied());
+            if row.try_get_by_index::<DateTime<Utc>>(1)? < now - STALE {
+                stale.push(digest);
+            }
         }
-        Ok(kept)
+        Ok((kept, stale))
     }
 
-    /// Opens a snapshot of the hospital; none where there never was one of that id.
+    async fn snapshot_row_in(
+        &self,
+        connection: &impl ConnectionTrait,
+        hospital: i64,
+        id: &str,
+    ) -> Result<Option<SnapshotRow>> {
+        let key = (hospital, id.to_owned());
+        Ok(snapshot::Entity::find_by_id(key).one(connection).await?)
+    }
+
+    /// What is known of a snapshot beside its lists.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn snapshot_row(&self, hospital: i64, id: &str) -> Result<Option<SnapshotRow>> {
+        self.snapshot_row_in(&self.readers, hospital, id).await
+    }
+
+    /// Keeps a snapshot for good, or lets it expire again, from now on. Says whether it is there to be kept.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn pin_snapshot(&self, hospital: i64, id: &str, by: Option<i64>) -> Result<bool> {
+        let now = Utc::now().trunc_subsecs(6);
+        let mut sql = self.sql("UPDATE snapshot SET kept_at = ");
+        sql.bind(now).push(", pinned_at = ").bind(by.map(|_| now));
+        sql.push(", pinned_by = ").bind(by);
+        sql.push(" WHERE hospital_id = ").bind(hospital);
+        sql.push(" AND id = ").bind(id).push(" AND expired_at IS NULL");
+        let changed = self.writer.execute_raw(sql.done()).await?.rows_affected();
+        self.keep_parts_of(hospital, id).await?;
+        Ok(changed > 0)
+    }
+
+    /// Lets go of the hospital's snapshots that nobody asked for anew since `before`, but not of pinned ones: of each the
+    /// row stays, and says what was asked. Says how many those were.
+    ///
+    /// # Errors
+    /// Where the database fails; what was let go of until then stays so.
+    pub async fn expire_snapshots(&self, hospital: i64, before: DateTime<Utc>) -> Result<u64> {
+        let before = before - STALE;
+        let mut expired = 0;
+        loop {
+            let mut sql = self.sql("SELECT id FROM snapshot WHERE hospital_id = ");
+            sql.bind(hospital).push(" AND expired_at IS NULL AND pinned_at IS NULL");
+            sql.push(" AND kept_at < ").bind(before);
+            sql.push(" ORDER BY id LIMIT ").bind(SWEPT);
+            let ids = self.texts_of(sql).await?;
+            if ids.is_empty() {
+                break;
+            }
+            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+            let mut sql = self.sql("UPDATE snapshot SET expired_at = ");
+            sql.bind(Utc::now().trunc_subsecs(6))
+                .push(", manifest = ")
+                .bind(Vec::<u8>::new());
+            sql.push(" WHERE hospital_id = ").bind(hospital);
+            sql.push(" AND pinned_at IS NULL AND kept_at < ").bind(before);
+            sql.push(" AND id").few_texts(&ids);
+            expired += self.writer.execute_raw(sql.done()).await?.rows_affected();
+        }
+        let mut sql = self.sql("DELETE FROM snapshot_order WHERE hospital_id = ");
+        sql.bind(hospital)
+            .push(" AND snapshot_id IN (SELECT id FROM snapshot WHERE expired_at IS NOT NULL AND hospital_id = ")
+            .bind(hospital)
+            .push(")");
+        self.writer.execute_raw(sql.done()).await?;
+        self.keep_pinned_parts(hospital).await?;
+        self.drop_parts(hospital, before - STALE - STALE).await?;
+        Ok(expired)
+    }
+
+    /// The lists of pinned snapshots are as if stored just now.
+    async fn keep_pinned_parts(&self, hospital: i64) -> Result<()> {
+        let mut sql = self.sql("SELECT id FROM snapshot WHERE hospital_id = ");
+        sql.bind(hospital).push(" AND pinned_at IS NOT NULL");
+        for id in self.texts_of(sql).await? {
+            self.keep_parts_of(hospital, &id).await?;
+        }
+        Ok(())
+    }
+
+    async fn keep_parts_of(&self, hospital: i64, id: &str) -> Result<()> {
+        let Some(row) = self.snapshot_row(hospital, id).await? else {
+            return Ok(());
+        };
+        let now = Utc::now().trunc_subsecs(6);
+        let lists = row
+            .manifest
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&digest| (digest, &[][..]))
+            .collect();
+        let (_, stale) = self.kept(&self.readers, hospital, &lists, now).await?;
+        self.keep_parts(&self.writer, hospital, &stale, now).await
+    }
+
+    /// Lets go of lists that no snapshot was stored with since `before`.
+    async fn drop_parts(&self, hospital: i64, before: DateTime<Utc>) -> Result<()> {
+        loop {
+            let mut sql = self.sql("SELECT DISTINCT digest FROM list_part WHERE hospital_id = ");
+            sql.bind(hospital).push(" AND kept_at < ").bind(before);
+            sql.push(" ORDER BY digest LIMIT ").bind(SWEPT);
+            let digests = self.texts_of(sql).await?;
+            if digests.is_empty() {
+                return Ok(());
+            }
+            let digests: Vec<&str> = digests.iter().map(String::as_str).collect();
+            let mut sql = self.sql("DELETE FROM list_part WHERE hospital_id = ");
+            sql.bind(hospital).push(" AND kept_at < ").bind(before);
+            sql.push(" AND digest").few_texts(&digests);
+            self.writer.execute_raw(sql.done()).await?;
+        }
+    }
+
+    async fn texts_of(&self, sql: Sql) -> Result<Vec<String>> {
+        let rows = self.readers.query_all_raw(sql.done()).await?;
+        Ok(rows
+            .iter()
+            .map(|row| row.try_get_by_index(0))
+            .collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// Opens a snapshot of the hospital; none where there never was one of that id. Of one that has expired, only the row is
+    /// left.
     ///
     /// # Errors
     /// Where the database fails, or holds other bytes than were kept.
     pub async fn open_snapshot(&self, hospital: i64, id: &str) -> Result<Option<StoredSnapshot>> {
-        let key = (hospital, id.to_owned());
-        let Some(row) = snapshot::Entity::find_by_id(key).one(&self.readers).await? else {
+        // One view: a sweep may come between the row and its lists.
+        let view = self.view().await?;
+        let Some(row) = self.snapshot_row_in(&view, hospital, id).await? else {
             return Ok(None);
         };
+        if row.expired_at.is_some() {
+            return Ok(Some(StoredSnapshot::Expired(row)));
+        }
         let digests: Vec<&[u8]> = row.manifest.chunks(EMPTY.len()).collect();
         let names: Vec<String> = digests.iter().map(|digest| hex(digest)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let mut sql = self.sql("SELECT * FROM list_part WHERE hospital_id = ");
+        let mut sql = self.sql("SELECT digest, bytes FROM list_part WHERE hospital_id = ");
         sql.bind(hospital)
             .push(" AND digest")
             .texts(&names)
             .push(" ORDER BY digest, part");
         let mut lists: HashMap<String, Vec<u8>> = HashMap::new();
-        for part in self.readers.query_all_raw(sql.done()).await? {
-            let part = list_part::Model::from_query_result(&part, "")?;
-            lists.entry(part.digest).or_default().extend(part.bytes);
+        for part in view.query_all_raw(sql.done()).await? {
+            let bytes: Vec<u8> = part.try_get_by_index(1)?;
+            lists.entry(part.try_get_by_index(0)?).or_default().extend(bytes);
         }
+        view.commit().await?;
         let mut in_order = digests.iter().map(|&digest| {
             if digest == EMPTY {
                 return Ok(Vec::new());
@@ -146,7 +335,7 @@ impl Store {
         let patients = in_order.next().transpose()?.unwrap_or_default();
         let buckets = in_order.collect::<Result<_>>()?;
         let packed = PackedSnapshot { buckets, patients };
-        Ok(Some(StoredSnapshot { row, packed }))
+        Ok(Some(StoredSnapshot::Whole(row, packed)))
     }
 
     /// Keeps an order of a cohort, or takes over the one that is kept already: whoever comes first decides.

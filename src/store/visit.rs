@@ -92,7 +92,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn load_ledger(&self, hospital: i64) -> Result<(State, Ledger)> {
-        let view = self.view().await?;
+        let view = self.view_of_visits().await?;
         let state = self.state_in(&view, hospital, 0).await?;
         let mut sql = self.sql("SELECT id FROM patient WHERE hospital_id = ");
         sql.bind(hospital);
@@ -119,6 +119,16 @@ impl Store {
         }
         view.commit().await?;
         Ok((state, builder.finish()))
+    }
+
+    /// One consistent view of the visits and of the revision that they stand at.
+    async fn view_of_visits(&self) -> Result<DatabaseTransaction> {
+        let view = self.view().await?;
+        if self.readers.get_database_backend() == DbBackend::Postgres {
+            // TRUNCATE empties a table also for views that began before it. It waits for who has locked the table.
+            view.execute_unprepared("LOCK TABLE visit IN ACCESS SHARE MODE").await?;
+        }
+        Ok(view)
     }
 
     /// Reads an SQLite database's visits many to a row. The driver hands each value of a row over between two threads, which
@@ -154,7 +164,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn changes_since(&self, hospital: i64, seen: Revision, most: u64) -> Result<Changes> {
-        let view = self.view().await?;
+        let view = self.view_of_visits().await?;
         let state = self.state_in(&view, hospital, seen.number).await?;
         if state.seen_tag != Some(seen.tag) {
             return Ok(Changes::Unknown);
@@ -267,7 +277,7 @@ impl Store {
                 VisitKey::PatientName => sql.bind(value),
             };
         };
-        seek_sql(&mut sql, &expression, "v.id", seek, bind);
+        seek_sql(&mut sql, &expression, key != VisitKey::Date, "v.id", seek, bind);
         let mut rows = Vec::new();
         for row in self.readers.query_all_raw(sql.done()).await? {
             rows.push((visit::Model::from_query_result(&row, "")?, row.try_get("", "sort_key")?));
@@ -307,7 +317,7 @@ impl Store {
             limit,
         } = *page;
         let expression = key.expression(true);
-        let order = order_sql(&expression, "v.id", descending, backwards);
+        let order = order_sql(&expression, key != VisitKey::Date, "v.id", descending, backwards);
         let shown = as_text(self, &expression, key);
         let mut sql = self.sql(&format!(
             "SELECT * FROM (SELECT {COLUMNS}, {shown} AS sort_key,
@@ -389,8 +399,13 @@ impl Store {
     ) -> Result<HashMap<i64, PatientEnds>> {
         // The order of a history: date, then the instant (none first), then id.
         let instant = "CASE WHEN v.scheduled_at IS NULL THEN 0 ELSE 1 END";
-        let forth = format!("v.date, {instant}, v.scheduled_at, v.id");
-        let back = format!("v.date DESC, {instant} DESC, v.scheduled_at DESC, v.id DESC");
+        // SQLite keeps an instant as text, and by hand it may be written in more than one way.
+        let at = match self.readers.get_database_backend() {
+            DbBackend::Sqlite => "julianday(v.scheduled_at)",
+            _ => "v.scheduled_at",
+        };
+        let forth = format!("v.date, {instant}, {at}, v.id");
+        let back = format!("v.date DESC, {instant} DESC, {at} DESC, v.id DESC");
         let mut sql = self.sql("SELECT * FROM (");
         let ends = [
             ("F", &forth, ATTENDED, "<="),
@@ -425,10 +440,10 @@ impl Store {
     }
 }
 
-const LEDGER: &str = "SELECT id, patient_id, date, scheduled_at, status, channel, department_id, doctor_id
+pub(super) const LEDGER: &str = "SELECT id, patient_id, date, scheduled_at, status, channel, department_id, doctor_id
     FROM visit WHERE hospital_id = ";
 
-fn ledger_row(row: &QueryResult) -> Result<VisitRow> {
+pub(super) fn ledger_row(row: &QueryResult) -> Result<VisitRow> {
     let status: String = row.try_get_by_index(4)?;
     let channel: String = row.try_get_by_index(5)?;
     let date: chrono::NaiveDate = row.try_get_by_index(2)?;
@@ -516,16 +531,14 @@ fn as_text(store: &Store, expression: &str, key: VisitKey) -> String {
         _ => format!("CAST({expression} AS TEXT)"),
     }
 }
-
-/// The order of a page: nulls last whichever the direction, ties by id; all of it turned round where the page is read
-/// from its end.
-pub(super) fn order_sql(expression: &str, id: &str, descending: bool, backwards: bool) -> String {
+/// Orders by an expression, nulls last in either direction, and then by id. What is never null may follow an index.
+pub(super) fn order_sql(expression: &str, nullable: bool, id: &str, descending: bool, backwards: bool) -> String {
     let turned = |descending: bool| if descending == backwards { "ASC" } else { "DESC" };
     let (key, ties) = (turned(descending), turned(false));
-    // A date of a visit is never null: its order may follow the index.
-    let nulls = match expression {
-        "v.date" => String::new(),
-        _ => format!("CASE WHEN {expression} IS NULL THEN 1 ELSE 0 END {ties}, "),
+    let nulls = if nullable {
+        format!("CASE WHEN {expression} IS NULL THEN 1 ELSE 0 END {ties}, ")
+    } else {
+        String::new()
     };
     format!("{nulls}{expression} {key}, {id} {ties}")
 }
@@ -534,19 +547,16 @@ pub(super) fn order_sql(expression: &str, id: &str, descending: bool, backwards:
 pub(super) fn seek_sql(
     sql: &mut Sql,
     expression: &str,
+    nullable: bool,
     id: &str,
     seek: &Seek<Option<String>>,
     bind: impl Fn(&mut Sql, &str),
 ) {
     if let Some((key, from)) = &seek.from {
-        let (past_key, past_id) = match (seek.descending, seek.backwards) {
-            (false, false) => (">", ">"),
-            (true, false) => ("<", ">"),
-            (false, true) => ("<", "<"),
-            (true, true) => (">", "<"),
-        };
+        let past_key = if seek.descending == seek.backwards { ">" } else { "<" };
+        let past_id = if seek.backwards { "<" } else { ">" };
         match key {
-            Some(key) => {
+            Some(key) if nullable => {
                 sql.push(&format!(" AND ({expression} {past_key} "));
                 bind(sql, key);
                 sql.push(&format!(" OR ({expression} = "));
@@ -556,6 +566,14 @@ pub(super) fn seek_sql(
                     sql.push(&format!(" OR {expression} IS NULL"));
                 }
                 sql.push(")");
+            }
+            Some(key) => {
+                // An index finds the first of the two at once.
+                sql.push(&format!(" AND {expression} {past_key}= "));
+                bind(sql, key);
+                sql.push(&format!(" AND ({expression} {past_key} "));
+                bind(sql, key);
+                sql.push(&format!(" OR {id} {past_id} ")).bind(*from).push(")");
             }
             None => {
                 sql.push(&format!(" AND (({expression} IS NULL AND {id} {past_id} "))
@@ -569,7 +587,7 @@ pub(super) fn seek_sql(
         }
     }
     sql.push(" ORDER BY ")
-        .push(&order_sql(expression, id, seek.descending, seek.backwards));
+        .push(&order_sql(expression, nullable, id, seek.descending, seek.backwards));
     sql.push(" LIMIT ").bind(i64::try_from(seek.limit).unwrap_or(i64::MAX));
 }
 

@@ -111,4 +111,38 @@ on_each_database! {
         assert!(!output.status.success());
         assert!(String::from_utf8_lossy(&output.stderr).contains("encrypted with the key"));
     }
+
+    async fn keys_are_rotated_under_running_servers(app: App) {
+        app.example();
+        let user = app.sign_in("admin").await;
+        user.change("changePatient", json!({"id": user.ask("{ patients(filter: {search: \"C\"}) { nodes { id } } }").await["patients"]["nodes"][0]["id"], "version": 1, "memo": "Shy"}), "patient { id }").await;
+        let all = "{ patients { nodes { phone memo } } found: patients(filter: {search: \"010-1111-0001\"}) { totalCount } }";
+        let before = user.ask(all).await;
+        assert_eq!(before["found"]["totalCount"], 1);
+        let sealed = "SELECT phone FROM patient WHERE chart_no = 'A'";
+        let old: Vec<u8> = app.value(sealed).await;
+        let said = app.rollcall(&["keys", "rotate"]);
+        assert!(said.starts_with("3 patients are encrypted anew"), "{said}");
+        assert_ne!(app.value::<Vec<u8>>(sealed).await, old);
+        // A server that started with the old key finds the new one.
+        assert_eq!(user.ask(all).await, before);
+        let said = app.rollcall(&["keys", "rotate"]);
+        assert!(said.starts_with("0 patients"), "the rotation that was begun goes on, and there is nothing left to do: {said}");
+        let second = app.second_server();
+        let there = app.sign_in_at(&second.base, "H1", "admin").await;
+        assert_eq!(there.ask(all).await, before);
+        app.rollcall(&["keys", "drop-old"]);
+        let third = app.second_server();
+        let after = app.sign_in_at(&third.base, "H1", "admin").await;
+        assert_eq!(after.ask(all).await, before);
+        assert_eq!(app.value::<i64>("SELECT COUNT(*) FROM encryption_key").await, 1);
+        // Somebody who was signed in by the old key is not any more.
+        for _ in 0..150 {
+            if user.try_with(all, json!({})).await.get("errors").is_some() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        assert_eq!(user.refused(all).await.0, "UNAUTHENTICATED");
+    }
 }

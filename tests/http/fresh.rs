@@ -1,6 +1,10 @@
 //! A question sees every change committed before it.
 
-use crate::harness::{EXAMPLE, on_each_database};
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
+
+use crate::harness::{App, EXAMPLE, Kind, on_each_database, with};
 
 const COUNTS: &str = "{ revision total { visitors { patientCount visitCount } newPatients { patientCount } returning { patientCount } noShow { visitCount } } }";
 
@@ -133,7 +137,6 @@ on_each_database! {
     async fn an_id_never_moves_to_another_hospital(app: App) {
         app.example();
         app.rollcall(&["hospital", "add", "--code", "H2", "--name", "Two", "--time-zone", "Asia/Seoul"]);
-        use sea_orm::ConnectionTrait as _;
         for sql in [
             "UPDATE visit SET id = id + 1000 WHERE visit_no = '1'",
             "UPDATE patient SET id = id + 1000 WHERE chart_no = 'E'",
@@ -157,4 +160,86 @@ on_each_database! {
         futures_util::future::join_all((0..16).map(|_| user.ask(&query))).await;
         assert_eq!(app.metric("rollcall_ledger_loads_total").await, 1, "it catches up");
     }
+
+    async fn a_server_that_the_feed_left_behind_loads_anew(app: App) {
+        app.example();
+        let user = app.sign_in("desk").await;
+        let query = format!("{{ {EXAMPLE} {{ total {{ visitors {{ visitCount }} }} }} }}");
+        let count = async || user.ask(&query).await["statistics"]["total"]["visitors"]["visitCount"].as_i64().unwrap();
+        assert_eq!(count().await, 7);
+        let loads = app.metric("rollcall_ledger_loads_total").await;
+        app.execute("DELETE FROM visit WHERE visit_no = '8'").await;
+        app.execute("DELETE FROM visit WHERE visit_no = '5'").await;
+        assert_eq!(count().await, 6);
+        assert_eq!(app.metric("rollcall_ledger_loads_total").await, loads, "caught up by the feed");
+        app.execute("DELETE FROM visit WHERE visit_no = '6'").await;
+        app.execute("DELETE FROM visit WHERE visit_no = '7'").await;
+        // As pruning does it, only sooner: all but the newest change are forgotten.
+        let newest: i64 = app.value("SELECT number FROM revision").await;
+        app.execute(&format!("DELETE FROM change_feed WHERE number < {newest}")).await;
+        assert_eq!(count().await, 4);
+        assert_eq!(app.metric("rollcall_ledger_loads_total").await, loads + 1);
+    }
+
+    async fn transactions_count_when_they_commit_and_not_where_they_roll_back(app: App) {
+        app.example();
+        let user = app.sign_in("desk").await;
+        let query = format!("{{ {EXAMPLE} {{ revision total {{ visitors {{ visitCount }} }} }} }}");
+        let ask = async || user.ask(&query).await["statistics"].take();
+        let before = ask().await;
+        let change = "UPDATE visit SET status = 'CANCELED' WHERE visit_no IN ('1', '2')";
+        let undone = app.sql.begin().await.unwrap();
+        undone.execute_unprepared(change).await.unwrap();
+        assert_eq!(ask().await, before, "a change that is not committed is not seen, and keeps nobody waiting");
+        undone.rollback().await.unwrap();
+        assert_eq!(ask().await, before, "nor one that was rolled back");
+        // Begun first, committed last; in between another hospital goes on by itself.
+        app.rollcall(&["hospital", "add", "--code", "H2", "--name", "Two", "--time-zone", "Asia/Seoul"]);
+        let long = app.sql.begin().await.unwrap();
+        long.execute_unprepared("UPDATE visit SET status = 'CANCELED' WHERE visit_no = '1'").await.unwrap();
+        if !app.url.starts_with("sqlite") {
+            app.execute("INSERT INTO definition SELECT h.id, 2, 5, NULL, d.effective_from FROM definition d JOIN hospital h ON h.code = 'H2' WHERE d.hospital_id = h.id").await;
+        }
+        assert_eq!(ask().await, before);
+        long.execute_unprepared("UPDATE visit SET status = 'CANCELED' WHERE visit_no = '2'").await.unwrap();
+        long.commit().await.unwrap();
+        let after = ask().await;
+        assert_eq!(after["total"]["visitors"]["visitCount"], 5);
+        assert_ne!(after["revision"], before["revision"]);
+    }
+
+    async fn instants_are_instants_however_they_were_written(app: App) {
+        app.example();
+        let desk = app.sign_in("desk").await;
+        let patient = desk.ask("{ patients(filter: {search: \"E\"}) { nodes { id } } }").await["patients"]["nodes"][0]["id"].take();
+        desk.change("recordVisit", serde_json::json!({"patientId": patient, "scheduledAt": "2025-05-05T01:00:00Z", "status": "COMPLETED", "visitNo": "early"}), "visit { id }").await;
+        app.execute("INSERT INTO visit (hospital_id, visit_no, patient_id, date, scheduled_at, status, channel) SELECT hospital_id, 'late', id, '2025-05-05', '2025-05-05 02:00:00', 'COMPLETED', 'OTHER' FROM patient WHERE chart_no = 'E'").await;
+        let ends = desk.ask_with("query ($id: ID!) { patient(id: $id) { firstVisit { visitNo } lastVisit { visitNo } } }", serde_json::json!({"id": patient})).await;
+        assert_eq!(ends["patient"], serde_json::json!({"firstVisit": {"visitNo": "early"}, "lastVisit": {"visitNo": "late"}}));
+    }
+}
+
+/// PostgreSQL shows an emptied table to views that are older: a ledger must not take the visits of one revision, which are
+/// none then, for those of the revision before.
+#[tokio::test(flavor = "multi_thread")]
+async fn truncate_does_not_come_between_a_revision_and_its_visits() {
+    with(Kind::Postgres, async |app: &App| {
+        app.example();
+        let user = app.sign_in("desk").await;
+        let query = format!("{{ {EXAMPLE} {COUNTS} }}");
+        let before = user.ask(&query).await;
+        let second = app.second_server();
+        let there = app.sign_in_at(&second.base, "H1", "desk").await;
+        let emptying = app.sql.begin().await.unwrap();
+        emptying.execute_unprepared("TRUNCATE visit").await.unwrap();
+        let (answer, ()) = tokio::join!(there.ask(&query), async {
+            // Time for the second server to load its ledger up to the locked table.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            emptying.commit().await.unwrap();
+        });
+        let after = user.ask(&query).await;
+        assert_eq!(after["statistics"]["total"]["visitors"]["visitCount"], 0);
+        assert!([before, after].contains(&answer), "{answer}");
+    })
+    .await;
 }

@@ -3,8 +3,9 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, Statement};
 use serde_json::{Value, json};
 
 pub const PASSWORD: &str = "correct horse";
@@ -111,10 +112,13 @@ pub async fn with(kind: Kind, test: impl AsyncFnOnce(&App)) {
     }
     let app = App {
         server: Server::start(&url, folder.path()),
-        sql: Database::connect(&url).await.unwrap(),
+        sql: connect(&url).await.unwrap(),
         url,
         folder,
-        client: reqwest::Client::new(),
+        client: reqwest::Client::builder()
+            .timeout(std::time::Duration::from_secs(120))
+            .build()
+            .unwrap(),
     };
     test(&app).await;
     app.sql.close_by_ref().await.unwrap();
@@ -122,9 +126,33 @@ pub async fn with(kind: Kind, test: impl AsyncFnOnce(&App)) {
     drop(cleanup);
 }
 
+/// Longer than anything may take.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until it holds.
+pub async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Says that something was left out, past the capture of passing tests' output.
 pub fn leave_out(what: &str) {
     let _ = writeln!(std::io::stderr(), "LEFT OUT: {what}");
+}
+
+/// Says what was done also where the test passes: that is what it is worth.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// A number that the environment sets.
+pub fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    let number = text.parse();
+    Some(number.unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
 /// Drops the database also when the test fails.
@@ -145,7 +173,7 @@ impl Drop for Cleanup {
                 } else {
                     ""
                 };
-                let admin = Database::connect(admin).await.unwrap();
+                let admin = connect(&admin).await.unwrap();
                 admin
                     .execute_unprepared(&format!("DROP DATABASE {name}{force}"))
                     .await
@@ -155,6 +183,13 @@ impl Drop for Cleanup {
         .join()
         .unwrap();
     }
+}
+
+/// A pool that nobody looks after in the background: see the store's.
+async fn connect(url: &str) -> Result<DatabaseConnection, sea_orm::DbErr> {
+    let mut options = ConnectOptions::new(url.to_owned());
+    options.idle_timeout(None).max_lifetime(None);
+    Database::connect(options).await
 }
 
 async fn make_database(kind: Kind, folder: &Path) -> Option<(String, Option<String>)> {
@@ -169,7 +204,7 @@ async fn make_database(kind: Kind, folder: &Path) -> Option<(String, Option<Stri
     let admin = std::env::var(variable)
         .unwrap_or_else(|_| usual.to_owned())
         .replacen("mariadb:", "mysql:", 1);
-    let connection = Database::connect(&admin).await.ok()?;
+    let connection = connect(&admin).await.ok()?;
     let name = format!("rollcall_test_{:016x}", rand::random::<u64>());
     connection
         .execute_unprepared(&format!("CREATE DATABASE {name}"))
@@ -210,22 +245,45 @@ pub fn try_run(url: &str, folder: &Path, args: &[&str], input: &str) -> Output {
 
 impl Server {
     pub fn start(url: &str, folder: &Path) -> Self {
-        let mut child = command(url, folder, &["serve", "--listen", "127.0.0.1:0"])
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
+        Self::start_as(command(url, folder, SERVE).stderr(Stdio::inherit()))
+    }
+
+    /// Starts a command line that serves.
+    pub fn start_as(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let mut said = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut said)
             .unwrap();
         let base = said
             .split_whitespace()
-            .find(|word| word.starts_with("http://"))
+            .find(|word| word.starts_with("http://") || word.starts_with("https://"))
             .unwrap_or_else(|| panic!("{said}"));
         let base = base.trim_end_matches("/graphql").to_owned();
         Self { child, base }
     }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Tells it to stop, as a service manager does.
+    pub fn terminate(&self) {
+        let id = self.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    }
+
+    /// How it ended.
+    pub async fn ended(mut self) -> std::process::ExitStatus {
+        tokio::task::spawn_blocking(move || self.child.wait())
+            .await
+            .unwrap()
+            .unwrap()
+    }
 }
+
+/// Serves on a port of its own.
+pub const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0"];
 
 /// Somebody who is signed in on one server.
 pub struct User<'a> {
@@ -246,6 +304,31 @@ impl App {
     /// One more server on the same database.
     pub fn second_server(&self) -> Server {
         Server::start(&self.url, self.folder.path())
+    }
+
+    /// A command line of this database, to be started.
+    pub fn command(&self, args: &[&str]) -> Command {
+        command(&self.url, self.folder.path(), args)
+    }
+
+    /// The same on another address of the database.
+    pub fn command_at(&self, url: &str, args: &[&str]) -> Command {
+        command(url, self.folder.path(), args)
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self.url.split(':').next() {
+            Some("sqlite") => Kind::Sqlite,
+            Some("postgres") => Kind::Postgres,
+            _ => Kind::Mariadb,
+        }
+    }
+
+    /// A number out of the database.
+    pub async fn number(&self, sql: &str) -> i64 {
+        let statement = Statement::from_string(self.sql.get_database_backend(), sql);
+        let row = self.sql.query_one_raw(statement).await.unwrap().unwrap();
+        row.try_get_by_index(0).unwrap()
     }
 
     pub fn rollcall(&self, args: &[&str]) -> String {
@@ -272,6 +355,29 @@ impl App {
         self.rollcall(&["import", kind, "--hospital", hospital, path.to_str().unwrap()])
     }
 
+    /// The first value of the first row.
+    pub async fn value<T: sea_orm::TryGetable>(&self, sql: &str) -> T {
+        let statement = sea_orm::Statement::from_string(self.sql.get_database_backend(), sql);
+        let row = self.sql.query_one_raw(statement).await.unwrap().unwrap();
+        row.try_get_by_index(0).unwrap()
+    }
+
+    /// The names of all tables.
+    pub async fn tables(&self) -> Vec<String> {
+        let sql = match self.kind() {
+            Kind::Sqlite => {
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY 1"
+            }
+            Kind::Postgres => "SELECT CAST(tablename AS TEXT) FROM pg_tables WHERE schemaname = 'public' ORDER BY 1",
+            Kind::Mariadb => {
+                "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY 1"
+            }
+        };
+        let statement = Statement::from_string(self.sql.get_database_backend(), sql);
+        let rows = self.sql.query_all_raw(statement).await.unwrap();
+        rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+    }
+
     pub async fn execute(&self, sql: &str) {
         self.sql
             .execute_unprepared(sql)
@@ -281,7 +387,11 @@ impl App {
 
     /// What a metric stands at.
     pub async fn metric(&self, name: &str) -> u64 {
-        let url = format!("{}/metrics", self.base());
+        self.metric_at(self.base(), name).await
+    }
+
+    pub async fn metric_at(&self, base: &str, name: &str) -> u64 {
+        let url = format!("{base}/metrics");
         let text = self.client.get(url).send().await.unwrap().text().await.unwrap();
         let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
         line.rsplit(' ').next().unwrap().parse().unwrap()
@@ -301,6 +411,43 @@ impl App {
 
     pub async fn sign_in(&self, login: &str) -> User<'_> {
         self.sign_in_at(self.base(), "H1", login).await
+    }
+
+    /// The admin of a hospital of its own beside H1, H2, which is made for it.
+    pub async fn other_hospital(&self) -> User<'_> {
+        self.rollcall(&[
+            "hospital",
+            "add",
+            "--code",
+            "H2",
+            "--name",
+            "Two",
+            "--time-zone",
+            "Asia/Seoul",
+        ]);
+        let staff = [
+            "staff",
+            "add",
+            "--hospital",
+            "H2",
+            "--login",
+            "admin",
+            "--name",
+            "Other",
+            "--role",
+            "ADMIN",
+        ];
+        self.rollcall_with(&staff, PASSWORD);
+        self.sign_in_at(self.base(), "H2", "admin").await
+    }
+
+    /// Who has this access token.
+    pub fn with_token(&self, token: &str) -> User<'_> {
+        User {
+            app: self,
+            base: self.base().to_owned(),
+            token: token.to_owned(),
+        }
     }
 
     pub async fn sign_in_at(&self, base: &str, hospital: &str, login: &str) -> User<'_> {
@@ -337,14 +484,36 @@ impl User<'_> {
 
     /// The code and the argument of the one error of a query that does not work.
     pub async fn refused(&self, query: &str) -> (String, String) {
-        let answer = self.try_with(query, json!({})).await;
-        let error = &answer["errors"][0];
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        (
-            text(&error["extensions"]["code"]),
-            text(&error["extensions"]["argument"]),
-        )
+        refusal(&self.try_with(query, json!({})).await)
     }
+
+    /// The whole answer to a change: the mutation of that name, with its one input.
+    pub async fn try_change(&self, name: &str, input: Value, payload: &str) -> Value {
+        let kind = format!("{}{}Input", name[..1].to_uppercase(), &name[1..]);
+        let query = format!("mutation ($input: {kind}!) {{ {name}(input: $input) {{ {payload} }} }}");
+        self.try_with(&query, json!({"input": input})).await
+    }
+
+    /// The payload of a change that works.
+    pub async fn change(&self, name: &str, input: Value, payload: &str) -> Value {
+        let mut answer = self.try_change(name, input, payload).await;
+        assert!(answer.get("errors").is_none(), "{name}: {}", answer["errors"]);
+        answer["data"][name].take()
+    }
+
+    /// The code and the argument of a change that does not work.
+    pub async fn refused_change(&self, name: &str, input: Value) -> (String, String) {
+        refusal(&self.try_change(name, input, "__typename").await)
+    }
+}
+
+fn refusal(answer: &Value) -> (String, String) {
+    let error = &answer["errors"][0];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    (
+        text(&error["extensions"]["code"]),
+        text(&error["extensions"]["argument"]),
+    )
 }
 
 /// Patients and visits of the worked example in the definitions: charts A to E.

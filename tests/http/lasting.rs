@@ -20,6 +20,7 @@ on_each_database! {
         app.execute("DELETE FROM patient WHERE chart_no = 'A'").await;
         app.execute("UPDATE patient SET name = 'Aaa' WHERE chart_no = 'D'").await;
         app.execute("INSERT INTO definition SELECT hospital_id, 2, 1, 1, effective_from FROM definition").await;
+        app.execute("UPDATE definition SET churn_after_days = 7, effective_from = '2020-01-01 00:00:00' WHERE version = 1").await;
         let second = app.second_server();
         let there = app.sign_in_at(&second.base, "H1", "support").await;
         let admin_there = app.sign_in_at(&second.base, "H1", "admin").await;
@@ -48,11 +49,7 @@ on_each_database! {
     async fn counts_alone_store_nothing_and_equal_questions_share(app: App) {
         app.example();
         let user = app.sign_in("desk").await;
-        let stored = async || {
-            use sea_orm::{ConnectionTrait as _, Statement};
-            let statement = Statement::from_string(app.sql.get_database_backend(), "SELECT COUNT(*) FROM snapshot");
-            app.sql.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index::<i64>(0).unwrap()
-        };
+        let stored = async || app.value::<i64>("SELECT COUNT(*) FROM snapshot").await;
         user.ask(&format!("{{ {EXAMPLE} {{ buckets {{ visitors {{ patientCount visitCount }} churnRate }} }} }}")).await;
         assert_eq!(stored().await, 0);
         let second = app.second_server();
@@ -65,14 +62,12 @@ on_each_database! {
 
     async fn a_snapshot_is_its_hospitals_alone(app: App) {
         app.example();
-        app.rollcall(&["hospital", "add", "--code", "H2", "--name", "Two", "--time-zone", "Asia/Seoul"]);
-        app.rollcall_with(&["staff", "add", "--hospital", "H2", "--login", "admin", "--name", "Other", "--role", "ADMIN"], crate::harness::PASSWORD);
         let user = app.sign_in("admin").await;
         let answer = user.ask(&format!("{{ {EXAMPLE} {{ id total {{ visitors {{ id patientIds visitIds }} }} }} hospital {{ id departments {{ id }} doctors {{ id }} }} }}")).await;
         let visitors = &answer["statistics"]["total"]["visitors"];
         let ids = [&answer["statistics"]["id"], &visitors["id"], &visitors["patientIds"][0], &visitors["visitIds"][0],
             &answer["hospital"]["id"], &answer["hospital"]["departments"][0]["id"], &answer["hospital"]["doctors"][0]["id"]];
-        let other = app.sign_in_at(app.base(), "H2", "admin").await;
+        let other = app.other_hospital().await;
         let query = "query ($ids: [ID!]!) { nodes(ids: $ids) { __typename } }";
         assert!(user.ask_with(query, json!({"ids": ids})).await["nodes"].as_array().unwrap().iter().all(|node| !node.is_null()));
         assert_eq!(other.ask_with(query, json!({"ids": ids})).await["nodes"], Value::from(vec![Value::Null; ids.len()]));
@@ -81,5 +76,54 @@ on_each_database! {
         assert_eq!(answer, json!({"statisticsSnapshot": null, "patient": null, "visit": null}));
         let foreign = other.try_with("query ($d: [ID!]) { statistics(period: DAY, range: {from: \"2025-01-01\", to: \"2025-01-02\"}, filter: {departmentIds: $d}) { id } }", json!({"d": [ids[5]]})).await;
         assert_eq!(foreign["errors"][0]["extensions"], json!({"code": "NOT_FOUND", "argument": "filter.departmentIds.0"}));
+    }
+
+    async fn a_snapshot_that_nobody_asked_for_expires_and_a_pinned_one_does_not(app: App) {
+        app.example();
+        let user = app.sign_in("clinician").await;
+        let ask = async |period: &str| {
+            let query = format!("{{ statistics(period: {period}, range: {{from: \"2025-05-01\", to: \"2025-06-30\"}}, asOf: \"2025-08-31\", filter: {{channels: [WEB, QR]}}) {{
+                id pinnedAt total {{ visitors {{ id digest patients(orderBy: {{field: NAME}}) {{ nodes {{ id }} pageInfo {{ endCursor }} }} }} }} }} }}");
+            user.ask(&query).await["statistics"].take()
+        };
+        let (pinned, gone) = (ask("MONTH").await, ask("WEEK").await);
+        let payload = user.change("pinSnapshot", json!({"id": pinned["id"]}), "statistics { id pinnedAt }").await;
+        assert_eq!(payload["statistics"]["id"], pinned["id"]);
+        assert!(payload["statistics"]["pinnedAt"].is_string());
+        // Both grow old; then a server that sweeps at its start comes up.
+        for table in ["snapshot", "list_part"] {
+            app.execute(&format!("UPDATE {table} SET kept_at = '2020-01-01 00:00:00'")).await;
+        }
+        let parts = async || app.value::<i64>("SELECT COUNT(*) FROM list_part").await;
+        let (before, second) = (parts().await, app.second_server());
+        let there = app.sign_in_at(&second.base, "H1", "clinician").await;
+        let open = async |id: &Value| there.try_with("query ($id: ID!) { statisticsSnapshot(id: $id) { id total { visitors { digest } } } }", json!({"id": id})).await;
+        for _ in 0..100 {
+            if parts().await < before && open(&gone["id"]).await["errors"].is_array() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let expired = open(&gone["id"]).await;
+        assert_eq!(expired["errors"][0]["extensions"], json!({"code": "SNAPSHOT_EXPIRED", "question": {
+            "period": "WEEK", "range": {"from": "2025-05-01", "to": "2025-06-30"}, "asOf": "2025-08-31", "filter": {"channels": ["WEB", "QR"]}}}));
+        assert!(parts().await < before, "its lists are gone");
+        assert_eq!(app.value::<i64>("SELECT COUNT(*) FROM snapshot_order").await, 1, "and its orders");
+        assert_eq!(open(&pinned["id"]).await["data"]["statisticsSnapshot"]["total"]["visitors"]["digest"], pinned["total"]["visitors"]["digest"]);
+        // A list of it, and keeping it for good: likewise.
+        let list = there.try_with("query ($id: ID!) { node(id: $id) { id } }", json!({"id": gone["total"]["visitors"]["id"]})).await;
+        assert_eq!(list["errors"][0]["extensions"]["code"], "SNAPSHOT_EXPIRED");
+        assert_eq!(there.refused_change("pinSnapshot", json!({"id": gone["id"]})).await.0, "SNAPSHOT_EXPIRED");
+        // Asked again, on that server, it is there again under its id.
+        let question = &expired["errors"][0]["extensions"]["question"];
+        let query = "query ($period: Period!, $range: DateRangeInput!, $asOf: Date, $filter: StatisticsFilter) {
+            statistics(period: $period, range: $range, asOf: $asOf, filter: $filter) { id total { visitors { digest } } } }";
+        let again = there.ask_with(query, question.clone()).await["statistics"].take();
+        assert_eq!(again["id"], gone["id"]);
+        assert_eq!(open(&gone["id"]).await["data"]["statisticsSnapshot"], again);
+        let payload = there.change("unpinSnapshot", json!({"id": pinned["id"]}), "statistics { pinnedAt }").await;
+        assert_eq!(payload["statistics"]["pinnedAt"], Value::Null);
+        assert_eq!(app.sign_in("desk").await.refused_change("pinSnapshot", json!({"id": pinned["id"]})).await.0, "FORBIDDEN");
+        assert_eq!(user.refused_change("pinSnapshot", json!({"id": "UwAAAAAAAAAAAAAAAAAAAAA"})).await, ("NOT_FOUND".to_owned(), "input.id".to_owned()));
     }
 }

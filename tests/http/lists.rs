@@ -144,6 +144,39 @@ on_each_database! {
         assert_eq!(numbers("DESC").await, ["2", "5", "8", "1", "4", "7", "0", "3", "6"]);
     }
 
+    async fn counts_that_are_at_hand_are_what_resolvers_say(app: App) {
+        app.example();
+        let user = app.sign_in("desk").await;
+        let all: String = KINDS.iter().map(|kind| format!("{kind}: cohort(kind: {kind}) {{ ...L }} ")).collect();
+        let list = "fragment L on Cohort { __typename patientCount visitCount }";
+        let fields = format!(
+            "__typename start end complete churnRate churnSettled noShowRate {all} visitors {{ ...L }} newPatients {{ ...L }}
+                returning {{ ...L }} churnSuspected {{ n: patientCount ...L }} noShow {{ ...L visits: visitCount }}"
+        );
+        let ask = async |more: &str| {
+            let query = format!("{{ {EXAMPLE} {{ buckets {{ ...B {more} }} total {{ ...B {more} }} }} }}
+                fragment B on StatisticsBucket {{ {fields} }} {list}");
+            let answer = user.ask(&query).await;
+            let mut buckets = answer["statistics"]["buckets"].as_array().unwrap().clone();
+            buckets.push(answer["statistics"]["total"].clone());
+            buckets
+        };
+        let at_hand = ask("").await;
+        // What a bucket covered is not, so that all of it is left to the resolvers.
+        let mut resolved = ask("covered { from }").await;
+        for bucket in &mut resolved {
+            assert!(bucket.as_object_mut().unwrap().remove("covered").is_some());
+        }
+        assert_eq!(at_hand, resolved);
+        // What has to be merged, or comes by a variable.
+        let query = format!("query ($kind: CohortKind!) {{ {EXAMPLE} {{ total {{
+            visitors {{ patientCount }} visitors {{ visitCount }} cohort(kind: $kind) {{ visitCount }} }} }} }}");
+        let answer = user.ask_with(&query, json!({"kind": "VISITORS"})).await;
+        let total = &answer["statistics"]["total"];
+        assert_eq!(total["visitors"]["visitCount"], total["cohort"]["visitCount"]);
+        assert!(total["visitors"]["patientCount"].is_u64());
+    }
+
     async fn the_worked_example_over_http(app: App) {
         app.example();
         let user = app.sign_in("clinician").await;

@@ -20,7 +20,8 @@ on_each_database! {
     async fn the_feed_comes_to_data_that_stands_already(app: App) {
         app.example();
         // Down to before the feed, a change that nobody notes, and up again.
-        Migrator::down(&app.sql, Some(3)).await.unwrap();
+        let all_but_the_first = u32::try_from(Migrator::migrations().len() - 1).unwrap();
+        Migrator::down(&app.sql, Some(all_but_the_first)).await.unwrap();
         app.execute("UPDATE visit SET status = 'CANCELED' WHERE visit_no = '8'").await;
         app.rollcall(&["migrate"]);
         let user = app.sign_in("desk").await;

@@ -1,4 +1,5 @@
-//! The definitions once more, word for word and without a thought for speed: what the core is held against.
+//! The definitions once more, word for word and with hardly a thought for speed: what the core and the servers are held
+//! against.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,26 +16,31 @@ pub struct Reference<'a> {
     visits: &'a [VisitRow],
     question: &'a Question,
     definition: &'a Definition,
+    /// Of each patient: the attended visits in the whole hospital up to asOf, in their order.
+    histories: BTreeMap<i64, Vec<&'a VisitRow>>,
 }
 
 impl<'a> Reference<'a> {
     pub fn new(visits: &'a [VisitRow], question: &'a Question, definition: &'a Definition) -> Self {
+        let mut histories: BTreeMap<i64, Vec<_>> = BTreeMap::new();
+        for visit in visits {
+            if visit.status.attended() && visit.date <= question.as_of {
+                histories.entry(visit.patient).or_default().push(visit);
+            }
+        }
+        for history in histories.values_mut() {
+            history.sort_by_key(|v| (v.date, v.scheduled_at, v.id));
+        }
         Self {
             visits,
             question,
             definition,
+            histories,
         }
     }
 
-    /// The attended visits of a patient in the whole hospital up to asOf, in their order.
-    pub fn history(&self, patient: i64) -> Vec<&'a VisitRow> {
-        let mut history: Vec<_> = self
-            .visits
-            .iter()
-            .filter(|v| v.patient == patient && v.status.attended() && v.date <= self.question.as_of)
-            .collect();
-        history.sort_by_key(|v| (v.date, v.scheduled_at, v.id));
-        history
+    fn history(&self, patient: i64) -> &[&'a VisitRow] {
+        self.histories.get(&patient).map_or(&[], Vec::as_slice)
     }
 
     fn passes(filter: &Filter, visit: &VisitRow) -> bool {
@@ -69,10 +75,11 @@ impl<'a> Reference<'a> {
             .filter(|v| covered.contains(v.date) && v.date <= self.question.as_of)
             .filter(|v| Self::passes(&self.question.filter, v))
             .collect();
+        let looked_at_ids: BTreeSet<i64> = looked_at.iter().map(|v| v.id).collect();
         let counted = |visit: &VisitRow| match kind {
             CohortKind::NoShow => self.is_no_show(visit),
             CohortKind::Canceled => visit.status == VisitStatus::Canceled,
-            _ => visit.status.attended() && self.visitor_is(kind, visit.patient, &looked_at),
+            _ => visit.status.attended() && self.visitor_is(kind, visit.patient, &looked_at_ids),
         };
         let mut expected = Expected::default();
         for visit in looked_at.iter().filter(|v| counted(v)) {
@@ -83,12 +90,12 @@ impl<'a> Reference<'a> {
     }
 
     /// Whether a visitor belongs to the cohort, given the visits that are looked at.
-    fn visitor_is(&self, kind: CohortKind, patient: i64, looked_at: &[&VisitRow]) -> bool {
+    fn visitor_is(&self, kind: CohortKind, patient: i64, looked_at: &BTreeSet<i64>) -> bool {
         let history = self.history(patient);
         let (Some(first), Some(last)) = (history.first(), history.last()) else {
             return false;
         };
-        let new = looked_at.iter().any(|v| v.id == first.id);
+        let new = looked_at.contains(&first.id);
         let suspected = self.question.as_of.0 - last.date.0 >= self.definition.churn_after_days;
         match kind {
             CohortKind::Visitors => true,

@@ -1,13 +1,13 @@
-//! What can be changed.
+//! Sessions.
 
 use async_graphql::{Context, InputObject, Object, SimpleObject};
 
-use super::asker;
-use super::session::Session;
 use crate::error::Result;
+use crate::graphql::asker;
+use crate::graphql::session::Session;
 
-/// What can be changed.
-pub struct Mutation;
+#[derive(Default)]
+pub struct SessionMutation;
 
 /// Who signs in.
 #[derive(InputObject)]
@@ -50,9 +50,26 @@ struct SignOutPayload {
     signed_out: bool,
 }
 
-/// What can be changed.
+/// A new password for the viewer.
+#[derive(InputObject)]
+struct ChangePasswordInput {
+    /// The password until now.
+    #[graphql(secret)]
+    current_password: String,
+    /// The password from now on: 8 to 1,024 characters.
+    #[graphql(secret)]
+    new_password: String,
+}
+
+/// The outcome of changing one's password.
+#[derive(SimpleObject)]
+struct ChangePasswordPayload {
+    /// A new session: all others have ended.
+    session: Session,
+}
+
 #[Object]
-impl Mutation {
+impl SessionMutation {
     /// Begins a session. A wrong hospital, login or password is UNAUTHENTICATED, without telling which.
     async fn sign_in(
         &self,
@@ -60,7 +77,9 @@ impl Mutation {
         #[graphql(desc = "Who signs in.")] input: SignInInput,
     ) -> Result<SignInPayload> {
         let auth = &asker::shared(ctx)?.auth;
-        let session = auth.sign_in(&input.hospital, &input.login, input.password).await?;
+        let session = auth
+            .sign_in(&input.hospital, &input.login, input.password, asker::address(ctx)?)
+            .await?;
         asker::enter(ctx, session.viewer.clone(), session.family.clone())?;
         Ok(SignInPayload {
             session: session.into(),
@@ -73,20 +92,34 @@ impl Mutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Which session.")] input: RefreshSessionInput,
     ) -> Result<RefreshSessionPayload> {
-        let session = asker::shared(ctx)?.auth.refresh(&input.refresh_token).await?;
+        let auth = &asker::shared(ctx)?.auth;
+        let session = auth.refresh(&input.refresh_token, asker::address(ctx)?).await?;
         asker::enter(ctx, session.viewer.clone(), session.family.clone())?;
         Ok(RefreshSessionPayload {
             session: session.into(),
         })
     }
 
+    /// Changes the viewer's own password. All sessions end, and a new one begins.
+    async fn change_password(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The password, until now and from now on.")] input: ChangePasswordInput,
+    ) -> Result<ChangePasswordPayload> {
+        let auth = &asker::shared(ctx)?.auth;
+        let viewer = asker::viewer(ctx)?;
+        let session = auth
+            .change_password(viewer, input.current_password, input.new_password, asker::address(ctx)?)
+            .await?;
+        Ok(ChangePasswordPayload {
+            session: session.into(),
+        })
+    }
+
     /// Ends the session: its refresh tokens are good no more, its access token until it runs out.
     async fn sign_out(&self, ctx: &Context<'_>) -> Result<SignOutPayload> {
-        let hospital = asker::viewer(ctx)?.hospital;
-        asker::shared(ctx)?
-            .store
-            .end_family(hospital, asker::family(ctx)?)
-            .await?;
+        let auth = &asker::shared(ctx)?.auth;
+        auth.sign_out(asker::viewer(ctx)?, asker::family(ctx)?).await?;
         Ok(SignOutPayload { signed_out: true })
     }
 }

@@ -1,0 +1,22 @@
+//! The name under which a member of staff sent a change, and what came of it.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "idempotency_key")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub hospital_id: i64,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub staff_id: i64,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub name: String,
+    /// Keyed: what was sent cannot be guessed from it.
+    pub change_digest: Vec<u8>,
+    /// The patient, visit or merge.
+    pub outcome_id: i64,
+    pub created_at: DateTimeUtc,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,31 @@
+//! What a visit was before a change or its deletion; the triggers write it.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "visit_change")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub hospital_id: i64,
+    /// The number of the revision that the change made.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub number: i64,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub visit_id: i64,
+    /// CHANGED or DELETED.
+    pub kind: String,
+    pub changed_at: DateTimeUtc,
+    pub patient_id: i64,
+    pub date: Date,
+    pub scheduled_at: Option<DateTimeUtc>,
+    pub status: String,
+    pub department_id: Option<i64>,
+    pub doctor_id: Option<i64>,
+    pub channel: String,
+    /// Who changed it; none where it was not by the API.
+    pub staff_id: Option<i64>,
+    pub reason: Option<String>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

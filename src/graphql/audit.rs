@@ -1,0 +1,237 @@
+//! The audit, as those who administer the hospital read it.
+
+use async_graphql::{Context, Enum, ID, InputObject, Object, SimpleObject};
+
+use super::connection::{PageInfo, page_info, rows_wanted};
+use super::cursor::{self, Window};
+use super::id::{self, Id};
+use super::patient::Patient;
+use super::scalars::DateTime;
+use super::staff::StaffMember;
+use super::statistics::not_empty;
+use super::{asker, enums};
+use crate::desk::SnapshotId;
+use crate::error::{Error, Result};
+use crate::permissions::Action;
+use crate::statistics::{BucketRef, CohortKind};
+use crate::store::{self, AuditQuery, AuditRow};
+
+/// What was done.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "store::AuditAction")]
+enum AuditAction {
+    /// Somebody signed in.
+    SignedIn,
+    /// Somebody was not let in: the password was wrong, or the account is disabled or unknown.
+    SignInRefused,
+    /// Somebody signed out.
+    SignedOut,
+    /// A refresh token came twice, and its session was ended.
+    SessionEnded,
+    /// A viewer asked for something that the role may not do.
+    Refused,
+    /// Something was changed, by a mutation or from the command line.
+    Changed,
+    /// Patients' data was shown, outside of a snapshot's lists.
+    ViewedPatients,
+    /// A page of a snapshot's list was shown.
+    OpenedList,
+}
+
+/// Which entries to list. An absent field lets every entry through.
+#[derive(InputObject)]
+pub(super) struct AuditFilter {
+    /// Done by this member of staff.
+    staff_id: Option<ID>,
+    /// One of these; an empty list is refused.
+    actions: Option<Vec<AuditAction>>,
+    /// Of this patient's data, where the entry names patients. Who opened a list is in the entry of the list.
+    patient_id: Option<ID>,
+    /// From this instant on.
+    since: Option<DateTime>,
+    /// Before this instant.
+    until: Option<DateTime>,
+}
+
+/// An entry of the audit.
+#[derive(Clone)]
+pub(super) struct AuditEntry(AuditRow);
+
+/// Something that was done, once and for all: entries are neither changed nor deleted.
+#[Object]
+impl AuditEntry {
+    /// Opaque.
+    pub(super) async fn id(&self) -> ID {
+        Id::AuditEntry(self.0.id).into()
+    }
+
+    /// When.
+    async fn at(&self) -> DateTime {
+        DateTime(self.0.at)
+    }
+
+    /// What.
+    async fn action(&self) -> Result<AuditAction> {
+        let action = store::AuditAction::from_word(&self.0.action);
+        action
+            .map(AuditAction::from)
+            .ok_or_else(|| Error::Internal("audit_entry.action holds an unknown word".to_owned()))
+    }
+
+    /// By whom; null where it was the command line, or a sign-in with an unknown login.
+    async fn staff(&self, ctx: &Context<'_>) -> Result<Option<StaffMember>> {
+        match self.0.staff_id {
+            Some(id) => StaffMember::find(ctx, id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The mutation that made the change; which list was opened, patients or visits; the fields that were refused.
+    async fn what(&self) -> Option<&str> {
+        self.0.what.as_deref()
+    }
+
+    /// The patients whose data it was; empty for a list, which says it itself.
+    async fn patient_ids(&self) -> Vec<ID> {
+        let ids = self.0.patient_ids.as_deref().unwrap_or_default();
+        let ids = ids.split(',').filter_map(|id| id.parse().ok());
+        ids.map(|id| Id::Patient(id).into()).collect()
+    }
+
+    /// The Cohort.id of the list that was opened.
+    async fn cohort_id(&self) -> Option<ID> {
+        let (bucket, kind) = self.list()?;
+        let snapshot = SnapshotId::from_text(self.0.snapshot_id.as_deref()?)?;
+        Some(Id::Cohort(snapshot, bucket, kind).into())
+    }
+
+    /// What the list that was opened is a list of.
+    async fn cohort_kind(&self) -> Option<enums::CohortKind> {
+        Some(self.list()?.1.into())
+    }
+
+    /// The id of the request, as the log and the header X-Request-Id of the answer have it.
+    async fn request_id(&self) -> Option<&str> {
+        self.0.request_id.as_deref()
+    }
+}
+
+impl AuditEntry {
+    fn list(&self) -> Option<(BucketRef, CohortKind)> {
+        let bucket = match self.0.bucket? {
+            -1 => BucketRef::Total,
+            place => BucketRef::At(u32::try_from(place).ok()?),
+        };
+        Some((bucket, CohortKind::from_word(self.0.cohort.as_deref()?)?))
+    }
+}
+
+/// An entry in the list.
+#[derive(SimpleObject)]
+struct AuditEdge {
+    /// Marks this row in this list.
+    cursor: String,
+    /// The entry.
+    node: AuditEntry,
+}
+
+/// A page of the audit.
+pub(super) struct AuditConnection {
+    edges: Vec<(String, AuditEntry)>,
+    page_info: PageInfo,
+    query: AuditQuery,
+}
+
+/// A page of the audit, the newest entries first.
+#[Object]
+impl AuditConnection {
+    /// The rows with their cursors.
+    async fn edges(&self) -> Vec<AuditEdge> {
+        let edge = |(cursor, node): &(String, AuditEntry)| AuditEdge {
+            cursor: cursor.clone(),
+            node: node.clone(),
+        };
+        self.edges.iter().map(edge).collect()
+    }
+
+    /// The rows.
+    async fn nodes(&self) -> Vec<AuditEntry> {
+        self.edges.iter().map(|(_, node)| node.clone()).collect()
+    }
+
+    /// Where the page lies in the list.
+    async fn page_info(&self) -> PageInfo {
+        self.page_info.clone()
+    }
+
+    /// The length of the whole list.
+    async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
+        let hospital = asker::viewer(ctx)?.hospital;
+        asker::shared(ctx)?.store.audit_total(hospital, &self.query).await
+    }
+}
+
+/// A page of the audit.
+pub(super) async fn page(ctx: &Context<'_>, window: &Window, filter: Option<AuditFilter>) -> Result<AuditConnection> {
+    let viewer = asker::viewer(ctx)?;
+    viewer.require(Action::Administer, "to read the audit")?;
+    let query = match filter {
+        None => AuditQuery::default(),
+        Some(filter) => {
+            not_empty("filter.actions", filter.actions.as_deref())?;
+            let staff = filter.staff_id.map(|id| id::staff("filter.staffId", &id)).transpose()?;
+            if let Some(id) = staff
+                && StaffMember::find(ctx, id).await?.is_none()
+            {
+                return Err(Error::unknown_id("filter.staffId", "member of staff"));
+            }
+            let patient = filter
+                .patient_id
+                .map(|id| id::patient("filter.patientId", &id))
+                .transpose()?;
+            if let Some(id) = patient
+                && Patient::find(ctx, id).await?.is_none()
+            {
+                return Err(Error::unknown_id("filter.patientId", "patient"));
+            }
+            AuditQuery {
+                staff,
+                actions: filter.actions.map(|list| list.into_iter().map(Into::into).collect()),
+                patient,
+                since: filter.since.map(|instant| instant.0),
+                until: filter.until.map(|instant| instant.0),
+            }
+        }
+    };
+    let store = &asker::shared(ctx)?.store;
+    let list = format!("audit {query:?}");
+    let seek = window.seek(store.secrets(), viewer.hospital, &list, true)?;
+    let mut rows = if rows_wanted(ctx) {
+        store.audit_page(viewer.hospital, &query, &seek).await?
+    } else {
+        Vec::new()
+    };
+    let around = window.trim(&mut rows);
+    let edges = rows
+        .into_iter()
+        .map(|row| {
+            let cursor = cursor::of_key(store.secrets(), viewer.hospital, &list, None, row.id)?;
+            Ok((cursor, AuditEntry(row)))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(AuditConnection {
+        page_info: page_info(&edges, around),
+        edges,
+        query,
+    })
+}
+
+impl AuditEntry {
+    /// The entry with this id, if the hospital has it.
+    pub(super) async fn find(ctx: &Context<'_>, id: i64) -> Result<Option<Self>> {
+        let viewer = asker::viewer(ctx)?;
+        viewer.require(Action::Administer, "to read the audit")?;
+        let row = asker::shared(ctx)?.store.audit_entry(viewer.hospital, id).await?;
+        Ok(row.map(Self))
+    }
+}

@@ -1,0 +1,413 @@
+//! What differs between two snapshots of one question: who came in and who went out, and why.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_graphql::{Context, InputObject, Object};
+
+use super::asker;
+use super::cohort::Cohort;
+use super::connection::PageInfo;
+use super::cursor::{self, Window};
+use super::enums::{ChangeReasonKind, CohortKind, VisitChannel, VisitStatus};
+use super::hospital::{Department, Doctor};
+use super::loaders::PastOf;
+use super::mutation::definition_days;
+use super::patient::Patient;
+use super::scalars::{Date, DateTime};
+use super::statistics::Statistics;
+use super::visit::Visit;
+use crate::desk::{CitedReason, CitedVisit, Compared, Kept};
+use crate::error::{Error, Result};
+use crate::permissions::Action;
+use crate::statistics::{self, BucketRef, DayRange, Side, VisitRow};
+
+/// Rules that are not published.
+#[derive(InputObject)]
+pub(super) struct ProposedDefinitionInput {
+    /// A new patient silent for this many days or more, at asOf, is suspected of having left. 1 to 36,500.
+    churn_after_days: i32,
+    /// A BOOKED visit this many days past its date counts as a no-show, 1 to 36,500; null or absent: only NO_SHOW does.
+    overdue_after_days: Option<i32>,
+}
+
+impl ProposedDefinitionInput {
+    pub(super) fn rules(&self) -> Result<statistics::Definition> {
+        let overdue = self.overdue_after_days;
+        Ok(statistics::Definition::proposed(
+            definition_days("definition.churnAfterDays", self.churn_after_days)?,
+            overdue
+                .map(|days| definition_days("definition.overdueAfterDays", days))
+                .transpose()?,
+        ))
+    }
+}
+
+/// Two snapshots, compared.
+pub(super) struct StatisticsChanges(pub(super) Arc<Compared>);
+
+/// What differs between two snapshots of one question: for each bucket and cohort who came in and who went out, and why. What
+/// came of it are the same lists as those of the snapshots: before - left + entered = after.
+#[Object]
+impl StatisticsChanges {
+    /// The older snapshot; of a preview, the question by the rules in force.
+    async fn before(&self) -> Statistics {
+        Statistics(Arc::clone(&self.0.before))
+    }
+
+    /// The newer snapshot; of a preview, the question by the proposed rules.
+    async fn after(&self) -> Statistics {
+        Statistics(Arc::clone(&self.0.after))
+    }
+
+    /// In order, the same as those of the snapshots.
+    async fn buckets(&self) -> Vec<BucketChanges> {
+        let buckets = (0..).take(self.0.after.snapshot.len()).map(BucketRef::At);
+        buckets
+            .filter_map(|bucket| BucketChanges::new(&self.0, bucket))
+            .collect()
+    }
+
+    /// The bucket that holds the day; null where the range does not.
+    async fn bucket(&self, #[graphql(desc = "A day.")] day: Date) -> Result<Option<BucketChanges>> {
+        let bucket = self.0.after.snapshot.bucket_of(day.day("day")?);
+        Ok(bucket.and_then(|bucket| BucketChanges::new(&self.0, bucket)))
+    }
+
+    /// The whole range as one bucket.
+    async fn total(&self) -> Result<BucketChanges> {
+        BucketChanges::new(&self.0, BucketRef::Total)
+            .ok_or_else(|| Error::Internal("a snapshot has no total".to_owned()))
+    }
+}
+
+/// A bucket of two snapshots.
+pub(super) struct BucketChanges {
+    compared: Arc<Compared>,
+    at: BucketRef,
+    bounds: DayRange,
+}
+
+impl BucketChanges {
+    fn new(compared: &Arc<Compared>, at: BucketRef) -> Option<Self> {
+        Some(Self {
+            compared: Arc::clone(compared),
+            at,
+            bounds: compared.after.snapshot.bucket(at)?.bounds,
+        })
+    }
+
+    fn list(&self, kind: statistics::CohortKind) -> CohortChanges {
+        CohortChanges {
+            compared: Arc::clone(&self.compared),
+            bucket: self.at,
+            kind,
+        }
+    }
+}
+
+/// What differs between two snapshots in one calendar unit, or in their whole range.
+#[Object]
+impl BucketChanges {
+    /// The first day of the calendar unit, whole; of the range, for total.
+    async fn start(&self) -> Date {
+        self.bounds.from.into()
+    }
+
+    /// The last day of the calendar unit, whole; of the range, for total.
+    async fn end(&self) -> Date {
+        self.bounds.to.into()
+    }
+
+    /// What differs in the list of this kind.
+    async fn cohort(&self, #[graphql(desc = "Which list.")] kind: CohortKind) -> CohortChanges {
+        self.list(kind.into())
+    }
+
+    /// The lists that somebody entered or left; none where all are as they were.
+    async fn changed_cohorts(&self) -> Vec<CohortChanges> {
+        let all = statistics::CohortKind::ALL.iter().map(|&kind| self.list(kind));
+        all.filter(|list| {
+            [Side::Entered, Side::Left]
+                .iter()
+                .any(|&side| !list.ids(side).is_empty())
+        })
+        .collect()
+    }
+}
+
+/// A cohort of two snapshots.
+pub(super) struct CohortChanges {
+    compared: Arc<Compared>,
+    bucket: BucketRef,
+    kind: statistics::CohortKind,
+}
+
+impl CohortChanges {
+    fn ids(&self, side: Side) -> &[i64] {
+        self.compared.differences.list(self.bucket, self.kind, side)
+    }
+
+    fn of(&self, kept: &Arc<Kept>) -> Cohort {
+        Cohort {
+            kept: Arc::clone(kept),
+            bucket: self.bucket,
+            kind: self.kind,
+        }
+    }
+
+    async fn page(&self, ctx: &Context<'_>, side: Side, window: &Window) -> Result<PatientChangeConnection> {
+        // Whoever gets a page gets cursors of it.
+        let desk = &asker::shared(ctx)?.desk;
+        desk.keep(&self.compared.before).await?;
+        desk.keep(&self.compared.after).await?;
+        let digest = self.compared.digest(self.bucket, self.kind, side);
+        Ok(PatientChangeConnection {
+            compared: Arc::clone(&self.compared),
+            list: (self.bucket, self.kind, side),
+            digest,
+            places: window.places(self.ids(side).len(), digest)?,
+        })
+    }
+}
+
+/// What differs between two snapshots in one cohort.
+#[Object]
+impl CohortChanges {
+    /// What it is a list of.
+    async fn kind(&self) -> CohortKind {
+        self.kind.into()
+    }
+
+    /// The list as it was.
+    async fn before(&self) -> Cohort {
+        self.of(&self.compared.before)
+    }
+
+    /// The list as it became.
+    async fn after(&self) -> Cohort {
+        self.of(&self.compared.after)
+    }
+
+    /// How many patients entered.
+    async fn entered_count(&self) -> usize {
+        self.ids(Side::Entered).len()
+    }
+
+    /// How many patients left.
+    async fn left_count(&self) -> usize {
+        self.ids(Side::Left).len()
+    }
+
+    /// A page of the patients who are in the newer list and not in the older, in the order in which they were first recorded.
+    async fn entered(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<
+            i32,
+        >,
+        #[graphql(desc = "Rows after this cursor.")] after: Option<String>,
+        #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
+    ) -> Result<PatientChangeConnection> {
+        self.page(ctx, Side::Entered, &Window::new(first, after, last, before)?)
+            .await
+    }
+
+    /// A page of the patients who are in the older list and not in the newer, likewise.
+    async fn left(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<
+            i32,
+        >,
+        #[graphql(desc = "Rows after this cursor.")] after: Option<String>,
+        #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
+    ) -> Result<PatientChangeConnection> {
+        self.page(ctx, Side::Left, &Window::new(first, after, last, before)?)
+            .await
+    }
+}
+
+/// Some places of a list of patients who entered or left.
+pub(super) struct PatientChangeConnection {
+    compared: Arc<Compared>,
+    list: (BucketRef, statistics::CohortKind, Side),
+    digest: [u8; 8],
+    places: Range<usize>,
+}
+
+impl PatientChangeConnection {
+    fn ids(&self) -> &[i64] {
+        let (bucket, kind, side) = self.list;
+        self.compared.differences.list(bucket, kind, side)
+    }
+
+    /// The patients of the page, with the cursors.
+    fn rows(&self) -> impl Iterator<Item = (String, i64)> {
+        let ids = self.ids()[self.places.clone()].iter();
+        let cursors = self.places.clone().map(|place| cursor::of_place(place, self.digest));
+        cursors.zip(ids.copied())
+    }
+}
+
+/// A page of the patients who entered or left a cohort.
+#[Object]
+impl PatientChangeConnection {
+    /// The rows with their cursors and reasons.
+    async fn edges(&self) -> Vec<PatientChangeEdge> {
+        let edge = |(cursor, patient)| PatientChangeEdge {
+            compared: Arc::clone(&self.compared),
+            list: self.list,
+            cursor,
+            patient,
+        };
+        self.rows().map(edge).collect()
+    }
+
+    /// The rows.
+    async fn nodes(&self, ctx: &Context<'_>) -> Result<Vec<Patient>> {
+        let rows = self.rows().map(|(_, patient)| Patient::load(ctx, patient));
+        futures_util::future::try_join_all(rows).await
+    }
+
+    /// Where the page lies in the list.
+    async fn page_info(&self) -> PageInfo {
+        cursor::page_info(&self.places, self.ids().len(), self.digest)
+    }
+
+    /// The length of the whole list.
+    async fn total_count(&self) -> usize {
+        self.ids().len()
+    }
+}
+
+/// A patient who entered or left a cohort.
+pub(super) struct PatientChangeEdge {
+    compared: Arc<Compared>,
+    list: (BucketRef, statistics::CohortKind, Side),
+    cursor: String,
+    patient: i64,
+}
+
+/// A patient who entered or left a cohort: the row as it is now, and why.
+#[Object]
+impl PatientChangeEdge {
+    /// Marks this row in this list.
+    async fn cursor(&self) -> &str {
+        &self.cursor
+    }
+
+    /// The patient as now recorded.
+    async fn node(&self, ctx: &Context<'_>) -> Result<Patient> {
+        Patient::load(ctx, self.patient).await
+    }
+
+    /// Why, step by step: first what became of the data, then of the definition, then of asOf. Never empty.
+    async fn reasons(&self, ctx: &Context<'_>) -> Result<Vec<ChangeReason>> {
+        asker::saw(ctx, self.patient)?;
+        let key = PastOf(self.patient, self.compared.span()?);
+        let past = asker::loaders(ctx)?.load_one(key).await?;
+        let reasons = self.compared.reasons(self.list, self.patient, past.as_deref())?;
+        Ok(reasons.into_iter().map(ChangeReason).collect())
+    }
+}
+
+/// Why a patient entered or left.
+pub(super) struct ChangeReason(CitedReason);
+
+/// One reason why a patient entered or left a cohort.
+#[Object]
+impl ChangeReason {
+    /// What sort of reason it is.
+    async fn kind(&self) -> ChangeReasonKind {
+        self.0.reason.kind.into()
+    }
+
+    /// In words: plain English with dates and numbers, without names.
+    async fn text(&self) -> &str {
+        &self.0.reason.text
+    }
+
+    /// The visits that decided it, in the order in which they were first recorded.
+    async fn visits(&self) -> Vec<VisitChange> {
+        self.0.visits.iter().cloned().map(VisitChange).collect()
+    }
+}
+
+/// A visit that decided.
+pub(super) struct VisitChange(CitedVisit);
+
+/// A visit as the two snapshots saw it.
+#[Object]
+impl VisitChange {
+    /// The visit as now recorded.
+    async fn visit(&self, ctx: &Context<'_>) -> Result<Option<Visit>> {
+        Visit::find(ctx, self.0.id).await
+    }
+
+    /// As the older snapshot saw it; null where it was not recorded yet.
+    async fn before(&self) -> Option<VisitRecord> {
+        self.0.before.map(VisitRecord)
+    }
+
+    /// As the newer snapshot saw it; null where it had been deleted.
+    async fn after(&self) -> Option<VisitRecord> {
+        self.0.after.map(VisitRecord)
+    }
+
+    /// When it was last changed between the two; null where it was not, or was not there yet.
+    async fn changed_at(&self) -> Option<DateTime> {
+        self.0.changed_at.map(DateTime)
+    }
+
+    /// Why, in the words of who changed it; null where nobody said, and where the viewer sees patients masked.
+    async fn reason(&self, ctx: &Context<'_>) -> Result<Option<&str>> {
+        let full = asker::viewer(ctx)?.role.may(Action::SeePatientsInFull);
+        Ok(self.0.why.as_deref().filter(|_| full))
+    }
+}
+
+/// A visit at some moment of the past.
+pub(super) struct VisitRecord(pub(super) VisitRow);
+
+/// What was recorded of a visit when a snapshot was computed.
+#[Object]
+impl VisitRecord {
+    /// Whose visit it was.
+    async fn patient(&self, ctx: &Context<'_>) -> Result<Patient> {
+        Patient::load(ctx, self.0.patient).await
+    }
+
+    /// The day of the visit.
+    async fn date(&self) -> Date {
+        self.0.date.into()
+    }
+
+    /// When it was to begin; null where only the day was known.
+    async fn scheduled_at(&self) -> Option<DateTime> {
+        let at = self.0.scheduled_at.and_then(chrono::DateTime::from_timestamp_micros);
+        at.map(DateTime)
+    }
+
+    /// How far it had got.
+    async fn status(&self) -> VisitStatus {
+        self.0.status.into()
+    }
+
+    /// Where it took place; null where unknown.
+    async fn department(&self, ctx: &Context<'_>) -> Result<Option<Department>> {
+        Department::load(ctx, self.0.department).await
+    }
+
+    /// Who treated; null where unknown.
+    async fn doctor(&self, ctx: &Context<'_>) -> Result<Option<Doctor>> {
+        Doctor::load(ctx, self.0.doctor).await
+    }
+
+    /// How it came to be.
+    async fn channel(&self) -> VisitChannel {
+        self.0.channel.into()
+    }
+}

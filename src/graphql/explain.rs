@@ -1,0 +1,179 @@
+//! Why a patient is in a snapshot's lists, or is not.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, Object, SimpleObject};
+
+use super::asker;
+use super::changes::VisitRecord;
+use super::enums::{CohortKind, MembershipRule};
+use super::loaders::PastOf;
+use super::patient::Patient;
+use super::scalars::Date;
+use super::visit::Visit;
+use crate::desk::{Explained, Kept};
+use crate::error::{Error, Result};
+use crate::statistics::{self, BucketRef, DayRange, VisitRow};
+use crate::store::Span;
+
+/// A patient in a snapshot.
+pub(super) struct PatientExplanation {
+    patient: Patient,
+    explained: Arc<Explained>,
+}
+
+/// The explanation; none where the hospital has no such patient.
+pub(super) async fn explain(ctx: &Context<'_>, kept: &Arc<Kept>, patient: i64) -> Result<Option<PatientExplanation>> {
+    let Some(row) = Patient::find(ctx, patient).await? else {
+        return Ok(None);
+    };
+    asker::saw(ctx, patient)?;
+    let at = kept.at()?;
+    let key = PastOf(patient, Span { from: at, to: at });
+    let past = asker::loaders(ctx)?.load_one(key).await?;
+    let explained = Explained::new(Arc::clone(kept), patient, past.as_deref())?;
+    Ok(Some(PatientExplanation {
+        patient: row,
+        explained: Arc::new(explained),
+    }))
+}
+
+/// Why a patient is in the lists of a snapshot, or is not, by the visits as the snapshot saw them.
+#[Object]
+impl PatientExplanation {
+    /// The patient as now recorded.
+    async fn patient(&self) -> Patient {
+        self.patient.clone()
+    }
+
+    /// The first attended visit up to asOf, hospital-wide; null where there is none, or it is not known any more.
+    async fn first_visit(&self) -> Option<SeenVisit> {
+        self.explained.case()?.first().copied().map(SeenVisit)
+    }
+
+    /// The last attended visit up to asOf, likewise.
+    async fn last_visit(&self) -> Option<SeenVisit> {
+        self.explained.case()?.last().copied().map(SeenVisit)
+    }
+
+    /// Days from the last visit to asOf; null where there is none.
+    async fn days_silent(&self) -> Option<i32> {
+        self.explained.case()?.days_silent()
+    }
+
+    /// In order, the same as those of the snapshot.
+    async fn buckets(&self) -> Vec<BucketExplanation> {
+        let buckets = (0..).take(self.explained.kept.snapshot.len()).map(BucketRef::At);
+        buckets
+            .filter_map(|bucket| BucketExplanation::new(&self.explained, bucket))
+            .collect()
+    }
+
+    /// The bucket that holds the day; null where the range does not.
+    async fn bucket(&self, #[graphql(desc = "A day.")] day: Date) -> Result<Option<BucketExplanation>> {
+        let bucket = self.explained.kept.snapshot.bucket_of(day.day("day")?);
+        Ok(bucket.and_then(|bucket| BucketExplanation::new(&self.explained, bucket)))
+    }
+
+    /// The whole range as one bucket.
+    async fn total(&self) -> Result<BucketExplanation> {
+        BucketExplanation::new(&self.explained, BucketRef::Total)
+            .ok_or_else(|| Error::Internal("a snapshot has no total".to_owned()))
+    }
+}
+
+/// A patient in a bucket.
+pub(super) struct BucketExplanation {
+    explained: Arc<Explained>,
+    at: BucketRef,
+    bounds: DayRange,
+}
+
+impl BucketExplanation {
+    fn new(explained: &Arc<Explained>, at: BucketRef) -> Option<Self> {
+        Some(Self {
+            explained: Arc::clone(explained),
+            at,
+            bounds: explained.kept.snapshot.bucket(at)?.bounds,
+        })
+    }
+
+    fn memberships(&self, kinds: &[statistics::CohortKind]) -> Vec<CohortMembership> {
+        let case = self.explained.case();
+        let membership = |&kind: &statistics::CohortKind| {
+            let membership = self.explained.membership(case.as_ref(), self.at, kind);
+            let (rule, text, visits) = match membership.finding {
+                Some((finding, text)) => (finding.rule.into(), text, finding.visits),
+                None => (MembershipRule::Unknown, UNKNOWN.to_owned(), Vec::new()),
+            };
+            CohortMembership {
+                kind: kind.into(),
+                included: membership.included,
+                rule,
+                text,
+                visits: visits.into_iter().map(SeenVisit).collect(),
+            }
+        };
+        kinds.iter().map(membership).collect()
+    }
+}
+
+/// What is said where nothing is known.
+const UNKNOWN: &str = "What the snapshot saw of this patient cannot be rebuilt any more, so why is not known.";
+
+/// Why a patient is in the lists of one calendar unit, or of the whole range, or is not.
+#[Object]
+impl BucketExplanation {
+    /// The first day of the calendar unit, whole; of the range, for total.
+    async fn start(&self) -> Date {
+        self.bounds.from.into()
+    }
+
+    /// The last day of the calendar unit, whole; of the range, for total.
+    async fn end(&self) -> Date {
+        self.bounds.to.into()
+    }
+
+    /// Of each of the eight cohorts.
+    async fn cohorts(&self) -> Vec<CohortMembership> {
+        self.memberships(statistics::CohortKind::ALL)
+    }
+
+    /// Of the cohort of this kind.
+    async fn cohort(&self, #[graphql(desc = "Which list.")] kind: CohortKind) -> Result<CohortMembership> {
+        let membership = self.memberships(&[kind.into()]).pop();
+        membership.ok_or_else(|| Error::Internal("a cohort has no membership".to_owned()))
+    }
+}
+
+/// Whether a patient is in a cohort, and why.
+#[derive(SimpleObject)]
+pub(super) struct CohortMembership {
+    /// Which list.
+    kind: CohortKind,
+    /// Whether the patient is in it.
+    included: bool,
+    /// What decided it, as a code.
+    rule: MembershipRule,
+    /// The same in words: plain English with dates and numbers, without names.
+    text: String,
+    /// The visits that decided it, in the order of a history; empty where there is none to speak of.
+    visits: Vec<SeenVisit>,
+}
+
+/// A visit that decided.
+pub(super) struct SeenVisit(VisitRow);
+
+/// A visit as a snapshot saw it.
+#[Object]
+impl SeenVisit {
+    /// The visit as now recorded; null where not even a trace of it is left.
+    async fn visit(&self, ctx: &Context<'_>) -> Result<Option<Visit>> {
+        Visit::find(ctx, self.0.id).await
+    }
+
+    /// As the snapshot saw it.
+    async fn counted(&self) -> VisitRecord {
+        VisitRecord(self.0)
+    }
+}

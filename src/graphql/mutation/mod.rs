@@ -1,0 +1,107 @@
+//! What can be changed: one input and one payload each.
+
+mod patient;
+mod session;
+mod staff;
+mod statistics;
+mod visit;
+
+use async_graphql::{Context, ID, MaybeUndefined, MergedObject};
+
+use super::hospital::{Department, Doctor};
+use super::{asker, id};
+use crate::config::LIMITS;
+use crate::error::{Error, Result};
+use crate::records::Patch;
+use crate::store::Change;
+
+pub(super) use statistics::days as definition_days;
+
+/// What can be changed.
+#[derive(MergedObject, Default)]
+pub struct Mutation(
+    session::SessionMutation,
+    patient::PatientMutation,
+    visit::VisitMutation,
+    staff::StaffMutation,
+    statistics::StatisticsMutation,
+);
+
+/// Makes the change; says the id of what it made or changed.
+async fn make(ctx: &Context<'_>, change: Change, idempotency_key: Option<String>) -> Result<i64> {
+    let key = idempotency_key
+        .map(|key| line("input.idempotencyKey", &key))
+        .transpose()?;
+    let shared = asker::shared(ctx)?;
+    shared.store.make(asker::viewer(ctx)?, &change, key.as_deref()).await
+}
+
+/// A text of one line, trimmed: a name or a number.
+fn line(argument: &str, text: &str) -> Result<String> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > LIMITS.line || text.chars().any(char::is_control) {
+        let message = format!(
+            "1 to {} characters are wanted, none of them a control character",
+            LIMITS.line
+        );
+        return Err(Error::input(argument, message));
+    }
+    Ok(text.to_owned())
+}
+
+/// A text of some lines, trimmed: a memo or a reason.
+fn lines(argument: &str, text: &str) -> Result<String> {
+    let text = text.trim();
+    let odd = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+    if text.is_empty() || text.chars().count() > LIMITS.text || text.chars().any(odd) {
+        let message = format!(
+            "1 to {} characters are wanted, no control characters but line ends",
+            LIMITS.text
+        );
+        return Err(Error::input(argument, message));
+    }
+    Ok(text.to_owned())
+}
+
+/// An absent value stays, null clears it.
+fn patch<T, U>(value: MaybeUndefined<T>, read: impl FnOnce(T) -> Result<U>) -> Result<Patch<U>> {
+    Ok(match value {
+        MaybeUndefined::Undefined => Patch::Keep,
+        MaybeUndefined::Null => Patch::Clear,
+        MaybeUndefined::Value(value) => Patch::Put(read(value)?),
+    })
+}
+
+/// A value that may be absent, but not null.
+fn never_null<T>(argument: &str, value: MaybeUndefined<T>) -> Result<Option<T>> {
+    match value {
+        MaybeUndefined::Undefined => Ok(None),
+        MaybeUndefined::Null => Err(Error::input(
+            argument,
+            "it cannot be null; leave it out to leave it as it is",
+        )),
+        MaybeUndefined::Value(value) => Ok(Some(value)),
+    }
+}
+
+/// The department that an argument names; it must be one of the hospital's.
+async fn department(ctx: &Context<'_>, id: MaybeUndefined<ID>) -> Result<Patch<i64>> {
+    let id = patch(id, |id| id::department("input.departmentId", &id))?;
+    if let Patch::Put(id) = id
+        && Department::load(ctx, Some(id)).await?.is_none()
+    {
+        return Err(Error::unknown_id("input.departmentId", "department"));
+    }
+    Ok(id)
+}
+
+/// The doctor, likewise.
+async fn doctor(ctx: &Context<'_>, id: MaybeUndefined<ID>) -> Result<Patch<i64>> {
+    let id = patch(id, |id| id::doctor("input.doctorId", &id))?;
+    if let Patch::Put(id) = id
+        && Doctor::load(ctx, Some(id)).await?.is_none()
+    {
+        return Err(Error::unknown_id("input.doctorId", "doctor"));
+    }
+    Ok(id)
+}

@@ -1,0 +1,317 @@
+//! Patients: registered, changed, erased, merged.
+
+use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObject};
+use chrono::Datelike as _;
+
+use super::{line, lines, make, never_null, patch};
+use crate::error::{Error, Result};
+use crate::graphql::enums::Sex;
+use crate::graphql::patient::Patient;
+use crate::graphql::scalars::Date;
+use crate::graphql::{asker, id};
+use crate::records::{self, Patch, PatientChange};
+use crate::statistics::Day;
+use crate::store::Change;
+
+#[derive(Default)]
+pub struct PatientMutation;
+
+/// A patient to be.
+#[derive(InputObject)]
+struct RegisterPatientInput {
+    /// The hospital's own number for the patient, which no other has; 1 to 255 characters.
+    chart_no: String,
+    /// 1 to 255 characters.
+    name: MaybeUndefined<String>,
+    /// A whole number, with a country code or of the hospital's country.
+    #[graphql(secret)]
+    phone: MaybeUndefined<String>,
+    /// Not after today.
+    birth_date: MaybeUndefined<Date>,
+    /// Where the date is not known; from 1900 to this year.
+    birth_year: MaybeUndefined<i32>,
+    /// As recorded.
+    #[graphql(default_with = "Sex::Unknown")]
+    sex: Sex,
+    /// Today where absent.
+    registered_on: MaybeUndefined<Date>,
+    /// A remark, at most 2,000 characters; kept encrypted.
+    #[graphql(secret)]
+    memo: MaybeUndefined<String>,
+    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    idempotency_key: Option<String>,
+}
+
+/// The patient that was registered.
+#[derive(SimpleObject)]
+struct RegisterPatientPayload {
+    /// As it now stands.
+    patient: Patient,
+}
+
+/// What is to be different of a patient. What is absent stays; null clears.
+#[derive(InputObject)]
+struct ChangePatientInput {
+    /// Which patient: one who is ACTIVE.
+    id: ID,
+    /// The Patient.version that was seen; where it is another one by now, nothing changes and CONFLICT says so.
+    version: i32,
+    /// The hospital's own number for the patient, which no other has; 1 to 255 characters, never null.
+    chart_no: MaybeUndefined<String>,
+    /// 1 to 255 characters.
+    name: MaybeUndefined<String>,
+    /// A whole number, with a country code or of the hospital's country.
+    #[graphql(secret)]
+    phone: MaybeUndefined<String>,
+    /// Not after today. The birth year follows it.
+    birth_date: MaybeUndefined<Date>,
+    /// Where the date is not known; from 1900 to this year.
+    birth_year: MaybeUndefined<i32>,
+    /// As recorded; never null.
+    sex: MaybeUndefined<Sex>,
+    /// Statistics never look at it.
+    registered_on: MaybeUndefined<Date>,
+    /// A remark, at most 2,000 characters; kept encrypted.
+    #[graphql(secret)]
+    memo: MaybeUndefined<String>,
+    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    idempotency_key: Option<String>,
+}
+
+/// The patient that was changed.
+#[derive(SimpleObject)]
+struct ChangePatientPayload {
+    /// As it now stands.
+    patient: Patient,
+}
+
+/// Which patient is to be erased.
+#[derive(InputObject)]
+struct ErasePatientInput {
+    /// Which patient: one who is ACTIVE. Those merged into it are erased with it.
+    id: ID,
+    /// The Patient.version that was seen; where it is another one by now, nothing changes and CONFLICT says so.
+    version: i32,
+    /// Why; at most 2,000 characters. It is not kept with the patient.
+    reason: String,
+    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    idempotency_key: Option<String>,
+}
+
+/// The patient that was erased.
+#[derive(SimpleObject)]
+struct ErasePatientPayload {
+    /// What is left.
+    patient: Patient,
+}
+
+/// Which two patients are one person.
+#[derive(InputObject)]
+struct MergePatientsInput {
+    /// The patient whose visits are handed over and whose record becomes MERGED.
+    id: ID,
+    /// Its Patient.version that was seen; where it is another one by now, nothing changes and CONFLICT says so.
+    version: i32,
+    /// The patient who stays.
+    into_id: ID,
+    /// Why; at most 2,000 characters.
+    reason: String,
+    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    idempotency_key: Option<String>,
+}
+
+/// Two patients who were one person.
+#[derive(SimpleObject)]
+struct MergePatientsPayload {
+    /// The patient who is now MERGED.
+    patient: Patient,
+    /// The patient who stays, with the visits of both.
+    into: Patient,
+}
+
+/// Which merge is to be undone.
+#[derive(InputObject)]
+struct UndoMergeInput {
+    /// The patient who is MERGED.
+    id: ID,
+    /// Why; at most 2,000 characters.
+    reason: String,
+    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    idempotency_key: Option<String>,
+}
+
+/// A patient who is one of its own again.
+#[derive(SimpleObject)]
+struct UndoMergePayload {
+    /// The patient, ACTIVE, with the visits that the merge had moved and that were not moved on since.
+    patient: Patient,
+}
+
+#[Object]
+impl PatientMutation {
+    /// Registers a patient. For ADMIN and DESK.
+    async fn register_patient(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Who.")] input: RegisterPatientInput,
+    ) -> Result<RegisterPatientPayload> {
+        let key = input.idempotency_key.clone();
+        let today = asker::today(ctx).await?;
+        let mut change = read(
+            ctx,
+            Fields {
+                chart_no: Some(input.chart_no),
+                name: input.name,
+                phone: input.phone,
+                birth_date: input.birth_date,
+                birth_year: input.birth_year,
+                sex: Some(input.sex),
+                registered_on: input.registered_on,
+                memo: input.memo,
+            },
+        )
+        .await?;
+        if change.registered_on.given().flatten().is_none() {
+            change.registered_on = Patch::Put(today);
+        }
+        let id = make(ctx, Change::RegisterPatient(change), key).await?;
+        let patient = Patient::load(ctx, id).await?;
+        Ok(RegisterPatientPayload { patient })
+    }
+
+    /// Changes what is recorded of a patient. For ADMIN and DESK.
+    async fn change_patient(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Who, and what.")] input: ChangePatientInput,
+    ) -> Result<ChangePatientPayload> {
+        let id = id::patient("input.id", &input.id)?;
+        let (version, key) = (input.version, input.idempotency_key.clone());
+        let change = read(
+            ctx,
+            Fields {
+                chart_no: never_null("input.chartNo", input.chart_no)?,
+                name: input.name,
+                phone: input.phone,
+                birth_date: input.birth_date,
+                birth_year: input.birth_year,
+                sex: never_null("input.sex", input.sex)?,
+                registered_on: input.registered_on,
+                memo: input.memo,
+            },
+        )
+        .await?;
+        let id = make(ctx, Change::ChangePatient { id, version, change }, key).await?;
+        let patient = Patient::load(ctx, id).await?;
+        Ok(ChangePatientPayload { patient })
+    }
+
+    /// Clears, for good, everything personal of a patient and of those merged into it. Visits stay, and so do all counts;
+    /// lists show the row as ERASED. For ADMIN and DESK.
+    async fn erase_patient(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Who.")] input: ErasePatientInput,
+    ) -> Result<ErasePatientPayload> {
+        let change = Change::ErasePatient {
+            id: id::patient("input.id", &input.id)?,
+            version: input.version,
+            reason: lines("input.reason", &input.reason)?,
+        };
+        let id = make(ctx, change, input.idempotency_key).await?;
+        let patient = Patient::load(ctx, id).await?;
+        Ok(ErasePatientPayload { patient })
+    }
+
+    /// Hands the visits of a patient to another who is the same person; the first record becomes MERGED. Snapshots that
+    /// stand keep listing it. For ADMIN and DESK.
+    async fn merge_patients(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Who into whom.")] input: MergePatientsInput,
+    ) -> Result<MergePatientsPayload> {
+        let into = id::patient("input.intoId", &input.into_id)?;
+        let change = Change::MergePatients {
+            id: id::patient("input.id", &input.id)?,
+            version: input.version,
+            into,
+            reason: lines("input.reason", &input.reason)?,
+        };
+        let id = make(ctx, change, input.idempotency_key).await?;
+        Ok(MergePatientsPayload {
+            patient: Patient::load(ctx, id).await?,
+            into: Patient::load(ctx, into).await?,
+        })
+    }
+
+    /// Undoes a merge: the patient is ACTIVE again and has the visits back that the merge moved. For ADMIN and DESK.
+    async fn undo_merge(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Whose merge.")] input: UndoMergeInput,
+    ) -> Result<UndoMergePayload> {
+        let change = Change::UndoMerge {
+            id: id::patient("input.id", &input.id)?,
+            reason: lines("input.reason", &input.reason)?,
+        };
+        let id = make(ctx, change, input.idempotency_key).await?;
+        let patient = Patient::load(ctx, id).await?;
+        Ok(UndoMergePayload { patient })
+    }
+}
+
+/// What was sent of a patient, not yet read.
+struct Fields {
+    chart_no: Option<String>,
+    name: MaybeUndefined<String>,
+    phone: MaybeUndefined<String>,
+    birth_date: MaybeUndefined<Date>,
+    birth_year: MaybeUndefined<i32>,
+    sex: Option<Sex>,
+    registered_on: MaybeUndefined<Date>,
+    memo: MaybeUndefined<String>,
+}
+
+async fn read(ctx: &Context<'_>, fields: Fields) -> Result<PatientChange> {
+    let today = asker::today(ctx).await?;
+    let country = match fields.phone {
+        MaybeUndefined::Value(_) => {
+            let hospital = asker::viewer(ctx)?.hospital;
+            asker::shared(ctx)?
+                .store
+                .hospital(hospital)
+                .await?
+                .and_then(|row| row.country)
+        }
+        _ => None,
+    };
+    let phone = |phone: String| {
+        records::e164(&phone, country.as_deref()).ok_or_else(|| {
+            let message = "a whole phone number is wanted, with a country code or of the hospital's country";
+            Error::input("input.phone", message)
+        })
+    };
+    let birth_date = |date: Date| match date.day("input.birthDate")?.date() {
+        date if date > today => Err(Error::input("input.birthDate", "it lies after today")),
+        date => Ok(date),
+    };
+    let birth_year = |year: i32| {
+        if (1900..=today.year()).contains(&year) {
+            return Ok(year);
+        }
+        let message = format!("a year from 1900 to {} is wanted", today.year());
+        Err(Error::input("input.birthYear", message))
+    };
+    Ok(PatientChange {
+        chart_no: fields.chart_no.map(|text| line("input.chartNo", &text)).transpose()?,
+        name: patch(fields.name, |text| line("input.name", &text))?,
+        phone: patch(fields.phone, phone)?,
+        birth_date: patch(fields.birth_date, birth_date)?,
+        birth_year: patch(fields.birth_year, birth_year)?,
+        sex: fields.sex.map(Into::into),
+        registered_on: patch(fields.registered_on, |date| {
+            date.day("input.registeredOn").map(Day::date)
+        })?,
+        memo: patch(fields.memo, |text| lines("input.memo", &text))?,
+    })
+}

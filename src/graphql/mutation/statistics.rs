@@ -1,0 +1,128 @@
+//! The definition, and which snapshots are kept for good.
+
+use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
+
+use super::make;
+use crate::config::LIMITS;
+use crate::error::{Error, Result};
+use crate::graphql::asker;
+use crate::graphql::hospital::StatisticsDefinition;
+use crate::graphql::id;
+use crate::graphql::statistics::Statistics;
+use crate::store::Change;
+
+#[derive(Default)]
+pub struct StatisticsMutation;
+
+/// Which rules are to hold.
+#[derive(InputObject)]
+struct UpdateDefinitionInput {
+    /// The StatisticsDefinition.version that was seen; where it is another one by now, nothing changes and CONFLICT says so.
+    version: i32,
+    /// A new patient silent for this many days or more, at asOf, is suspected of having left. 1 to 36,500.
+    churn_after_days: i32,
+    /// A BOOKED visit this many days past its date counts as a no-show, 1 to 36,500; null or absent: only NO_SHOW does.
+    overdue_after_days: Option<i32>,
+    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    idempotency_key: Option<String>,
+}
+
+/// The rules that hold.
+#[derive(SimpleObject)]
+struct UpdateDefinitionPayload {
+    /// A new version, where the rules are others than before.
+    definition: StatisticsDefinition,
+}
+
+/// Which snapshot.
+#[derive(InputObject)]
+struct PinSnapshotInput {
+    /// A Statistics.id.
+    id: ID,
+}
+
+/// A snapshot that is kept for good.
+#[derive(SimpleObject)]
+struct PinSnapshotPayload {
+    /// The snapshot.
+    statistics: Statistics,
+}
+
+/// Which snapshot.
+#[derive(InputObject)]
+struct UnpinSnapshotInput {
+    /// A Statistics.id.
+    id: ID,
+}
+
+/// A snapshot that expires again.
+#[derive(SimpleObject)]
+struct UnpinSnapshotPayload {
+    /// The snapshot.
+    statistics: Statistics,
+}
+
+#[Object]
+impl StatisticsMutation {
+    /// Publishes rules as a new version. Questions asked from now on are counted by it; snapshots keep theirs. What it would
+    /// change, previewDefinition shows before. For ADMIN.
+    async fn update_definition(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The rules.")] input: UpdateDefinitionInput,
+    ) -> Result<UpdateDefinitionPayload> {
+        let change = Change::UpdateDefinition {
+            version: input.version,
+            churn_after_days: days("input.churnAfterDays", input.churn_after_days)?,
+            overdue_after_days: input
+                .overdue_after_days
+                .map(|number| days("input.overdueAfterDays", number))
+                .transpose()?,
+        };
+        let version = make(ctx, change, input.idempotency_key).await?;
+        let hospital = asker::viewer(ctx)?.hospital;
+        let version = i32::try_from(version).unwrap_or(i32::MAX);
+        let row = asker::shared(ctx)?.store.definition(hospital, version).await?;
+        let row = row.ok_or_else(|| Error::Internal("a definition that was just published is gone".to_owned()))?;
+        Ok(UpdateDefinitionPayload {
+            definition: StatisticsDefinition::new(&(&row).into(), row.effective_from),
+        })
+    }
+
+    /// Keeps a snapshot for good: it does not expire. For ADMIN and CLINICIAN.
+    async fn pin_snapshot(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which snapshot.")] input: PinSnapshotInput,
+    ) -> Result<PinSnapshotPayload> {
+        let statistics = pin(ctx, &input.id, true).await?;
+        Ok(PinSnapshotPayload { statistics })
+    }
+
+    /// Lets a pinned snapshot expire again, counted from now. For ADMIN and CLINICIAN.
+    async fn unpin_snapshot(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which snapshot.")] input: UnpinSnapshotInput,
+    ) -> Result<UnpinSnapshotPayload> {
+        let statistics = pin(ctx, &input.id, false).await?;
+        Ok(UnpinSnapshotPayload { statistics })
+    }
+}
+
+async fn pin(ctx: &Context<'_>, id: &ID, pinned: bool) -> Result<Statistics> {
+    let viewer = asker::viewer(ctx)?;
+    let id = id::statistics("input.id", id)?;
+    let kept = asker::shared(ctx)?.desk.pin(viewer, id, pinned).await?;
+    kept.map(Statistics)
+        .ok_or_else(|| Error::unknown_id("input.id", "snapshot"))
+}
+
+/// A number of days as a definition takes it.
+pub(in crate::graphql) fn days(argument: &str, days: i32) -> Result<i32> {
+    if (1..=LIMITS.definition_days).contains(&days) {
+        return Ok(days);
+    }
+    let message = format!("1 to {} days are wanted", LIMITS.definition_days);
+    Err(Error::input(argument, message))
+}

@@ -1,0 +1,202 @@
+//! Visits: recorded, changed, deleted.
+
+use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObject};
+use chrono::NaiveDate;
+
+use super::{department, doctor, line, lines, make, never_null, patch};
+use crate::error::{Error, Result};
+use crate::graphql::enums::{VisitChannel, VisitStatus};
+use crate::graphql::scalars::{Date, DateTime};
+use crate::graphql::visit::Visit;
+use crate::graphql::{asker, id};
+use crate::records::VisitChange;
+use crate::statistics::Day;
+use crate::store::Change;
+
+#[derive(Default)]
+pub struct VisitMutation;
+
+/// A visit to be.
+#[derive(InputObject)]
+struct RecordVisitInput {
+    /// Whose visit it is: a patient who is ACTIVE.
+    patient_id: ID,
+    /// The day of the visit; that of scheduledAt where absent. One of the two is needed, and date wins where both are given.
+    date: Option<Date>,
+    /// When it is to begin, or began.
+    scheduled_at: MaybeUndefined<DateTime>,
+    /// How far it got.
+    #[graphql(default_with = "VisitStatus::Booked")]
+    status: VisitStatus,
+    /// Where it takes place.
+    department_id: MaybeUndefined<ID>,
+    /// Who treats.
+    doctor_id: MaybeUndefined<ID>,
+    /// How it came to be.
+    #[graphql(default_with = "VisitChannel::Other")]
+    channel: VisitChannel,
+    /// The source system's own number for the visit, which no other has; 1 to 255 characters.
+    visit_no: MaybeUndefined<String>,
+    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    idempotency_key: Option<String>,
+}
+
+/// The visit that was recorded.
+#[derive(SimpleObject)]
+struct RecordVisitPayload {
+    /// As it now stands.
+    visit: Visit,
+}
+
+/// What is to be different of a visit. What is absent stays; null clears.
+#[derive(InputObject)]
+struct ChangeVisitInput {
+    /// Which visit.
+    id: ID,
+    /// The Visit.version that was seen; where it is another one by now, nothing changes and CONFLICT says so.
+    version: i32,
+    /// Whose visit it is in truth: a patient who is ACTIVE; never null.
+    patient_id: MaybeUndefined<ID>,
+    /// The day of the visit; never null. It follows scheduledAt where that alone is given.
+    date: MaybeUndefined<Date>,
+    /// When it is to begin, or began.
+    scheduled_at: MaybeUndefined<DateTime>,
+    /// How far it got; never null.
+    status: MaybeUndefined<VisitStatus>,
+    /// Where it takes place.
+    department_id: MaybeUndefined<ID>,
+    /// Who treats.
+    doctor_id: MaybeUndefined<ID>,
+    /// How it came to be; never null.
+    channel: MaybeUndefined<VisitChannel>,
+    /// The source system's own number for the visit, which no other has; 1 to 255 characters.
+    visit_no: MaybeUndefined<String>,
+    /// Why; at most 2,000 characters. Needed where a visit that is COMPLETED, ENDED, CANCELED or NO_SHOW is corrected.
+    reason: Option<String>,
+    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    idempotency_key: Option<String>,
+}
+
+/// The visit that was changed.
+#[derive(SimpleObject)]
+struct ChangeVisitPayload {
+    /// As it now stands.
+    visit: Visit,
+}
+
+/// Which visit is to be deleted.
+#[derive(InputObject)]
+struct DeleteVisitInput {
+    /// Which visit.
+    id: ID,
+    /// The Visit.version that was seen; where it is another one by now, nothing changes and CONFLICT says so.
+    version: i32,
+    /// Why; at most 2,000 characters.
+    reason: String,
+    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    idempotency_key: Option<String>,
+}
+
+/// The visit that was deleted.
+#[derive(SimpleObject)]
+struct DeleteVisitPayload {
+    /// What is left of it.
+    visit: Visit,
+}
+
+#[Object]
+impl VisitMutation {
+    /// Records a visit. For ADMIN and DESK.
+    async fn record_visit(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which visit.")] input: RecordVisitInput,
+    ) -> Result<RecordVisitPayload> {
+        let date = match (&input.date, &input.scheduled_at) {
+            (Some(date), _) => date.day("input.date")?.date(),
+            (None, MaybeUndefined::Value(instant)) => day_of(ctx, *instant).await?,
+            (None, _) => return Err(Error::input("input.date", "either date or scheduledAt is needed")),
+        };
+        let change = VisitChange {
+            visit_no: patch(input.visit_no, |text| line("input.visitNo", &text))?,
+            patient: Some(id::patient("input.patientId", &input.patient_id)?),
+            date: Some(date),
+            scheduled_at: patch(input.scheduled_at, |instant| Ok(instant.0))?,
+            status: Some(input.status.into()),
+            department: department(ctx, input.department_id).await?,
+            doctor: doctor(ctx, input.doctor_id).await?,
+            channel: Some(input.channel.into()),
+        };
+        let id = make(ctx, Change::RecordVisit(change), input.idempotency_key).await?;
+        let visit = changed(ctx, id).await?;
+        Ok(RecordVisitPayload { visit })
+    }
+
+    /// Changes a visit: it is confirmed, moved, checked in, treated, canceled, or corrected. For ADMIN and DESK.
+    async fn change_visit(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which visit, and what.")] input: ChangeVisitInput,
+    ) -> Result<ChangeVisitPayload> {
+        let date = match (never_null("input.date", input.date)?, &input.scheduled_at) {
+            (Some(date), _) => Some(date.day("input.date")?.date()),
+            (None, MaybeUndefined::Value(instant)) => Some(day_of(ctx, *instant).await?),
+            (None, _) => None,
+        };
+        let patient = never_null("input.patientId", input.patient_id)?;
+        let change = VisitChange {
+            visit_no: patch(input.visit_no, |text| line("input.visitNo", &text))?,
+            patient: patient.map(|id| id::patient("input.patientId", &id)).transpose()?,
+            date,
+            scheduled_at: patch(input.scheduled_at, |instant| Ok(instant.0))?,
+            status: never_null("input.status", input.status)?.map(Into::into),
+            department: department(ctx, input.department_id).await?,
+            doctor: doctor(ctx, input.doctor_id).await?,
+            channel: never_null("input.channel", input.channel)?.map(Into::into),
+        };
+        let change = Change::ChangeVisit {
+            id: id::visit("input.id", &input.id)?,
+            version: input.version,
+            change,
+            reason: input.reason.map(|text| lines("input.reason", &text)).transpose()?,
+        };
+        let id = make(ctx, change, input.idempotency_key).await?;
+        let visit = changed(ctx, id).await?;
+        Ok(ChangeVisitPayload { visit })
+    }
+
+    /// Deletes a visit that never was. Snapshots that stand keep listing it, marked. A visit that did not take place is
+    /// rather changed to CANCELED or NO_SHOW. For ADMIN and DESK.
+    async fn delete_visit(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which visit.")] input: DeleteVisitInput,
+    ) -> Result<DeleteVisitPayload> {
+        let change = Change::DeleteVisit {
+            id: id::visit("input.id", &input.id)?,
+            version: input.version,
+            reason: lines("input.reason", &input.reason)?,
+        };
+        let id = make(ctx, change, input.idempotency_key).await?;
+        let visit = changed(ctx, id).await?;
+        Ok(DeleteVisitPayload { visit })
+    }
+}
+
+/// The instant's day in the hospital's time zone.
+async fn day_of(ctx: &Context<'_>, instant: DateTime) -> Result<NaiveDate> {
+    let zone = asker::state(ctx).await?.time_zone;
+    let date = instant.0.with_timezone(&zone).date_naive();
+    if Day::accepts(date) {
+        return Ok(date);
+    }
+    Err(Error::input(
+        "input.scheduledAt",
+        format!("{date} lies outside 1900-01-01 to 2200-12-31"),
+    ))
+}
+
+async fn changed(ctx: &Context<'_>, id: i64) -> Result<Visit> {
+    let visit = Visit::find(ctx, id).await?;
+    visit.ok_or_else(|| Error::Internal("a visit that was just changed is gone".to_owned()))
+}

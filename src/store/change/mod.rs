@@ -1,0 +1,439 @@
+//! Changes that staff make one by one: allowed, locked by a version, made once however often they are sent, and noted with
+//! who made them and why.
+
+mod patient;
+mod staff;
+mod visit;
+
+use std::collections::BTreeSet;
+
+use chrono::{SubsecRound as _, TimeDelta, Utc};
+use entity::{definition, idempotency_key, visit_tombstone};
+use sea_orm::ActiveValue::Set;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait};
+
+use super::audit::{AuditAction, NewEntry, audit_in};
+use super::{Sql, Store};
+use crate::error::{Error, Result};
+use crate::password::PasswordHash;
+use crate::permissions::{Action, Role, Viewer};
+use crate::records::{Patch, PatientChange, VisitChange};
+
+/// What is to be changed. Versions are those that the asker saw: where a row has another one by now, nothing is changed.
+#[derive(Clone, Debug)]
+pub enum Change {
+    RegisterPatient(PatientChange),
+    ChangePatient {
+        id: i64,
+        version: i32,
+        change: PatientChange,
+    },
+    /// Clears everything personal of the patient, and of those merged into it, for good.
+    ErasePatient {
+        id: i64,
+        version: i32,
+        reason: String,
+    },
+    /// Hands the visits of a patient to another, who is the same person.
+    MergePatients {
+        id: i64,
+        version: i32,
+        into: i64,
+        reason: String,
+    },
+    /// Takes the visits back that the merge moved.
+    UndoMerge {
+        id: i64,
+        reason: String,
+    },
+    RecordVisit(VisitChange),
+    ChangeVisit {
+        id: i64,
+        version: i32,
+        change: VisitChange,
+        /// Must be there where a visit that is over is corrected.
+        reason: Option<String>,
+    },
+    DeleteVisit {
+        id: i64,
+        version: i32,
+        reason: String,
+    },
+    /// Publishes rules; where they differ from those in force they are a new version.
+    UpdateDefinition {
+        version: i32,
+        churn_after_days: i32,
+        overdue_after_days: Option<i32>,
+    },
+    AddDepartment {
+        name: String,
+    },
+    ChangeDepartment {
+        id: i64,
+        name: Option<String>,
+        retired: Option<bool>,
+    },
+    AddDoctor {
+        name: String,
+        department: Option<i64>,
+    },
+    ChangeDoctor {
+        id: i64,
+        name: Option<String>,
+        department: Patch<i64>,
+        retired: Option<bool>,
+    },
+    AddStaff {
+        login: String,
+        name: String,
+        role: Role,
+        password: PasswordHash,
+    },
+    /// Another role, or a disabled account, ends the sessions. Somebody must be left who may administer.
+    ChangeStaff {
+        id: i64,
+        name: Option<String>,
+        role: Option<Role>,
+        disabled: Option<bool>,
+    },
+    /// Ends the sessions, too.
+    SetPassword {
+        id: i64,
+        password: PasswordHash,
+    },
+}
+
+impl Change {
+    const fn action(&self) -> Action {
+        match self {
+            Self::RegisterPatient(_)
+            | Self::ChangePatient { .. }
+            | Self::ErasePatient { .. }
+            | Self::MergePatients { .. }
+            | Self::UndoMerge { .. }
+            | Self::RecordVisit(_)
+            | Self::ChangeVisit { .. }
+            | Self::DeleteVisit { .. } => Action::ChangeRecords,
+            Self::UpdateDefinition { .. }
+            | Self::AddDepartment { .. }
+            | Self::ChangeDepartment { .. }
+            | Self::AddDoctor { .. }
+            | Self::ChangeDoctor { .. }
+            | Self::AddStaff { .. }
+            | Self::ChangeStaff { .. }
+            | Self::SetPassword { .. } => Action::Administer,
+        }
+    }
+
+    /// What it is, for who may not do it.
+    const fn what(&self) -> &'static str {
+        match self {
+            Self::RegisterPatient(_) => "to register a patient",
+            Self::ChangePatient { .. } => "to change a patient",
+            Self::ErasePatient { .. } => "to erase a patient",
+            Self::MergePatients { .. } => "to merge patients",
+            Self::UndoMerge { .. } => "to undo a merge",
+            Self::RecordVisit(_) => "to record a visit",
+            Self::ChangeVisit { .. } => "to change a visit",
+            Self::DeleteVisit { .. } => "to delete a visit",
+            Self::UpdateDefinition { .. } => "to change the definition",
+            Self::AddDepartment { .. } | Self::ChangeDepartment { .. } => "to change departments",
+            Self::AddDoctor { .. } | Self::ChangeDoctor { .. } => "to change doctors",
+            Self::AddStaff { .. } | Self::ChangeStaff { .. } | Self::SetPassword { .. } => "to change staff",
+        }
+    }
+
+    /// What the audit calls it: the mutation.
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::RegisterPatient(_) => "registerPatient",
+            Self::ChangePatient { .. } => "changePatient",
+            Self::ErasePatient { .. } => "erasePatient",
+            Self::MergePatients { .. } => "mergePatients",
+            Self::UndoMerge { .. } => "undoMerge",
+            Self::RecordVisit(_) => "recordVisit",
+            Self::ChangeVisit { .. } => "changeVisit",
+            Self::DeleteVisit { .. } => "deleteVisit",
+            Self::UpdateDefinition { .. } => "updateDefinition",
+            Self::AddDepartment { .. } => "addDepartment",
+            Self::ChangeDepartment { .. } => "changeDepartment",
+            Self::AddDoctor { .. } => "addDoctor",
+            Self::ChangeDoctor { .. } => "changeDoctor",
+            Self::AddStaff { .. } => "addStaff",
+            Self::ChangeStaff { .. } => "changeStaff",
+            Self::SetPassword { .. } => "setPassword",
+        }
+    }
+
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Self::ErasePatient { reason, .. }
+            | Self::MergePatients { reason, .. }
+            | Self::UndoMerge { reason, .. }
+            | Self::DeleteVisit { reason, .. } => Some(reason),
+            Self::ChangeVisit { reason, .. } => reason.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// A transaction in which a change is made.
+struct Making<'a> {
+    store: &'a Store,
+    transaction: DatabaseTransaction,
+    hospital: i64,
+    /// None where it is made from the command line.
+    staff: Option<i64>,
+}
+
+impl Store {
+    /// Makes a change, whole or not at all. Says the id of what was made or changed; of a definition, its version.
+    ///
+    /// A change that is sent again under the same `key` is not made again.
+    ///
+    /// # Errors
+    /// FORBIDDEN where the viewer's role may not do it; CONFLICT where a version is not the one that stands; BAD_USER_INPUT or
+    /// NOT_FOUND naming the argument; where the database fails.
+    pub async fn make(&self, viewer: &Viewer, change: &Change, key: Option<&str>) -> Result<i64> {
+        viewer.require(change.action(), change.what())?;
+        let by = Some((viewer.staff, key));
+        self.again(|| self.make_once(viewer.hospital, by, change)).await
+    }
+
+    /// Makes a change that everybody may make of what is their own.
+    ///
+    /// # Errors
+    /// As [`Self::make`].
+    pub async fn make_for_oneself(&self, viewer: &Viewer, change: &Change) -> Result<i64> {
+        let by = Some((viewer.staff, None));
+        self.again(|| self.make_once(viewer.hospital, by, change)).await
+    }
+
+    /// Makes a change from the command line, where nobody is signed in.
+    ///
+    /// # Errors
+    /// As [`Self::make`], but that anything is allowed.
+    pub async fn make_as_operator(&self, hospital: i64, change: &Change) -> Result<i64> {
+        self.again(|| self.make_once(hospital, None, change)).await
+    }
+
+    async fn make_once(&self, hospital: i64, by: Option<(i64, Option<&str>)>, change: &Change) -> Result<i64> {
+        let making = Making {
+            store: self,
+            transaction: self.change(hospital).await?,
+            hospital,
+            staff: by.map(|(staff, _)| staff),
+        };
+        let key = by.and_then(|(staff, key)| Some((staff, key?)));
+        let digest = match key {
+            Some(_) => self.secrets.digest(hospital, "change", &format!("{change:?}"))?,
+            None => Vec::new(),
+        };
+        if let Some(key) = key
+            && let Some(made) = making.made_before(key, &digest).await?
+        {
+            return Ok(made);
+        }
+        let before = making.revision().await?;
+        let outcome = match change {
+            Change::RegisterPatient(change) => making.register(change).await?,
+            Change::ChangePatient { id, version, change } => making.change_patient(*id, *version, change).await?,
+            Change::ErasePatient { id, version, .. } => making.erase(*id, *version).await?,
+            Change::MergePatients {
+                id,
+                version,
+                into,
+                reason,
+            } => making.merge(*id, *version, *into, reason).await?,
+            Change::UndoMerge { id, .. } => making.undo_merge(*id).await?,
+            Change::RecordVisit(change) => making.record_visit(change).await?,
+            Change::ChangeVisit {
+                id,
+                version,
+                change,
+                reason,
+            } => making.change_visit(*id, *version, change, reason.is_some()).await?,
+            Change::DeleteVisit { id, version, .. } => making.delete_visit(*id, *version).await?,
+            Change::UpdateDefinition {
+                version,
+                churn_after_days,
+                overdue_after_days,
+            } => {
+                making
+                    .update_definition(*version, *churn_after_days, *overdue_after_days)
+                    .await?
+            }
+            Change::AddDepartment { name } => making.add_department(name).await?,
+            Change::ChangeDepartment { id, name, retired } => {
+                making.change_department(*id, name.as_deref(), *retired).await?
+            }
+            Change::AddDoctor { name, department } => making.add_doctor(name, *department).await?,
+            Change::ChangeDoctor {
+                id,
+                name,
+                department,
+                retired,
+            } => making.change_doctor(*id, name.as_deref(), department, *retired).await?,
+            Change::AddStaff {
+                login,
+                name,
+                role,
+                password,
+            } => making.add_staff(login, name, *role, password).await?,
+            Change::ChangeStaff {
+                id,
+                name,
+                role,
+                disabled,
+            } => making.change_staff(*id, name.as_deref(), *role, *disabled).await?,
+            Change::SetPassword { id, password } => making.set_password(*id, password).await?,
+        };
+        if !matches!(change, Change::ErasePatient { .. }) {
+            making.note(before, change.reason()).await?;
+        }
+        if let Some(key) = key {
+            making.note_key(key, digest, outcome).await?;
+        }
+        let entry = NewEntry::new(hospital, making.staff, AuditAction::Changed)
+            .what(change.word())
+            .subject(outcome)
+            .patients(&making.patients(change, outcome).await?);
+        audit_in(&making.transaction, entry).await?;
+        making.transaction.commit().await?;
+        Ok(outcome)
+    }
+
+    /// Forgets the keys of changes that were made longer ago than `age`.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn prune_keys(&self, hospital: i64, age: TimeDelta) -> Result<u64> {
+        let mut sql = self.sql("DELETE FROM idempotency_key WHERE hospital_id = ");
+        sql.bind(hospital).push(" AND created_at < ").bind(Utc::now() - age);
+        Ok(self.writer.execute_raw(sql.done()).await?.rows_affected())
+    }
+}
+
+impl Making<'_> {
+    async fn revision(&self) -> Result<i64> {
+        let mut sql = self.store.sql("SELECT number FROM revision WHERE hospital_id = ");
+        sql.bind(self.hospital);
+        let row = self.transaction.query_one_raw(sql.done()).await?;
+        let row = row.ok_or_else(|| Error::Unauthenticated("the hospital of this session is gone".to_owned()))?;
+        Ok(row.try_get_by_index(0)?)
+    }
+
+    /// Who changed visits since the revision, and why: the triggers noted only what.
+    async fn note(&self, before: i64, reason: Option<&str>) -> Result<()> {
+        let mut sql = self.store.sql("UPDATE visit_change SET staff_id = ");
+        sql.bind(self.staff).push(", reason = ").bind(reason);
+        sql.push(" WHERE hospital_id = ").bind(self.hospital);
+        sql.push(" AND number > ").bind(before);
+        self.run(sql).await
+    }
+
+    async fn made_before(&self, (staff, key): (i64, &str), digest: &[u8]) -> Result<Option<i64>> {
+        let id = (self.hospital, staff, key.to_owned());
+        let Some(noted) = idempotency_key::Entity::find_by_id(id).one(&self.transaction).await? else {
+            return Ok(None);
+        };
+        if noted.change_digest == digest {
+            return Ok(Some(noted.outcome_id));
+        }
+        Err(Error::input(
+            "input.idempotencyKey",
+            "another change was made under this key: make a new key for each change, and keep it only to send that change again",
+        ))
+    }
+
+    async fn note_key(&self, (staff, key): (i64, &str), change_digest: Vec<u8>, outcome_id: i64) -> Result<()> {
+        let row = idempotency_key::ActiveModel {
+            hospital_id: Set(self.hospital),
+            staff_id: Set(staff),
+            name: Set(key.to_owned()),
+            change_digest: Set(change_digest),
+            outcome_id: Set(outcome_id),
+            created_at: Set(Utc::now().trunc_subsecs(6)),
+        };
+        idempotency_key::Entity::insert(row)
+            .exec_without_returning(&self.transaction)
+            .await?;
+        Ok(())
+    }
+
+    async fn update_definition(&self, version: i32, churn: i32, overdue: Option<i32>) -> Result<i64> {
+        let state = self.store.state_in(&self.transaction, self.hospital, 0).await?;
+        let now = state.definition;
+        check_version("the definition", version, now.version)?;
+        if (now.churn_after_days, now.overdue_after_days) == (churn, overdue) {
+            return Ok(now.version.into());
+        }
+        let row = definition::ActiveModel {
+            hospital_id: Set(self.hospital),
+            version: Set(now.version + 1),
+            churn_after_days: Set(churn),
+            overdue_after_days: Set(overdue),
+            effective_from: Set(Utc::now().trunc_subsecs(6)),
+        };
+        definition::Entity::insert(row)
+            .exec_without_returning(&self.transaction)
+            .await?;
+        Ok((now.version + 1).into())
+    }
+
+    /// Whose data a change was of.
+    async fn patients(&self, change: &Change, outcome: i64) -> Result<BTreeSet<i64>> {
+        Ok(match change {
+            Change::RegisterPatient(_)
+            | Change::ChangePatient { .. }
+            | Change::ErasePatient { .. }
+            | Change::UndoMerge { .. } => BTreeSet::from([outcome]),
+            Change::MergePatients { id, into, .. } => BTreeSet::from([*id, *into]),
+            Change::RecordVisit(_) | Change::ChangeVisit { .. } | Change::DeleteVisit { .. } => {
+                let key = (self.hospital, outcome);
+                match entity::visit::Entity::find_by_id(key).one(&self.transaction).await? {
+                    Some(visit) => BTreeSet::from([visit.patient_id]),
+                    None => {
+                        let gone = visit_tombstone::Entity::find_by_id(key).one(&self.transaction).await?;
+                        gone.into_iter().map(|visit| visit.patient_id).collect()
+                    }
+                }
+            }
+            _ => BTreeSet::new(),
+        })
+    }
+
+    async fn run(&self, sql: Sql) -> Result<()> {
+        self.transaction.execute_raw(sql.done()).await?;
+        Ok(())
+    }
+
+    /// Inserts a row, of which the columns are these; says its id. sea-orm cannot tell it on MariaDB where the key is composite.
+    async fn insert(&self, table: &str, columns: &[(&str, sea_orm::Value)]) -> Result<i64> {
+        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        let mut sql = self.store.sql(&format!(
+            "INSERT INTO {table} (hospital_id, {}) VALUES (",
+            names.join(", ")
+        ));
+        sql.bind(self.hospital);
+        for (_, value) in columns {
+            sql.push(", ").bind(value.clone());
+        }
+        sql.push(") RETURNING id");
+        let row = self.transaction.query_one_raw(sql.done()).await?;
+        let row = row.ok_or_else(|| Error::Internal(format!("a row of {table} was inserted and has no id")))?;
+        Ok(row.try_get_by_index(0)?)
+    }
+}
+
+fn check_version(what: &str, seen: i32, stands: i32) -> Result<()> {
+    if seen == stands {
+        return Ok(());
+    }
+    Err(Error::Conflict {
+        argument: "input.version".to_owned(),
+        message: format!(
+            "{what} is at version {stands}, not {seen}: it was changed meanwhile; load it, and decide anew"
+        ),
+    })
+}

@@ -1,0 +1,292 @@
+//! Pools of connections: how many are in use, and how one comes back from a request that gave up.
+
+use std::time::Duration;
+
+use sea_orm::sqlx::pool::PoolOptions;
+use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Connection, Database, Error, Executor};
+use sea_orm::{DatabaseConnection, DbBackend};
+
+use super::Store;
+use crate::config::LIMITS;
+use crate::observe::Pool;
+
+/// Makes the database end statements that no request waits for any more, and transactions that nobody goes on with, also where
+/// nobody is left to tell it.
+pub(super) fn ended_in_time(database: DbBackend, statement: Duration) -> String {
+    let idle = LIMITS.idle_transaction;
+    match database {
+        DbBackend::Postgres => format!(
+            "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}",
+            statement.as_millis(),
+            idle.as_millis()
+        ),
+        _ => format!(
+            "SET SESSION max_statement_time = {}, idle_transaction_timeout = {}",
+            statement.as_secs(),
+            idle.as_secs()
+        ),
+    }
+}
+
+/// Connections to `url`, each begun with the statement `first`.
+///
+/// One on its way back to the pool first reads to its end what nobody waits for any more. The driver sets no time for that, and
+/// none for closing a connection, which under TLS waits for the other end, too: where the database has stopped answering,
+/// given-up requests would take one connection after the other with them. So one that is late makes way for a new one.
+pub(super) fn in_time<D>(pool: PoolOptions<D>, url: &str, first: Option<String>) -> PoolOptions<D>
+where
+    D: Database,
+    for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
+{
+    let (url, first_of_new) = (url.to_owned(), first.clone());
+    let pool = pool.after_connect(move |connection, _| {
+        let first = first.clone();
+        Box::pin(async move { begin::<D>(connection, first).await })
+    });
+    pool.after_release(move |connection, _| {
+        let (url, first) = (url.clone(), first_of_new.clone());
+        Box::pin(async move {
+            if let Ok(done) = tokio::time::timeout(LIMITS.release, connection.flush()).await {
+                return done.map(|()| true);
+            }
+            let options: <D::Connection as Connection>::Options = url.parse()?;
+            let options = options.disable_statement_logging();
+            let new = async || {
+                let mut new = options.connect().await?;
+                begin::<D>(&mut new, first.clone()).await?;
+                Ok::<_, Error>(new)
+            };
+            *connection = loop {
+                match tokio::time::timeout(LIMITS.release, new()).await {
+                    Ok(Ok(new)) => break new,
+                    _ => tokio::time::sleep(Duration::from_secs(1)).await,
+                }
+            };
+            Ok(true)
+        })
+    })
+}
+
+async fn begin<D>(connection: &mut D::Connection, first: Option<String>) -> Result<(), Error>
+where
+    D: Database,
+    for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
+{
+    match first {
+        Some(first) => connection.execute(AssertSqlSafe(first)).await.map(drop),
+        None => Ok(()),
+    }
+}
+
+impl Store {
+    /// The pools, as they are now.
+    #[must_use]
+    pub fn pools(&self) -> Vec<Pool> {
+        if self.readers.get_database_backend() == DbBackend::Sqlite {
+            vec![pool("readers", &self.readers), pool("writer", &self.writer)]
+        } else {
+            vec![pool("all", &self.readers)]
+        }
+    }
+}
+
+fn pool(name: &'static str, of: &DatabaseConnection) -> Pool {
+    let (size, idle) = match of.get_database_backend() {
+        DbBackend::Postgres => {
+            let pool = of.get_postgres_connection_pool();
+            (pool.size(), pool.num_idle())
+        }
+        DbBackend::MySql => {
+            let pool = of.get_mysql_connection_pool();
+            (pool.size(), pool.num_idle())
+        }
+        _ => {
+            let pool = of.get_sqlite_connection_pool();
+            (pool.size(), pool.num_idle())
+        }
+    };
+    let (size, idle) = (u64::from(size), idle as u64);
+    Pool {
+        name,
+        in_use: size.saturating_sub(idle),
+        idle,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use sea_orm::sqlx::{self, MySql, Postgres, Row as _};
+
+    use super::super::{CONNECTIONS, Open, Store};
+    use super::*;
+    use crate::secrets::Secrets;
+
+    /// Where it is, with a pool whose statements have a second; none where it does not answer, which CI does not take.
+    async fn database<D: Database>(variable: &str, usual: &str, kind: DbBackend) -> Option<(String, sqlx::Pool<D>)>
+    where
+        for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
+    {
+        let url = std::env::var(variable).unwrap_or_else(|_| usual.to_owned());
+        let url = url.replacen("mariadb:", "mysql:", 1);
+        let pool = PoolOptions::new().idle_timeout(None).max_lifetime(None);
+        let pool = in_time(pool, &url, Some(ended_in_time(kind, Duration::from_secs(1))));
+        match pool.connect(&url).await {
+            Ok(pool) => Some((url, pool)),
+            Err(error) => {
+                assert!(std::env::var_os("CI").is_none(), "CI leaves nothing out: {error}");
+                eprintln!("LEFT OUT: {variable} does not answer");
+                None
+            }
+        }
+    }
+
+    async fn store(url: &str, open: Open) -> Store {
+        let secrets = Secrets::from_base64("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap();
+        Store::connect(url, secrets, open).await.unwrap()
+    }
+
+    async fn served(url: &str, open: Open) -> DatabaseConnection {
+        store(url, open).await.readers
+    }
+
+    /// The address of a database that takes its time to answer, so that what asks it is seen to wait.
+    async fn slow(url: &str) -> String {
+        let (start, address) = url.rsplit_once('@').unwrap();
+        let (address, name) = address.split_once('/').unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let slow = format!("{start}@{}/{name}", listener.local_addr().unwrap());
+        let address = address.to_owned();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (mut asks, mut hears) = client.into_split();
+                let (mut answers, mut asked) = TcpStream::connect(&address).await.unwrap().into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut asks, &mut asked).await });
+                tokio::spawn(async move {
+                    let mut said = [0; 4096];
+                    while let Ok(length @ 1..) = answers.read(&mut said).await {
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                        if hears.write_all(&said[..length]).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        slow
+    }
+
+    /// Takes as many steps of it, waiting after each, and gives it up.
+    async fn given_up(what: impl Future<Output = ()>, steps: usize) {
+        let (mut what, mut taken) = (pin!(what), 0);
+        poll_fn(|task| {
+            if taken == steps {
+                return Poll::Ready(());
+            }
+            taken += 1;
+            what.as_mut().poll(task)
+        })
+        .await;
+    }
+
+    /// Begins transactions and gives each up a step later than the one before. Then no connection has one open, says `open`.
+    async fn leaves_no_transaction_open<D: Database>(store: &Store, pool: &sqlx::Pool<D>, open: &'static str)
+    where
+        for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
+        for<'a> i64: sqlx::Decode<'a, D> + sqlx::Type<D>,
+        usize: sqlx::ColumnIndex<D::Row>,
+    {
+        let all = async || {
+            let mut connections = Vec::new();
+            for _ in 0..CONNECTIONS {
+                connections.push(pool.acquire().await.unwrap());
+            }
+            connections
+        };
+        drop(all().await);
+        for steps in 0..12 {
+            for writes in [false, true] {
+                let begin = async {
+                    let begun = if writes {
+                        store.begin_write().await
+                    } else {
+                        store.view().await
+                    };
+                    begun.unwrap();
+                };
+                given_up(begin, steps).await;
+                for mut connection in all().await {
+                    let row = connection.fetch_one(open).await.unwrap();
+                    assert_eq!(row.get::<i64, _>(0), 0, "given up at step {steps}, writes: {writes}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn postgres_ends_a_statement_that_waits_for_a_lock() {
+        let usual = "postgres://postgres@127.0.0.1:5432/postgres";
+        let found = database::<Postgres>("ROLLCALL_TEST_POSTGRES_URL", usual, DbBackend::Postgres).await;
+        let Some((url, pool)) = found else { return };
+        let (mut holder, mut waiter) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+        let number = rand::random::<i64>();
+        let lock = || AssertSqlSafe(format!("SELECT pg_advisory_lock({number})"));
+        holder.execute(lock()).await.unwrap();
+        let error = waiter.execute(lock()).await.unwrap_err();
+        assert_eq!(error.as_database_error().unwrap().code().unwrap(), "57014", "{error}");
+        for (open, wanted) in [(Open::Serve, "35s 15s"), (Open::Existing, "0 0")] {
+            let served = served(&url, open).await;
+            let asked = "SELECT current_setting('statement_timeout') || ' ' ||
+                current_setting('idle_in_transaction_session_timeout')";
+            let row = served.get_postgres_connection_pool().fetch_one(asked).await.unwrap();
+            assert_eq!(row.get::<String, _>(0), wanted, "{open:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn mariadb_ends_a_statement_that_waits_for_a_lock() {
+        let usual = "mysql://root@127.0.0.1:3306/mysql";
+        let found = database::<MySql>("ROLLCALL_TEST_MARIADB_URL", usual, DbBackend::MySql).await;
+        let Some((url, pool)) = found else { return };
+        let (mut holder, mut waiter) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+        let number = rand::random::<u64>();
+        let lock = || AssertSqlSafe(format!("SELECT GET_LOCK('{number}', 600)"));
+        holder.execute(lock()).await.unwrap();
+        // Null: neither granted nor waited for to the end, but interrupted.
+        let row = waiter.fetch_one(lock()).await.unwrap();
+        assert_eq!(row.get::<Option<i64>, _>(0), None);
+        for (open, wanted) in [(Open::Serve, (35, 15)), (Open::Existing, (0, 0))] {
+            let served = served(&url, open).await;
+            let asked = "SELECT CAST(@@SESSION.max_statement_time AS SIGNED), CAST(@@SESSION.idle_transaction_timeout AS SIGNED)";
+            let row = served.get_mysql_connection_pool().fetch_one(asked).await.unwrap();
+            assert_eq!((row.get::<i64, _>(0), row.get::<i64, _>(1)), wanted, "{open:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn postgres_is_left_no_transaction_open() {
+        let usual = "postgres://postgres@127.0.0.1:5432/postgres";
+        let found = database::<Postgres>("ROLLCALL_TEST_POSTGRES_URL", usual, DbBackend::Postgres).await;
+        let Some((url, _)) = found else { return };
+        let store = store(&slow(&url).await, Open::Serve).await;
+        let pool = store.readers.get_postgres_connection_pool();
+        let open = "SELECT CAST(CAST(transaction_timestamp() <> statement_timestamp() AS INT) AS BIGINT)";
+        leaves_no_transaction_open::<Postgres>(&store, pool, open).await;
+    }
+
+    #[tokio::test]
+    async fn mariadb_is_left_no_transaction_open() {
+        let usual = "mysql://root@127.0.0.1:3306/mysql";
+        let found = database::<MySql>("ROLLCALL_TEST_MARIADB_URL", usual, DbBackend::MySql).await;
+        let Some((url, _)) = found else { return };
+        let store = store(&slow(&url).await, Open::Serve).await;
+        let pool = store.readers.get_mysql_connection_pool();
+        leaves_no_transaction_open::<MySql>(&store, pool, "SELECT CAST(@@in_transaction AS SIGNED)").await;
+    }
+}

@@ -1,0 +1,162 @@
+//! Who looked at whose data, who changed what: it is written before the answer leaves, and stays.
+
+use sea_orm::ConnectionTrait as _;
+use serde_json::{Value, json};
+
+use crate::harness::{EXAMPLE, PASSWORD, User, on_each_database};
+
+/// The newest entries, the newest first.
+async fn newest(admin: &User<'_>, count: usize) -> Vec<Value> {
+    let query = "query ($n: Int) { audit(first: $n) { nodes { action staff { login } what patientIds cohortId cohortKind requestId } } }";
+    let answer = admin.ask_with(query, json!({"n": count})).await;
+    answer["audit"]["nodes"].as_array().unwrap().clone()
+}
+
+on_each_database! {
+    async fn what_is_seen_is_written(app: App) {
+        app.example();
+        let (admin, desk) = (app.sign_in("admin").await, app.sign_in("desk").await);
+        let ids = desk.ask("{ patients(first: 2) { nodes { id } } }").await["patients"]["nodes"].take();
+        let (a, b) = (&ids[0]["id"], &ids[1]["id"]);
+        let seen = async || newest(&admin, 1).await[0].clone();
+        assert_eq!(seen().await["action"], "SIGNED_IN", "ids alone show nothing of a patient");
+        desk.ask_with("query ($id: ID!) { patient(id: $id) { name phone } }", json!({"id": a})).await;
+        let entry = seen().await;
+        assert_eq!((&entry["action"], &entry["staff"]["login"], &entry["patientIds"]), (&json!("VIEWED_PATIENTS"), &json!("desk"), &json!([a])));
+        assert_eq!(entry["requestId"].as_str().unwrap().len(), 32);
+        desk.ask("{ patients(first: 2) { nodes { name } } }").await;
+        assert_eq!(seen().await["patientIds"], json!([a, b]));
+        desk.ask("{ visits(first: 3, filter: {dates: {from: \"2025-05-11\", to: \"2025-05-13\"}}) { nodes { date } } }").await;
+        assert_eq!(seen().await["patientIds"], json!([a]));
+
+        // A list is one entry, whatever its page shows.
+        let list = desk.ask(&format!("{{ {EXAMPLE} {{ buckets {{ newPatients {{ id patients {{ nodes {{ name visits {{ nodes {{ date }} }} }} }} visits {{ edges {{ node {{ status patient {{ phone }} }} }} }} }} }} }} }}")).await;
+        let entries = newest(&admin, 4).await;
+        let lists: Vec<_> = entries.iter().map(|entry| (entry["action"].as_str().unwrap(), entry["cohortId"].clone(), entry["what"].as_str().unwrap_or_default())).collect();
+        let id = |bucket: usize| list["statistics"]["buckets"][bucket]["newPatients"]["id"].clone();
+        for wanted in [(0, "patients"), (0, "visits"), (1, "patients"), (1, "visits")] {
+            assert!(lists.contains(&("OPENED_LIST", id(wanted.0), wanted.1)), "{wanted:?} {lists:?}");
+        }
+        assert_eq!(entries[0]["cohortKind"], "NEW");
+        assert_eq!(entries[0]["patientIds"], json!([]));
+        let opened = admin.ask_with("query ($id: ID!) { node(id: $id) { ... on Cohort { patientCount } } }", json!({"id": entries[3]["cohortId"]})).await;
+        assert!(opened["node"]["patientCount"].is_number(), "the audit leads to the list");
+        let before = app.value::<i64>("SELECT COUNT(*) FROM audit_entry").await;
+        desk.ask(&format!("{{ {EXAMPLE} {{ id total {{ newPatients {{ patientCount digest patientIds patients {{ totalCount }} }} }} }} }}")).await;
+        assert_eq!(app.value::<i64>("SELECT COUNT(*) FROM audit_entry").await, before, "counts and ids show nothing of a patient");
+    }
+
+    async fn what_is_changed_refused_and_signed_in_is_written(app: App) {
+        app.example();
+        let admin = app.sign_in("admin").await;
+        let support = app.sign_in("support").await;
+        let patients = admin.ask("{ patients { nodes { id version } } }").await["patients"]["nodes"].take();
+        let merge = json!({"id": patients[0]["id"], "version": 1, "intoId": patients[1]["id"], "reason": "r"});
+        admin.change("mergePatients", merge.clone(), "into { id }").await;
+        let entry = newest(&admin, 1).await[0].clone();
+        assert_eq!((&entry["action"], &entry["what"], &entry["patientIds"]), (&json!("CHANGED"), &json!("mergePatients"), &json!([patients[0]["id"], patients[1]["id"]])));
+        // What is not made is not said to have been made; what is refused is.
+        let before = newest(&admin, 1).await;
+        admin.refused_change("mergePatients", merge.clone()).await;
+        assert_eq!(newest(&admin, 1).await, before);
+        support.refused_change("mergePatients", merge).await;
+        let entry = newest(&admin, 1).await[0].clone();
+        assert_eq!((&entry["action"], &entry["what"], &entry["staff"]["login"]), (&json!("REFUSED"), &json!("mergePatients"), &json!("support")));
+        support.refused("{ audit { totalCount } }").await;
+        assert_eq!(newest(&admin, 1).await[0]["what"], "audit");
+        let query = "mutation ($i: SignInInput!) { signIn(input: $i) { session { accessToken refreshToken } } }";
+        let sign_in = async |login: &str, password: &str| {
+            app.post(app.base(), None, query, json!({"i": {"hospital": "H1", "login": login, "password": password}})).await
+        };
+        sign_in("desk", "wrong password").await;
+        sign_in("nobody", PASSWORD).await;
+        let entries = newest(&admin, 2).await;
+        assert_eq!((&entries[0]["action"], &entries[0]["staff"]), (&json!("SIGN_IN_REFUSED"), &Value::Null));
+        assert_eq!((&entries[1]["action"], &entries[1]["staff"]["login"]), (&json!("SIGN_IN_REFUSED"), &json!("desk")));
+        let session = sign_in("desk", PASSWORD).await["data"]["signIn"]["session"].take();
+        let desk = app.with_token(session["accessToken"].as_str().unwrap());
+        desk.ask("mutation { signOut { signedOut } }").await;
+        let actions: Vec<Value> = newest(&admin, 2).await.iter().map(|entry| entry["action"].clone()).collect();
+        assert_eq!(actions, ["SIGNED_OUT", "SIGNED_IN"]);
+        let twice = sign_in("desk", PASSWORD).await["data"]["signIn"]["session"]["refreshToken"].take();
+        for _ in 0..2 {
+            let query = "mutation ($t: String!) { refreshSession(input: {refreshToken: $t}) { session { refreshToken } } }";
+            app.post(app.base(), None, query, json!({"t": twice})).await;
+        }
+        assert_eq!(newest(&admin, 1).await[0]["action"], "SESSION_ENDED");
+        app.rollcall_with(&["staff", "add", "--hospital", "H1", "--login", "eve", "--name", "Eve", "--role", "desk"], PASSWORD);
+        let entry = newest(&admin, 1).await[0].clone();
+        assert_eq!((&entry["action"], &entry["what"], &entry["staff"]), (&json!("CHANGED"), &json!("addStaff"), &Value::Null));
+    }
+
+    async fn entries_stay_and_are_found(app: App) {
+        app.example();
+        let (admin, desk) = (app.sign_in("admin").await, app.sign_in("desk").await);
+        let patients = desk.ask("{ patients { nodes { id name } } }").await["patients"]["nodes"].take();
+        for at in [0, 1, 0] {
+            desk.ask_with("query ($id: ID!) { patient(id: $id) { name } }", json!({"id": patients[at]["id"]})).await;
+        }
+        for sql in ["UPDATE audit_entry SET staff_id = NULL", "DELETE FROM audit_entry"] {
+            assert!(app.sql.execute_unprepared(sql).await.is_err(), "{sql}");
+        }
+        if app.url.starts_with("postgres") {
+            assert!(app.sql.execute_unprepared("TRUNCATE audit_entry").await.is_err());
+        }
+        let total = async |filter: Value| {
+            let answer = admin.ask_with("query ($f: AuditFilter) { audit(filter: $f) { totalCount } }", json!({"f": filter})).await;
+            answer["audit"]["totalCount"].as_u64().unwrap()
+        };
+        assert_eq!(total(json!({"patientId": patients[0]["id"]})).await, 3);
+        assert_eq!(total(json!({"patientId": patients[2]["id"]})).await, 1);
+        assert_eq!(total(json!({"actions": ["VIEWED_PATIENTS"]})).await, 4);
+        assert_eq!(total(json!({"actions": ["SIGNED_IN"], "since": "2020-01-01T00:00:00Z"})).await, 2);
+        assert_eq!(total(json!({"until": "2020-01-01T00:00:00Z"})).await, 0);
+        let staff = admin.ask("{ staff { id login } }").await["staff"].take();
+        let member = |login: &str| staff.as_array().unwrap().iter().find(|member| member["login"] == login).unwrap()["id"].clone();
+        assert_eq!(total(json!({"staffId": member("desk"), "actions": ["SIGNED_IN", "VIEWED_PATIENTS"]})).await, 5);
+        // Paged to the end, either way, nothing comes twice.
+        let page = async |arguments: &str| {
+            let query = format!("{{ audit({arguments}, filter: {{actions: [VIEWED_PATIENTS]}}) {{ pageInfo {{ hasNextPage hasPreviousPage startCursor endCursor }} nodes {{ id at }} }} }}");
+            admin.ask(&query).await["audit"].take()
+        };
+        let all = page("first: 100").await["nodes"].take();
+        assert_eq!(all.as_array().unwrap().len(), 4);
+        let (mut paged, mut after) = (Vec::new(), String::new());
+        loop {
+            let next = page(&format!("first: 3{after}")).await;
+            paged.extend(next["nodes"].as_array().unwrap().clone());
+            if next["pageInfo"]["hasNextPage"] != true {
+                break;
+            }
+            after = format!(", after: {}", next["pageInfo"]["endCursor"]);
+        }
+        assert_eq!(json!(paged), all);
+        let last = page("last: 1").await;
+        assert_eq!(last["nodes"][0], all[3]);
+        let before = page(&format!("last: 2, before: {}", last["pageInfo"]["startCursor"])).await;
+        assert_eq!(before["nodes"], json!([all[1], all[2]]));
+        let entry = admin.ask_with("query ($id: ID!) { node(id: $id) { ... on AuditEntry { id at } } }", json!({"id": all[0]["id"]})).await;
+        assert_eq!(entry["node"], all[0]);
+        assert_eq!(admin.refused("{ audit(filter: {actions: []}) { totalCount } }").await, ("BAD_USER_INPUT".to_owned(), "filter.actions".to_owned()));
+        for role in ["clinician", "desk", "support"] {
+            assert_eq!(app.sign_in(role).await.refused("{ audit { totalCount } }").await.0, "FORBIDDEN", "{role}");
+        }
+        let other = app.other_hospital().await;
+        assert_eq!(other.ask("{ audit { totalCount } }").await["audit"]["totalCount"], 2, "its own sign-in, and the account");
+        assert_eq!(other.ask_with("query ($id: ID!) { node(id: $id) { id } }", json!({"id": all[0]["id"]})).await["node"], Value::Null);
+    }
+
+    async fn nothing_is_shown_that_the_audit_does_not_say(app: App) {
+        app.example();
+        let desk = app.sign_in("desk").await;
+        let many = (0..32).map(|_| desk.ask("{ patients { nodes { name } } }"));
+        futures_util::future::join_all(many).await;
+        assert_eq!(app.value::<i64>("SELECT COUNT(*) FROM audit_entry WHERE action = 'VIEWED_PATIENTS'").await, 32);
+        app.execute("DROP TABLE audit_entry").await;
+        let answer = desk.try_with("{ patients { nodes { name } } }", json!({})).await;
+        assert_eq!(answer["errors"][0]["extensions"]["code"], "INTERNAL_SERVER_ERROR");
+        assert!(answer.get("data").is_none(), "{answer}");
+        // Counts show nothing of a patient, and go on.
+        desk.ask(&format!("{{ {EXAMPLE} {{ total {{ visitors {{ patientCount }} }} }} }}")).await;
+    }
+}

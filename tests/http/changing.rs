@@ -1,0 +1,363 @@
+//! Changes through the API: allowed, locked, made once, and counted at once.
+
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait as _, DbBackend, TransactionTrait as _};
+use serde_json::{Value, json};
+
+use crate::harness::{EXAMPLE, on_each_database};
+
+fn refusal(code: &str, argument: &str) -> (String, String) {
+    (code.to_owned(), argument.to_owned())
+}
+
+/// The ids and versions of the patients and visits that have this name or number.
+async fn ids(user: &crate::harness::User<'_>) -> (Value, Value) {
+    let answer = user
+        .ask("{ patients(first: 100) { nodes { id version chartNo } } visits(first: 100) { nodes { id version visitNo } } }")
+        .await;
+    let by = |list: &Value, key: &str| {
+        let named = list["nodes"].as_array().unwrap().iter();
+        named
+            .map(|node| (node[key].as_str().unwrap_or_default().to_owned(), node.clone()))
+            .collect()
+    };
+    (
+        Value::Object(by(&answer["patients"], "chartNo")),
+        Value::Object(by(&answer["visits"], "visitNo")),
+    )
+}
+
+const COUNTS: &str = "total { visitors { patientCount visitCount } newPatients { patientCount } churnSuspected { patientCount } noShow { visitCount } }";
+
+async fn counts(user: &crate::harness::User<'_>) -> [i64; 5] {
+    let answer = user.ask(&format!("{{ {EXAMPLE} {{ {COUNTS} }} }}")).await;
+    let total = &answer["statistics"]["total"];
+    [
+        &total["visitors"]["patientCount"],
+        &total["visitors"]["visitCount"],
+        &total["newPatients"]["patientCount"],
+        &total["churnSuspected"]["patientCount"],
+        &total["noShow"]["visitCount"],
+    ]
+    .map(|count| count.as_i64().unwrap())
+}
+
+on_each_database! {
+    async fn a_patient_is_registered_and_changed(app: App) {
+        app.example();
+        let desk = app.sign_in("desk").await;
+        let all = "patient { id version state chartNo name phone birthDate birthYear sex registeredOn memo }";
+        let input = json!({"chartNo": " 00042 ", "name": "Zoë Zed", "phone": "010-2222-3333", "birthDate": "1999-12-31", "sex": "FEMALE", "memo": "Afraid of\nneedles", "idempotencyKey": "k1"});
+        let made = desk.change("registerPatient", input.clone(), all).await["patient"].take();
+        assert_eq!(desk.change("registerPatient", input.clone(), all).await["patient"], made, "sent twice, made once");
+        let today = desk.ask("{ hospital { today } }").await["hospital"]["today"].take();
+        let mut wanted = json!({"version": 1, "state": "ACTIVE", "chartNo": "00042", "name": "Zoë Zed", "phone": "+821022223333", "birthDate": "1999-12-31", "birthYear": 1999, "sex": "FEMALE", "registeredOn": today, "memo": "Afraid of\nneedles"});
+        wanted["id"] = made["id"].clone();
+        assert_eq!(made, wanted);
+        // Kept encrypted, found whole.
+        let sealed: Vec<u8> = app.value("SELECT memo FROM patient WHERE chart_no = '00042'").await;
+        assert!(!String::from_utf8_lossy(&sealed).contains("needles"));
+        assert_eq!(desk.ask("{ patients(filter: {search: \"+82 10-2222-3333\"}) { totalCount } }").await["patients"]["totalCount"], 1);
+        let support = app.sign_in("support").await;
+        let masked = support.ask_with("query ($id: ID!) { patient(id: $id) { name phone birthDate birthYear memo } }", json!({"id": made["id"]})).await;
+        assert_eq!(masked["patient"], json!({"name": "Z** Z**", "phone": "010-****-3333", "birthDate": null, "birthYear": 1999, "memo": null}));
+
+        let id = &made["id"];
+        let changed = desk.change("changePatient", json!({"id": id, "version": 1, "name": "Zoe Zed", "phone": null, "birthDate": null, "birthYear": 1998}), all).await["patient"].take();
+        let shown = ["version", "name", "phone", "birthDate", "birthYear", "memo"].map(|field| &changed[field]);
+        assert_eq!(json!(shown), json!([2, "Zoe Zed", null, null, 1998, "Afraid of\nneedles"]));
+        let same = desk.change("changePatient", json!({"id": id, "version": 2, "name": "Zoe Zed", "memo": "Afraid of\nneedles"}), all).await;
+        assert_eq!(same["patient"]["version"], 2, "nothing changed");
+        assert_eq!(desk.refused_change("changePatient", json!({"id": id, "version": 1, "name": "Other"})).await, refusal("CONFLICT", "input.version"));
+        let cases = [
+            (json!({"chartNo": "A"}), "BAD_USER_INPUT", "input.chartNo"),
+            (json!({"chartNo": null}), "BAD_USER_INPUT", "input.chartNo"),
+            (json!({"name": " "}), "BAD_USER_INPUT", "input.name"),
+            (json!({"name": "a\u{7}b"}), "BAD_USER_INPUT", "input.name"),
+            (json!({"name": "n".repeat(256)}), "BAD_USER_INPUT", "input.name"),
+            (json!({"phone": "12"}), "BAD_USER_INPUT", "input.phone"),
+            (json!({"birthDate": "2199-01-01"}), "BAD_USER_INPUT", "input.birthDate"),
+            (json!({"birthDate": "1999-01-01", "birthYear": 1998}), "BAD_USER_INPUT", "input.birthYear"),
+            (json!({"birthYear": 1899}), "BAD_USER_INPUT", "input.birthYear"),
+            (json!({"memo": "m".repeat(2_001)}), "BAD_USER_INPUT", "input.memo"),
+            (json!({"sex": null}), "BAD_USER_INPUT", "input.sex"),
+            (json!({"id": "UP__"}), "NOT_FOUND", "input.id"),
+            (json!({"idempotencyKey": "k1"}), "BAD_USER_INPUT", "input.idempotencyKey"),
+        ];
+        for (given, code, argument) in cases {
+            let mut input = json!({"id": id, "version": 2});
+            input.as_object_mut().unwrap().extend(given.as_object().unwrap().clone());
+            assert_eq!(desk.refused_change("changePatient", input).await, refusal(code, argument), "{given}");
+        }
+        assert_eq!(desk.refused_change("registerPatient", json!({"chartNo": "A"})).await, refusal("BAD_USER_INPUT", "input.chartNo"));
+        // The key belongs to who sent it.
+        let admin = app.sign_in("admin").await;
+        assert_eq!(admin.refused_change("registerPatient", input).await, refusal("BAD_USER_INPUT", "input.chartNo"));
+    }
+
+    async fn a_visit_is_recorded_changed_and_deleted(app: App) {
+        app.example();
+        let desk = app.sign_in("desk").await;
+        let (patients, _) = ids(&desk).await;
+        let all = "visit { id version date scheduledAt status channel visitNo deleted department { name } doctor { name } patient { chartNo } }";
+        let before = counts(&desk).await;
+        assert_eq!(before, [4, 7, 3, 1, 1]);
+        let old = desk.ask(&format!("{{ {EXAMPLE} {{ id total {{ visitors {{ id digest }} }} }} }}")).await["statistics"].take();
+        // 23:30 in UTC is the next day in Seoul.
+        let input = json!({"patientId": patients["E"]["id"], "scheduledAt": "2025-06-19T23:30:00Z", "visitNo": "0100", "idempotencyKey": "v1"});
+        let made = desk.change("recordVisit", input.clone(), all).await["visit"].take();
+        assert_eq!(desk.change("recordVisit", input, all).await["visit"], made);
+        assert_eq!(made["date"], "2025-06-20");
+        assert_eq!((&made["status"], &made["channel"], &made["version"], &made["patient"]["chartNo"]), (&json!("BOOKED"), &json!("OTHER"), &json!(1), &json!("E")));
+        assert_eq!(counts(&desk).await, before);
+        let id = &made["id"];
+        for (version, status) in (1..).zip(["CHECKED_IN", "IN_PROGRESS", "COMPLETED"]) {
+            let changed = desk.change("changeVisit", json!({"id": id, "version": version, "status": status}), all).await;
+            assert_eq!((&changed["visit"]["status"], &changed["visit"]["version"]), (&json!(status), &json!(version + 1)));
+        }
+        assert_eq!(counts(&desk).await, [5, 8, 4, 1, 1], "counted at once");
+        // A correction wants a reason, and it is kept with what stood before.
+        let correct = |reason: Value| json!({"id": id, "version": 4, "scheduledAt": "2025-05-20T01:00:00Z", "reason": reason});
+        assert_eq!(desk.refused_change("changeVisit", correct(Value::Null)).await, refusal("BAD_USER_INPUT", "input.reason"));
+        let changed = desk.change("changeVisit", correct(json!("Wrong month")), all).await;
+        assert_eq!(changed["visit"]["date"], "2025-05-20");
+        let noted = "SELECT reason FROM visit_change WHERE status = 'COMPLETED' AND date = '2025-06-20'";
+        assert_eq!(app.value::<String>(noted).await, "Wrong month");
+        let by = "SELECT s.login FROM visit_change c JOIN staff s ON s.id = c.staff_id WHERE c.reason = 'Wrong month'";
+        assert_eq!(app.value::<String>(by).await, "desk");
+        assert_eq!(counts(&desk).await, [5, 8, 4, 2, 1]);
+        assert_eq!(desk.refused_change("deleteVisit", json!({"id": id, "version": 4, "reason": "r"})).await, refusal("CONFLICT", "input.version"));
+        let gone = desk.change("deleteVisit", json!({"id": id, "version": 5, "reason": "Never was", "idempotencyKey": "d1"}), "visit { id deleted date }").await;
+        assert_eq!(gone["visit"], json!({"id": id, "deleted": true, "date": "2025-05-20"}));
+        let again = desk.change("deleteVisit", json!({"id": id, "version": 5, "reason": "Never was", "idempotencyKey": "d1"}), "visit { deleted }").await;
+        assert_eq!(again["visit"]["deleted"], true);
+        assert_eq!(counts(&desk).await, before);
+        let then = desk.ask_with("query ($id: ID!) { statisticsSnapshot(id: $id) { id total { visitors { id digest } } } }", json!({"id": old["id"]})).await;
+        assert_eq!(then["statisticsSnapshot"], old);
+        let patient = &patients["A"]["id"];
+        let cases = [
+            (json!({"patientId": patient}), "BAD_USER_INPUT", "input.date"),
+            (json!({"patientId": patient, "date": "2025-02-30"}), "BAD_USER_INPUT", "input.date"),
+            (json!({"patientId": patient, "date": "2025-02-20", "visitNo": "1"}), "BAD_USER_INPUT", "input.visitNo"),
+            (json!({"patientId": patient, "date": "2025-02-20", "departmentId": "RP__"}), "NOT_FOUND", "input.departmentId"),
+            (json!({"patientId": patient, "date": "2025-02-20", "doctorId": patient}), "BAD_USER_INPUT", "input.doctorId"),
+            (json!({"patientId": "UP__", "date": "2025-02-20"}), "NOT_FOUND", "input.patientId"),
+            (json!({"patientId": "nonsense", "date": "2025-02-20"}), "BAD_USER_INPUT", "input.patientId"),
+            (json!({"patientId": patient, "date": "2025-02-20", "idempotencyKey": ""}), "BAD_USER_INPUT", "input.idempotencyKey"),
+        ];
+        for (input, code, argument) in cases {
+            assert_eq!(desk.refused_change("recordVisit", input.clone()).await, refusal(code, argument), "{input}");
+        }
+        assert_eq!(counts(&desk).await, before);
+    }
+
+    async fn patients_are_merged_and_parted_again(app: App) {
+        app.example();
+        let admin = app.sign_in("admin").await;
+        let (patients, _) = ids(&admin).await;
+        let id = |chart: &str| patients[chart]["id"].clone();
+        let before = counts(&admin).await;
+        // E, who came to nothing, is D; and D is A.
+        let all = "patient { state version mergedInto { chartNo } visits { totalCount } } into { chartNo visits { totalCount } }";
+        let merged = admin.change("mergePatients", json!({"id": id("E"), "version": 1, "intoId": id("D"), "reason": "Same phone"}), all).await;
+        assert_eq!(merged["patient"], json!({"state": "MERGED", "version": 2, "mergedInto": {"chartNo": "D"}, "visits": {"totalCount": 0}}));
+        assert_eq!(merged["into"], json!({"chartNo": "D", "visits": {"totalCount": 3}}));
+        let merge = json!({"id": id("D"), "version": 1, "intoId": id("A"), "reason": "Same person", "idempotencyKey": "m"});
+        let merged = admin.change("mergePatients", merge.clone(), all).await;
+        assert_eq!(merged["into"]["visits"]["totalCount"], 5);
+        assert_eq!(admin.change("mergePatients", merge, all).await, merged);
+        assert_eq!(counts(&admin).await, [3, 7, 2, 0, 1], "A and D are one new patient, seen until June");
+        let e = admin.ask_with("query ($id: ID!) { patient(id: $id) { state mergedInto { chartNo } } }", json!({"id": id("E")})).await;
+        assert_eq!(e["patient"], json!({"state": "MERGED", "mergedInto": {"chartNo": "A"}}));
+        // What an import brings for D is A's.
+        let said = app.import("visits", "H1", "visit_no,chart_no,date,status\n50,D,2025-06-11,COMPLETED\n51,E,2025-06-12,COMPLETED\n");
+        assert!(said.starts_with("2 inserted"), "{said}");
+        let a = admin.ask_with("query ($id: ID!) { patient(id: $id) { visits { totalCount } } }", json!({"id": id("A")})).await;
+        assert_eq!(a["patient"]["visits"]["totalCount"], 7);
+        app.execute("DELETE FROM visit WHERE visit_no IN ('50', '51')").await;
+        let cases = [
+            ("mergePatients", json!({"id": id("A"), "version": 1, "intoId": id("A"), "reason": "r"}), "BAD_USER_INPUT", "input.intoId"),
+            ("mergePatients", json!({"id": id("A"), "version": 1, "intoId": id("D"), "reason": "r"}), "BAD_USER_INPUT", "input.intoId"),
+            ("mergePatients", json!({"id": id("D"), "version": 2, "intoId": id("A"), "reason": "r"}), "BAD_USER_INPUT", "input.id"),
+            ("mergePatients", json!({"id": id("A"), "version": 7, "intoId": id("B"), "reason": "r"}), "CONFLICT", "input.version"),
+            ("mergePatients", json!({"id": id("A"), "version": 1, "intoId": id("B"), "reason": ""}), "BAD_USER_INPUT", "input.reason"),
+            ("mergePatients", json!({"id": id("A"), "version": 1, "intoId": "UP__", "reason": "r"}), "NOT_FOUND", "input.intoId"),
+            ("undoMerge", json!({"id": id("A"), "reason": "r"}), "BAD_USER_INPUT", "input.id"),
+            ("undoMerge", json!({"id": id("E"), "reason": "r"}), "BAD_USER_INPUT", "input.id"),
+            ("recordVisit", json!({"patientId": id("D"), "date": "2025-05-05"}), "BAD_USER_INPUT", "input.patientId"),
+            ("changePatient", json!({"id": id("D"), "version": 2, "name": "N"}), "BAD_USER_INPUT", "input.id"),
+        ];
+        for (name, input, code, argument) in cases {
+            assert_eq!(admin.refused_change(name, input.clone()).await, refusal(code, argument), "{name} {input}");
+        }
+        let undone = admin.change("undoMerge", json!({"id": id("D"), "reason": "Twins"}), "patient { state mergedInto { id } visits { totalCount } }").await;
+        assert_eq!(undone["patient"], json!({"state": "ACTIVE", "mergedInto": null, "visits": {"totalCount": 3}}));
+        assert_eq!(counts(&admin).await, before);
+        let undone = admin.change("undoMerge", json!({"id": id("E"), "reason": "Twins"}), "patient { state visits { totalCount } }").await;
+        assert_eq!(undone["patient"], json!({"state": "ACTIVE", "visits": {"totalCount": 1}}));
+        assert_eq!(admin.refused_change("undoMerge", json!({"id": id("E"), "reason": "r"})).await, refusal("BAD_USER_INPUT", "input.id"));
+    }
+
+    async fn who_was_merged_before_comes_along_when_a_merge_is_undone(app: App) {
+        app.example();
+        let admin = app.sign_in("admin").await;
+        let (patients, _) = ids(&admin).await;
+        let id = |chart: &str| patients[chart]["id"].clone();
+        for (from, into) in [("E", "D"), ("D", "C"), ("C", "A")] {
+            admin.change("mergePatients", json!({"id": id(from), "version": 1, "intoId": id(into), "reason": "Same person"}), "into { id }").await;
+        }
+        let who = async || {
+            let mut merged = Vec::new();
+            for chart in ["E", "D", "C"] {
+                let row = admin.ask_with("query ($id: ID!) { patient(id: $id) { mergedInto { chartNo } } }", json!({"id": id(chart)})).await;
+                merged.push(row["patient"]["mergedInto"]["chartNo"].clone());
+            }
+            json!(merged)
+        };
+        assert_eq!(who().await, json!(["A", "A", "A"]));
+        for (undone, left) in [("C", json!(["C", "C", null])), ("D", json!(["D", null, null])), ("E", json!([null, null, null]))] {
+            admin.change("undoMerge", json!({"id": id(undone), "reason": "Twins"}), "patient { id }").await;
+            assert_eq!(who().await, left, "{undone}");
+        }
+    }
+
+    async fn an_erased_patient_is_counted_and_known_no_more(app: App) {
+        app.example();
+        let admin = app.sign_in("admin").await;
+        let (patients, visits) = ids(&admin).await;
+        let id = |chart: &str| patients[chart]["id"].clone();
+        let old = admin.ask(&format!("{{ {EXAMPLE} {{ id }} }}")).await["statistics"]["id"].take();
+        admin.change("changeVisit", json!({"id": visits["11"]["id"], "version": 1, "status": "NO_SHOW", "reason": "Ann told us of Eve"}), "visit { id }").await;
+        admin.change("mergePatients", json!({"id": id("E"), "version": 1, "intoId": id("A"), "reason": "Ann is Eve"}), "into { id }").await;
+        let before = counts(&admin).await;
+        let gone = admin.change("erasePatient", json!({"id": id("A"), "version": 1, "reason": "Asked for"}), "patient { id state chartNo name phone birthDate birthYear sex registeredOn memo }").await;
+        let mut wanted = json!({"state": "ERASED", "chartNo": "", "name": "", "phone": null, "birthDate": null, "birthYear": null, "sex": "UNKNOWN", "registeredOn": null, "memo": null});
+        wanted["id"] = id("A");
+        assert_eq!(gone["patient"], wanted);
+        let same = admin.ask_with("query ($id: ID!) { patient(id: $id) { state mergedInto { id } } }", json!({"id": id("E")})).await;
+        assert_eq!(same["patient"], json!({"state": "ERASED", "mergedInto": null}), "merged into A: the same person");
+        assert_eq!(counts(&admin).await, before, "counts stay");
+        let kept = app.value::<i64>("SELECT COUNT(*) FROM patient WHERE state = 'ERASED' AND name IS NULL AND phone IS NULL AND phone_index IS NULL AND chart_no IS NULL").await;
+        assert_eq!(kept, 2);
+        assert_eq!(app.value::<i64>("SELECT COUNT(*) FROM visit_change WHERE reason LIKE '%Eve%'").await, 0);
+        assert_eq!(app.value::<i64>("SELECT COUNT(*) FROM patient_merge WHERE reason LIKE '%Eve%'").await, 0);
+        let list = admin.ask_with("query ($id: ID!) { statisticsSnapshot(id: $id) { total { visitors { patients { nodes { state name } } } } } }", json!({"id": old})).await;
+        let rows = list["statisticsSnapshot"]["total"]["visitors"]["patients"]["nodes"].as_array().unwrap().clone();
+        assert_eq!(rows.iter().filter(|row| **row == json!({"state": "ERASED", "name": ""})).count(), 1);
+        for name in ["erasePatient", "undoMerge"] {
+            let mut input = json!({"id": id("A"), "reason": "r"});
+            if name == "erasePatient" {
+                input["version"] = json!(2);
+            }
+            assert_eq!(admin.refused_change(name, input).await, refusal("BAD_USER_INPUT", "input.id"));
+        }
+    }
+
+    async fn a_definition_is_a_new_version_and_snapshots_keep_theirs(app: App) {
+        app.example();
+        let admin = app.sign_in("admin").await;
+        let query = format!("{{ {EXAMPLE} {{ id definition {{ version churnAfterDays overdueAfterDays }} total {{ churnSuspected {{ patientCount }} noShow {{ visitCount }} }} }} }}");
+        let before = admin.ask(&query).await["statistics"].take();
+        let all = "definition { version churnAfterDays overdueAfterDays }";
+        let made = admin.change("updateDefinition", json!({"version": 1, "churnAfterDays": 80, "overdueAfterDays": 3, "idempotencyKey": "x"}), all).await;
+        assert_eq!(made["definition"], json!({"version": 2, "churnAfterDays": 80, "overdueAfterDays": 3}));
+        let again = admin.change("updateDefinition", json!({"version": 1, "churnAfterDays": 80, "overdueAfterDays": 3, "idempotencyKey": "x"}), all).await;
+        assert_eq!(again, made);
+        let same = admin.change("updateDefinition", json!({"version": 2, "churnAfterDays": 80, "overdueAfterDays": 3}), all).await;
+        assert_eq!(same, made, "the same rules are no new version");
+        let now = admin.ask(&query).await["statistics"].take();
+        assert_eq!(now["definition"], made["definition"]);
+        assert_eq!(now["total"]["churnSuspected"]["patientCount"], 2, "D, silent for 82 days");
+        let then = admin.ask_with("query ($id: ID!) { statisticsSnapshot(id: $id) { id definition { version churnAfterDays overdueAfterDays } total { churnSuspected { patientCount } noShow { visitCount } } } }", json!({"id": before["id"]})).await;
+        assert_eq!(then["statisticsSnapshot"], before);
+        assert_eq!(admin.refused_change("updateDefinition", json!({"version": 1, "churnAfterDays": 70})).await, refusal("CONFLICT", "input.version"));
+        assert_eq!(admin.refused_change("updateDefinition", json!({"version": 2, "churnAfterDays": 0})).await, refusal("BAD_USER_INPUT", "input.churnAfterDays"));
+        assert_eq!(admin.refused_change("updateDefinition", json!({"version": 2, "churnAfterDays": 1, "overdueAfterDays": 36_501})).await, refusal("BAD_USER_INPUT", "input.overdueAfterDays"));
+    }
+
+    async fn changes_are_for_those_who_may(app: App) {
+        app.example();
+        let admin = app.sign_in("admin").await;
+        let (patients, visits) = ids(&admin).await;
+        let (a, b, visit) = (&patients["A"]["id"], &patients["B"]["id"], &visits["1"]["id"]);
+        let changes = [
+            ("registerPatient", json!({"chartNo": "new"}), None),
+            ("recordVisit", json!({"patientId": a, "date": "2025-01-01"}), Some("input.patientId")),
+            ("changePatient", json!({"id": a, "version": 1, "name": "x"}), Some("input.id")),
+            ("changeVisit", json!({"id": visit, "version": 1, "status": "ENDED", "reason": "r"}), Some("input.id")),
+            ("mergePatients", json!({"id": a, "version": 1, "intoId": b, "reason": "r"}), Some("input.id")),
+            ("undoMerge", json!({"id": a, "reason": "r"}), Some("input.id")),
+            ("erasePatient", json!({"id": b, "version": 1, "reason": "r"}), Some("input.id")),
+            ("deleteVisit", json!({"id": visit, "version": 1, "reason": "r"}), Some("input.id")),
+            ("updateDefinition", json!({"version": 1, "churnAfterDays": 1}), None),
+        ];
+        let revision = "{ statistics(period: YEAR, range: {from: \"2025-01-01\", to: \"2025-01-01\"}) { revision } }";
+        let before = admin.ask(revision).await;
+        for role in ["clinician", "support"] {
+            let user = app.sign_in(role).await;
+            for (name, input, _) in &changes {
+                assert_eq!(user.refused_change(name, input.clone()).await.0, "FORBIDDEN", "{role} {name}");
+            }
+        }
+        let desk = app.sign_in("desk").await;
+        assert_eq!(desk.refused_change("updateDefinition", json!({"version": 1, "churnAfterDays": 1})).await.0, "FORBIDDEN");
+        let other = app.other_hospital().await;
+        for (name, input, argument) in &changes {
+            if let Some(argument) = argument {
+                assert_eq!(other.refused_change(name, input.clone()).await, refusal("NOT_FOUND", argument), "{name}");
+            }
+        }
+        assert_eq!(admin.ask(revision).await, before, "nothing was changed");
+    }
+
+    async fn changes_at_the_same_time_are_made_one_after_the_other(app: App) {
+        app.example();
+        let desk = app.sign_in("desk").await;
+        let second = app.second_server();
+        let there = app.sign_in_at(&second.base, "H1", "admin").await;
+        let (patients, visits) = ids(&desk).await;
+        // Of two who saw the same version one is told.
+        let correct = |status: &str| json!({"id": visits["1"]["id"], "version": 1, "status": status, "reason": "r"});
+        let (one, other) = tokio::join!(
+            desk.try_change("changeVisit", correct("CANCELED"), "visit { version }"),
+            there.try_change("changeVisit", correct("NO_SHOW"), "visit { version }")
+        );
+        let refused: Vec<&Value> = [&one, &other].into_iter().filter(|answer| answer["errors"].is_array()).collect();
+        assert_eq!(refused.len(), 1, "{one} {other}");
+        assert_eq!(refused[0]["errors"][0]["extensions"]["code"], "CONFLICT");
+        // The same change sent many times at once is made once.
+        let input = json!({"patientId": patients["B"]["id"], "date": "2025-05-30", "status": "COMPLETED", "idempotencyKey": "once"});
+        let sent = (0..8).map(|_| desk.change("recordVisit", input.clone(), "visit { id }"));
+        let made = futures_util::future::join_all(sent).await;
+        assert!(made.iter().all(|visit| *visit == made[0]), "{made:?}");
+        assert_eq!(app.value::<i64>("SELECT COUNT(*) FROM visit WHERE date = '2025-05-30'").await, 1);
+    }
+
+    async fn a_change_that_meets_many_rows_in_one_statement_is_tried_again(app: App) {
+        if app.sql.get_database_backend() == DbBackend::Sqlite {
+            return; // Has one writer at a time.
+        }
+        app.example();
+        let desk = app.sign_in("desk").await;
+        let (patients, _) = ids(&desk).await;
+        let input = json!({"patientId": patients["B"]["id"], "date": "2025-05-30", "idempotencyKey": "k"});
+        let many = "INSERT INTO visit (hospital_id, patient_id, date, status, channel) SELECT hospital_id, patient_id, '2025-05-31', status, channel FROM visit";
+        // The change waits for the revision; then the many rows have the ids, and wait for the change.
+        let first = app.sql.begin().await.unwrap();
+        first.execute_unprepared("SELECT number FROM revision FOR UPDATE").await.unwrap();
+        let soon = |millis| tokio::time::sleep(Duration::from_millis(millis));
+        let (made, _, ()) = tokio::join!(
+            desk.change("recordVisit", input, "visit { date }"),
+            async {
+                soon(500).await;
+                app.sql.execute_unprepared(many).await
+            },
+            async {
+                soon(1_000).await;
+                first.rollback().await.unwrap();
+            }
+        );
+        assert_eq!(made["visit"]["date"], "2025-05-30");
+    }
+}
