@@ -1,0 +1,149 @@
+"""The same question put to Rollcall and its peers: first whether all give the same lists, then how long they take."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+from data import FIRST_DAY, LAST_DAY
+from peers import MISSED, RETURNING, STAYED, SUSPECTED
+from rollcall import Connection, body, data_of, number
+
+PERIODS = ["DAY", "WEEK", "MONTH"]
+YEAR = (date(2025, 1, 1), LAST_DAY)
+# Each cohort, the classes that the peers make it of, and its field in the API.
+COHORTS = {
+    "NEW": ((STAYED, SUSPECTED), "newPatients"),
+    "RETURNING": ((RETURNING,), "returning"),
+    "CHURN_SUSPECTED": ((SUSPECTED,), "churnSuspected"),
+    "NO_SHOW": ((MISSED,), "noShow"),
+}
+ALL_KINDS = "VISITORS NEW RETURNING CHURN_SUSPECTED RETAINED PENDING NO_SHOW CANCELED".split()
+
+# Lists asked for, as the rows of the table call them.
+IDS, COUNTS, EIGHT, AGAIN = "every id", "counts", "counts of all eight cohorts", "the same counts again"
+
+
+def query_of(fields: str) -> str:
+    return (
+        "query ($period: Period!, $range: DateRangeInput!, $asOf: Date!) "
+        f"{{ statistics(period: $period, range: $range, asOf: $asOf) {{ buckets {{ start {fields} }} }} }}"
+    )
+
+
+FOUR = " ".join(f"{name} {{ {{lists}} }}" for _, name in COHORTS.values())
+QUERIES = {
+    IDS: query_of(FOUR.replace("{lists}", "patientIds visitIds")),
+    COUNTS: query_of(FOUR.replace("{lists}", "patientCount visitCount")),
+    EIGHT: query_of(" ".join(f"{kind}: cohort(kind: {kind}) {{ patientCount visitCount }}" for kind in ALL_KINDS)),
+}
+
+
+def question(what: str, period: str, span: tuple[date, date], as_of: date) -> bytes:
+    bounds = {"from": str(span[0]), "to": str(span[1])}
+    return body(QUERIES[what], {"period": period, "range": bounds, "asOf": str(as_of)})
+
+
+def check(rollcall: Connection, peers: list) -> int:
+    """Holds every list of every bucket against each other; also where asOf lies amid the visits. How many there were."""
+    compared = 0
+    for period in PERIODS:
+        for as_of in [LAST_DAY + timedelta(days=1), date(2025, 7, 16)]:
+            buckets = data_of(rollcall.send(question(IDS, period, YEAR, as_of)), "the lists")["statistics"]["buckets"]
+            counts = data_of(rollcall.send(question(COUNTS, period, YEAR, as_of)), "counts")["statistics"]["buckets"]
+            for peer in peers:
+                answer = peer.lists(peer.ask(period, *YEAR, as_of, lists=True))
+                numbers = peer.counts(peer.ask(period, *YEAR, as_of, lists=False))
+                starts = {bucket["start"] for bucket in buckets}
+                if unknown := {str(start) for start, _ in answer} - starts:
+                    raise SystemExit(f"{peer.name} has buckets by {period} that Rollcall has not: {sorted(unknown)}")
+                for bucket, counted in zip(buckets, counts, strict=True):
+                    start = date.fromisoformat(bucket["start"])
+                    for cohort, (classes, name) in COHORTS.items():
+                        for place, (ids, count) in enumerate(
+                            [("patientIds", "patientCount"), ("visitIds", "visitCount")]
+                        ):
+                            ours = sorted(number(text) for text in bucket[name][ids])
+                            found = [answer[start, kind][place].tolist() for kind in classes if (start, kind) in answer]
+                            theirs = sorted(sum(found, []))
+                            there = f"{cohort} of {start} by {period}, asOf {as_of}, {ids}"
+                            if ours != theirs:
+                                raise SystemExit(
+                                    f"{there}: Rollcall has {len(ours)}, {peer.name} {len(theirs)}; "
+                                    f"in one alone: {sorted(set(ours) ^ set(theirs))[:10]}"
+                                )
+                            said = sum(numbers.get((start, kind), (0, 0))[place] for kind in classes)
+                            if not len(ours) == counted[name][count] == said:
+                                raise SystemExit(
+                                    f"{there}: {len(ours)} in the list, Rollcall counts {counted[name][count]}, "
+                                    f"{peer.name} {said}"
+                                )
+                            compared += 1
+    return compared
+
+
+@dataclass
+class Times:
+    """Milliseconds by row of a table and column."""
+
+    of: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def take(self, row: str, column: str, ask: Callable[[], object]) -> None:
+        begun = time.perf_counter()
+        answer = ask()
+        self.of[row, column].append((time.perf_counter() - begun) * 1000)
+        # A refusal would be quick.
+        if isinstance(answer, bytes) and b'"errors"' in answer:
+            raise RuntimeError(f"{row}, {column}: {answer[:500]!r}")
+
+
+class Days:
+    """A new asOf for each question: Rollcall has never been asked it, and what is asked of all stays nearly the same."""
+
+    def __init__(self):
+        self.next = LAST_DAY + timedelta(days=1)
+
+    def fresh(self) -> date:
+        self.next += timedelta(days=1)
+        return self.next
+
+
+def compare(rollcall: Connection, peers: list, rounds: int, days: Days) -> Times:
+    """All in turn within each round, so that all see the same machine."""
+    times = Times()
+    for _ in range(rounds):
+        rollcall.sign_in()
+        for period in PERIODS:
+            eight, four, ids = (question(w, period, YEAR, days.fresh()) for w in [EIGHT, COUNTS, IDS])
+            times.take(f"Rollcall, {EIGHT}", period, lambda: rollcall.send(eight))
+            times.take(f"Rollcall, {COUNTS}", period, lambda: rollcall.send(four))
+            times.take(f"Rollcall, {AGAIN}", period, lambda: rollcall.send(four))
+            times.take(f"Rollcall, {IDS}", period, lambda: rollcall.send(ids))
+            for peer in peers:
+                for what, lists in [(COUNTS, False), (IDS, True)]:
+                    times.take(f"{peer.name}, {what}", period, lambda: peer.ask(period, *YEAR, days.next, lists=lists))
+    return times
+
+
+SPANS = {
+    "quarter": (date(2025, 10, 1), LAST_DAY),
+    "half": (date(2025, 7, 1), LAST_DAY),
+    "year": YEAR,
+    "all five years": (FIRST_DAY, LAST_DAY),
+}
+
+
+def grow(servers: dict[str, Connection], peers: list, rounds: int, days: Days) -> Times:
+    """Counts by MONTH of a quarter and up to all five years: in Rollcall of a big and a small hospital, elsewhere of the big."""
+    times = Times()
+    for _ in range(rounds):
+        for connection in servers.values():
+            connection.sign_in()
+        for name, span in SPANS.items():
+            asked = question(COUNTS, "MONTH", span, days.fresh())
+            for label, connection in servers.items():
+                times.take(label, name, lambda: connection.send(asked))
+            for peer in peers:
+                times.take(peer.name, name, lambda: peer.ask("MONTH", *span, days.next, lists=False))
+    return times
