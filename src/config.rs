@@ -82,14 +82,10 @@ pub struct Limits {
     pub notice: Duration,
     /// How long requests in flight have after that. Both together stay below the 30 s after which Kubernetes kills.
     pub drain: Duration,
-    /// Memory for ledgers, in bytes; the least recently asked go first.
-    pub ledgers: u64,
-    /// Memory for snapshots, in bytes; likewise.
-    pub snapshots: u64,
+    /// Memory for what is kept between questions, in MiB, where nothing else is said: see [`Memory`].
+    pub memory: u64,
     /// How long a snapshot in memory is taken for one that the database still keeps.
     pub snapshot_trust: Duration,
-    /// Memory for lists cut from snapshots, in bytes; likewise.
-    pub lists: u64,
     /// How long an access token is good.
     pub access_token: Duration,
     /// How long a refresh token is good.
@@ -138,15 +134,35 @@ pub const LIMITS: Limits = Limits {
     readiness: Duration::from_secs(2),
     notice: Duration::from_secs(2),
     drain: Duration::from_secs(25),
-    ledgers: 2 << 30,
-    snapshots: 512 << 20,
+    memory: 2_816,
     snapshot_trust: Duration::from_secs(60 * 60),
-    lists: 256 << 20,
     access_token: Duration::from_secs(15 * 60),
     refresh_token: Duration::from_secs(14 * 24 * 60 * 60),
     key_file: Duration::from_secs(10),
     feed: 500_000,
 };
+
+/// What may be kept in memory between questions, in bytes. Of each, what was not asked for the longest time goes first.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    pub ledgers: u64,
+    pub snapshots: u64,
+    /// Lists cut from snapshots, and their orders.
+    pub lists: u64,
+}
+
+impl Memory {
+    /// So many MiB in all.
+    #[must_use]
+    pub const fn of(mebibytes: u64) -> Self {
+        let part = mebibytes.saturating_mul(1 << 20) / 11;
+        Self {
+            ledgers: 8 * part,
+            snapshots: 2 * part,
+            lists: part,
+        }
+    }
+}
 
 /// Cores of this machine: what can be worked on at a time.
 #[must_use]

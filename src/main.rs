@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use axum::http::HeaderValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use rollcall::config::{LIMITS, Memory};
 use rollcall::demo;
 use rollcall::error::{Error, Result};
 use rollcall::import::{self, Kind, Mapping};
@@ -202,6 +203,9 @@ struct Serving {
     /// A snapshot that nobody asked for anew in so many days expires, unless it is pinned
     #[arg(long, env = "ROLLCALL_SNAPSHOT_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     snapshot_days: u32,
+    /// Memory for ledgers, snapshots and lists that are kept between questions, in MiB
+    #[arg(long, env = "ROLLCALL_MEMORY", default_value_t = LIMITS.memory, value_parser = clap::value_parser!(u64).range(1..))]
+    memory: u64,
     /// Requests a second that each member of staff may send
     #[arg(long, env = "ROLLCALL_REQUESTS_PER_SECOND", default_value = "10000")]
     requests_per_second: NonZeroU32,
@@ -538,6 +542,7 @@ impl Serving {
         };
         Ok(http::Options {
             snapshot_days: self.snapshot_days,
+            memory: Memory::of(self.memory),
             hint,
             viewer_rate: self.requests_per_second,
             address_rate: self.requests_per_second_per_address,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Mutex, RwLock};
 use tracing::instrument;
 
-use super::off_thread;
+use super::{Snapshots, off_thread};
 use crate::error::Result;
 use crate::statistics::Ledger;
 use crate::store::{Changes, Revision, State, Store};
@@ -21,6 +21,8 @@ pub(super) struct Ledgers {
     store: Store,
     /// Bytes that all ledgers together may take.
     limit: u64,
+    /// What was resolved from a ledger holds it.
+    snapshots: Snapshots,
     slots: Mutex<HashMap<i64, Arc<Slot>>>,
     clock: AtomicU64,
 }
@@ -34,10 +36,11 @@ struct Slot {
 }
 
 impl Ledgers {
-    pub(super) fn new(store: Store, limit: u64) -> Self {
+    pub(super) fn new(store: Store, limit: u64, snapshots: Snapshots) -> Self {
         Self {
             store,
             limit,
+            snapshots,
             slots: Mutex::default(),
             clock: AtomicU64::new(0),
         }
@@ -117,7 +120,8 @@ impl Ledgers {
         Ok((state, Arc::new(ledger)))
     }
 
-    /// Lets go of the least recently asked ledgers, all but the hospital's own, until the rest fits.
+    /// Lets go of the least recently asked ledgers, all but the hospital's own, until the rest fits; and of the snapshots that
+    /// hold them.
     async fn make_room(&self, but: i64) {
         let slots: Vec<(i64, Arc<Slot>)> = self
             .slots
@@ -146,6 +150,10 @@ impl Ledgers {
             if hospital != but && bytes > 0 {
                 *slot.held.write().await = None;
                 total -= bytes;
+                for (key, _) in self.snapshots.iter().filter(|(key, _)| key.0 == hospital) {
+                    self.snapshots.invalidate(&*key);
+                }
+                self.snapshots.run_pending_tasks();
             }
         }
     }

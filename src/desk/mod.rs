@@ -16,7 +16,7 @@ use moka::sync::Cache;
 use tokio::sync::{OnceCell, Semaphore};
 use tracing::{Instrument as _, instrument};
 
-use crate::config::{Limits, cores};
+use crate::config::{LIMITS, Memory, cores};
 use crate::error::{Error, Result};
 use crate::observe::Lookup;
 use crate::permissions::{Action, Viewer};
@@ -36,10 +36,13 @@ pub use lists::{ListOrder, Ordered, bucket_number};
 pub struct Desk {
     store: Store,
     ledgers: Ledgers,
-    snapshots: Cache<(i64, SnapshotId), Arc<Kept>>,
+    snapshots: Snapshots,
     lists: Cache<(i64, SnapshotId, BucketRef, CohortKind), Arc<CohortList>>,
     orders: Cache<(i64, SnapshotId, BucketRef, CohortKind, ListOrder), Arc<Ordered>>,
 }
+
+/// Snapshots in memory, by hospital and id.
+type Snapshots = Cache<(i64, SnapshotId), Arc<Kept>>;
 
 /// A snapshot with what is known of it beside its lists.
 pub struct Kept {
@@ -72,22 +75,23 @@ pub struct Asked {
 
 impl Desk {
     #[must_use]
-    pub fn new(store: Store, limits: &Limits) -> Self {
+    pub fn new(store: Store, memory: Memory) -> Self {
         let weigh = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let snapshots = Cache::builder()
+            .max_capacity(memory.snapshots)
+            .time_to_live(LIMITS.snapshot_trust)
+            .weigher(move |_: &(i64, SnapshotId), kept: &Arc<Kept>| weigh(kept.snapshot.bytes()))
+            .build();
         Self {
-            ledgers: Ledgers::new(store.clone(), limits.ledgers),
+            ledgers: Ledgers::new(store.clone(), memory.ledgers, snapshots.clone()),
             store,
-            snapshots: Cache::builder()
-                .max_capacity(limits.snapshots)
-                .time_to_live(limits.snapshot_trust)
-                .weigher(move |_, kept: &Arc<Kept>| weigh(kept.snapshot.bytes()))
-                .build(),
+            snapshots,
             lists: Cache::builder()
-                .max_capacity(limits.lists / 2)
+                .max_capacity(memory.lists / 2)
                 .weigher(move |_, list: &Arc<CohortList>| weigh(list.bytes()))
                 .build(),
             orders: Cache::builder()
-                .max_capacity(limits.lists / 2)
+                .max_capacity(memory.lists / 2)
                 .weigher(move |_, order: &Arc<Ordered>| weigh(order.bytes()))
                 .build(),
         }

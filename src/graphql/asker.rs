@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{self, Poll, Wake, Waker};
 use std::time::Duration;
 
-use async_graphql::Context;
 use async_graphql::dataloader::DataLoader;
+use async_graphql::{Context, ContextBase};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -183,12 +183,12 @@ fn nobody() -> Error {
     Error::Unauthenticated("sign in first, and send the access token as `Authorization: Bearer …`".to_owned())
 }
 
-fn asker<'a>(ctx: &Context<'a>) -> Result<&'a Asker> {
+fn asker<'a, T>(ctx: &ContextBase<'a, T>) -> Result<&'a Asker> {
     Ok(&**ctx.data_opt::<Arc<Asker>>().ok_or_else(nobody)?)
 }
 
 /// Notes that the answer shows something of the patient.
-pub(super) fn saw(ctx: &Context<'_>, patient: i64) -> Result<()> {
+pub(super) fn saw<T>(ctx: &ContextBase<'_, T>, patient: i64) -> Result<()> {
     let mut seen = asker(ctx)?.seen.lock().unwrap_or_else(PoisonError::into_inner);
     seen.patients.insert(patient);
     Ok(())

@@ -1,9 +1,11 @@
 //! The audit, as those who administer the hospital read it.
 
-use async_graphql::{Context, Enum, ID, InputObject, Object, SimpleObject};
+use std::sync::Arc;
 
-use super::connection::{PageInfo, page_info, rows_wanted};
-use super::cursor::{self, Window};
+use async_graphql::{Context, Enum, ID, InputObject, Object};
+
+use super::connection::{Marked, PageInfo, page_info, rows_wanted};
+use super::cursor::Window;
 use super::id::{self, Id};
 use super::patient::Patient;
 use super::scalars::DateTime;
@@ -127,18 +129,27 @@ impl AuditEntry {
 }
 
 /// An entry in the list.
-#[derive(SimpleObject)]
-struct AuditEdge {
+struct AuditEdge(Marked<AuditEntry>);
+
+/// An entry in the list.
+#[Object]
+impl AuditEdge {
     /// Marks this row in this list.
-    cursor: String,
+    async fn cursor(&self, ctx: &Context<'_>) -> Result<String> {
+        self.0.cursor(ctx)
+    }
+
     /// The entry.
-    node: AuditEntry,
+    async fn node(&self) -> &AuditEntry {
+        &self.0.row
+    }
 }
 
 /// A page of the audit.
 pub(super) struct AuditConnection {
-    edges: Vec<(String, AuditEntry)>,
-    page_info: PageInfo,
+    rows: Vec<Marked<AuditEntry>>,
+    /// Whether there are rows before and after.
+    around: (bool, bool),
     query: AuditQuery,
 }
 
@@ -147,21 +158,17 @@ pub(super) struct AuditConnection {
 impl AuditConnection {
     /// The rows with their cursors.
     async fn edges(&self) -> Vec<AuditEdge> {
-        let edge = |(cursor, node): &(String, AuditEntry)| AuditEdge {
-            cursor: cursor.clone(),
-            node: node.clone(),
-        };
-        self.edges.iter().map(edge).collect()
+        self.rows.iter().cloned().map(AuditEdge).collect()
     }
 
     /// The rows.
-    async fn nodes(&self) -> Vec<AuditEntry> {
-        self.edges.iter().map(|(_, node)| node.clone()).collect()
+    async fn nodes(&self) -> Vec<&AuditEntry> {
+        self.rows.iter().map(|marked| &marked.row).collect()
     }
 
     /// Where the page lies in the list.
-    async fn page_info(&self) -> PageInfo {
-        self.page_info.clone()
+    async fn page_info(&self, ctx: &Context<'_>) -> Result<PageInfo> {
+        page_info(ctx, &self.rows, self.around)
     }
 
     /// The length of the whole list.
@@ -212,16 +219,16 @@ pub(super) async fn page(ctx: &Context<'_>, window: &Window, filter: Option<Audi
         Vec::new()
     };
     let around = window.trim(&mut rows);
-    let edges = rows
-        .into_iter()
-        .map(|row| {
-            let cursor = cursor::of_key(store.secrets(), viewer.hospital, &list, None, row.id)?;
-            Ok((cursor, AuditEntry(row)))
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let list: Arc<str> = list.into();
+    let marked = |row: AuditRow| Marked {
+        list: Arc::clone(&list),
+        key: None,
+        id: row.id,
+        row: AuditEntry(row),
+    };
     Ok(AuditConnection {
-        page_info: page_info(&edges, around),
-        edges,
+        rows: rows.into_iter().map(marked).collect(),
+        around,
         query,
     })
 }

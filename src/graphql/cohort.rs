@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use async_graphql::parser::types::Field;
-use async_graphql::{Context, ContextSelectionSet, ID, Object, Value};
+use async_graphql::{Context, ContextSelectionSet, ID, Object};
 
 use super::asker;
-use super::at_hand::SomeAtHand;
+use super::at_hand::{self, SomeAtHand};
 use super::connection::{PageInfo, PatientOrder, VisitOrder, patient_order, rows_wanted, visit_order};
 use super::cursor::{self, Window};
 use super::enums::{CohortKind, VisitStatus};
@@ -161,13 +161,14 @@ impl Cohort {
 }
 
 impl SomeAtHand for Cohort {
-    fn at_hand(&self, _: &ContextSelectionSet<'_>, field: &Field) -> Option<Value> {
+    fn write(&self, _: &ContextSelectionSet<'_>, field: &Field, json: &mut Vec<u8>) -> Option<()> {
         let snapshot = &self.kept.snapshot;
-        match field.name.node.as_str() {
-            "patientCount" => Some(snapshot.patient_count(self.bucket, self.kind).into()),
-            "visitCount" => Some(snapshot.visit_count(self.bucket, self.kind).into()),
-            _ => None,
-        }
+        let count = match field.name.node.as_str() {
+            "patientCount" => snapshot.patient_count(self.bucket, self.kind),
+            "visitCount" => snapshot.visit_count(self.bucket, self.kind),
+            _ => return None,
+        };
+        at_hand::value(&count, json)
     }
 }
 

@@ -1,12 +1,15 @@
 //! Connections after the Relay specification. Their pages are cut when they are made; their rows are loaded when asked for.
 
+use std::sync::Arc;
+
 use async_graphql::{Context, InputObject, Object, SimpleObject};
 
-use super::asker;
+use super::at_hand::{AllAtHand, AtHand};
 use super::enums::{OrderDirection, PatientOrderField, VisitOrderField};
 use super::loaders::VisitTotalOf;
 use super::patient::Patient;
 use super::visit::Visit;
+use super::{asker, cursor};
 use crate::error::Result;
 use crate::permissions::{Action, Viewer};
 use crate::store::{PatientKey, PatientSearch, VisitKey, VisitQuery};
@@ -68,19 +71,44 @@ pub(super) fn visit_order(viewer: &Viewer, order: Option<VisitOrder>) -> Result<
     Ok((key, order.direction == OrderDirection::Desc))
 }
 
+/// A row that was read by its key, and what its cursor is made of.
+#[derive(Clone)]
+pub(super) struct Marked<T> {
+    pub(super) list: Arc<str>,
+    pub(super) key: Option<String>,
+    pub(super) id: i64,
+    pub(super) row: T,
+}
+
+impl<T> Marked<T> {
+    pub(super) fn cursor(&self, ctx: &Context<'_>) -> Result<String> {
+        let (hospital, secrets) = (asker::viewer(ctx)?.hospital, asker::shared(ctx)?.store.secrets());
+        cursor::of_key(secrets, hospital, &self.list, self.key.as_deref(), self.id)
+    }
+}
+
 /// A patient in a list.
-#[derive(SimpleObject)]
-pub(super) struct PatientEdge {
+pub(super) struct PatientEdge(Marked<Patient>);
+
+/// A patient in a list.
+#[Object]
+impl PatientEdge {
     /// Marks this row in this list and order.
-    pub(super) cursor: String,
+    async fn cursor(&self, ctx: &Context<'_>) -> Result<String> {
+        self.0.cursor(ctx)
+    }
+
     /// The patient.
-    pub(super) node: Patient,
+    async fn node(&self) -> &Patient {
+        &self.0.row
+    }
 }
 
 /// A page of patients.
 pub(super) struct PatientConnection {
-    pub(super) edges: Vec<(String, Patient)>,
-    pub(super) page_info: PageInfo,
+    pub(super) rows: Vec<Marked<Patient>>,
+    /// Whether there are rows before and after.
+    pub(super) around: (bool, bool),
     pub(super) search: PatientSearch,
 }
 
@@ -89,21 +117,17 @@ pub(super) struct PatientConnection {
 impl PatientConnection {
     /// The rows with their cursors.
     async fn edges(&self) -> Vec<PatientEdge> {
-        let edge = |(cursor, node): &(String, Patient)| PatientEdge {
-            cursor: cursor.clone(),
-            node: node.clone(),
-        };
-        self.edges.iter().map(edge).collect()
+        self.rows.iter().cloned().map(PatientEdge).collect()
     }
 
     /// The rows.
-    async fn nodes(&self) -> Vec<Patient> {
-        self.edges.iter().map(|(_, node)| node.clone()).collect()
+    async fn nodes(&self) -> Vec<&Patient> {
+        self.rows.iter().map(|marked| &marked.row).collect()
     }
 
     /// Where the page lies in the list.
-    async fn page_info(&self) -> PageInfo {
-        self.page_info.clone()
+    async fn page_info(&self, ctx: &Context<'_>) -> Result<PageInfo> {
+        page_info(ctx, &self.rows, self.around)
     }
 
     /// The length of the whole list.
@@ -114,18 +138,27 @@ impl PatientConnection {
 }
 
 /// A visit in a list.
-#[derive(SimpleObject)]
-pub(super) struct VisitEdge {
+pub(super) struct VisitEdge(Marked<Visit>);
+
+/// A visit in a list.
+#[Object]
+impl VisitEdge {
     /// Marks this row in this list and order.
-    pub(super) cursor: String,
+    async fn cursor(&self, ctx: &Context<'_>) -> Result<String> {
+        self.0.cursor(ctx)
+    }
+
     /// The visit.
-    pub(super) node: Visit,
+    async fn node(&self) -> AtHand<&Visit> {
+        AtHand(&self.0.row)
+    }
 }
 
 /// A page of visits.
 pub(super) struct VisitConnection {
-    pub(super) edges: Vec<(String, Visit)>,
-    pub(super) page_info: PageInfo,
+    pub(super) rows: Vec<Marked<Visit>>,
+    /// Whether there are rows before and after.
+    pub(super) around: (bool, bool),
     pub(super) query: VisitQuery,
     /// Of one patient, or of the hospital.
     pub(super) patient: Option<i64>,
@@ -136,21 +169,17 @@ pub(super) struct VisitConnection {
 impl VisitConnection {
     /// The rows with their cursors.
     async fn edges(&self) -> Vec<VisitEdge> {
-        let edge = |(cursor, node): &(String, Visit)| VisitEdge {
-            cursor: cursor.clone(),
-            node: node.clone(),
-        };
-        self.edges.iter().map(edge).collect()
+        self.rows.iter().cloned().map(VisitEdge).collect()
     }
 
     /// The rows.
-    async fn nodes(&self) -> Vec<Visit> {
-        self.edges.iter().map(|(_, node)| node.clone()).collect()
+    async fn nodes(&self) -> AllAtHand<&Visit> {
+        AllAtHand(self.rows.iter().map(|marked| &marked.row).collect())
     }
 
     /// Where the page lies in the list.
-    async fn page_info(&self) -> PageInfo {
-        self.page_info.clone()
+    async fn page_info(&self, ctx: &Context<'_>) -> Result<PageInfo> {
+        page_info(ctx, &self.rows, self.around)
     }
 
     /// The length of the whole list.
@@ -179,11 +208,15 @@ pub(super) fn rows_wanted(ctx: &Context<'_>) -> bool {
 }
 
 /// The page info of a page that was read by key.
-pub(super) fn page_info<T>(edges: &[(String, T)], (has_previous_page, has_next_page): (bool, bool)) -> PageInfo {
-    PageInfo {
+pub(super) fn page_info<T>(
+    ctx: &Context<'_>,
+    rows: &[Marked<T>],
+    (has_previous_page, has_next_page): (bool, bool),
+) -> Result<PageInfo> {
+    Ok(PageInfo {
         has_next_page,
         has_previous_page,
-        start_cursor: edges.first().map(|(cursor, _)| cursor.clone()),
-        end_cursor: edges.last().map(|(cursor, _)| cursor.clone()),
-    }
+        start_cursor: rows.first().map(|row| row.cursor(ctx)).transpose()?,
+        end_cursor: rows.last().map(|row| row.cursor(ctx)).transpose()?,
+    })
 }

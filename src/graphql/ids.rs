@@ -10,7 +10,7 @@ use serde_json::ser::Formatter;
 
 use super::id::Id;
 
-/// `[ID!]!` as JSON. The only value of an answer that is bytes.
+/// `[ID!]!` as JSON.
 pub(super) struct Ids(Value);
 
 impl Ids {

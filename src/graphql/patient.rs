@@ -1,10 +1,12 @@
 //! A patient, and which patients to list.
 
+use std::sync::Arc;
+
 use async_graphql::{Context, ID, InputObject, Object};
 use entity::patient;
 
-use super::connection::{PatientConnection, VisitConnection, VisitOrder, page_info, rows_wanted, visit_order};
-use super::cursor::{self, Window};
+use super::connection::{Marked, PatientConnection, VisitConnection, VisitOrder, rows_wanted, visit_order};
+use super::cursor::Window;
 use super::enums::{RecordState, Sex};
 use super::id::Id;
 use super::loaders::{AttendedOf, EndsOf, PatientId};
@@ -223,8 +225,12 @@ pub(super) async fn page(
 ) -> Result<PatientConnection> {
     let store = &asker::shared(ctx)?.store;
     let hospital = asker::viewer(ctx)?.hospital;
-    let today = asker::today(ctx).await?;
-    let list = format!("patients {search:?} {key:?} {descending}");
+    let today = match key {
+        PatientKey::FirstVisit | PatientKey::LastVisit => asker::today(ctx).await?,
+        // Nothing depends on it.
+        PatientKey::ChartNo | PatientKey::Name | PatientKey::RegisteredOn => chrono::NaiveDate::MIN,
+    };
+    let list: Arc<str> = format!("patients {search:?} {key:?} {descending}").into();
     let seek = window.seek(store.secrets(), hospital, &list, descending)?;
     let mut rows = if rows_wanted(ctx) {
         store.patient_page(hospital, &search, key, today, &seek).await?
@@ -232,16 +238,15 @@ pub(super) async fn page(
         Vec::new()
     };
     let around = window.trim(&mut rows);
-    let edges = rows
-        .into_iter()
-        .map(|(row, key)| {
-            let cursor = cursor::of_key(store.secrets(), hospital, &list, key.as_deref(), row.id)?;
-            Ok((cursor, Patient(row)))
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let marked = |(row, key): (patient::Model, Option<String>)| Marked {
+        list: Arc::clone(&list),
+        key,
+        id: row.id,
+        row: Patient(row),
+    };
     Ok(PatientConnection {
-        page_info: page_info(&edges, around),
-        edges,
+        rows: rows.into_iter().map(marked).collect(),
+        around,
         search,
     })
 }

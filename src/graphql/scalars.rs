@@ -22,7 +22,7 @@ impl ScalarType for Date {
 
     fn to_value(&self) -> Value {
         match &self.0 {
-            Ok(date) => Value::String(date.format("%Y-%m-%d").to_string()),
+            Ok(date) => Value::String(date.to_string()),
             Err(_) => Value::Null,
         }
     }
@@ -31,7 +31,7 @@ impl ScalarType for Date {
 /// Takes YYYY-MM-DD and nothing else.
 fn iso(text: &str) -> Option<NaiveDate> {
     let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
-    (date.format("%Y-%m-%d").to_string() == text).then_some(date)
+    (date.to_string() == text).then_some(date)
 }
 
 impl Date {

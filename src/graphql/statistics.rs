@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_graphql::parser::types::Field;
-use async_graphql::{Context, ContextSelectionSet, ID, InputObject, InputType as _, Object, SimpleObject, Value};
+use async_graphql::{Context, ContextSelectionSet, ID, InputObject, InputType as _, Object, SimpleObject};
 
 use super::asker;
-use super::at_hand::{self, AtHand, SomeAtHand};
+use super::at_hand::{self, AllAtHand, AtHand, SomeAtHand};
 use super::changes::StatisticsChanges;
 use super::cohort::Cohort;
 use super::enums::{CohortKind, Period, VisitChannel, WeekStart};
@@ -273,12 +273,10 @@ impl Statistics {
     }
 
     /// In order, without gaps, covering the range.
-    async fn buckets(&self) -> Vec<AtHand<StatisticsBucket>> {
-        (0..)
-            .take(self.0.snapshot.len())
-            .filter_map(|place| StatisticsBucket::new(&self.0, BucketRef::At(place)))
-            .map(AtHand)
-            .collect()
+    async fn buckets(&self) -> AllAtHand<StatisticsBucket> {
+        let places = (0..).take(self.0.snapshot.len());
+        let buckets = places.filter_map(|place| StatisticsBucket::new(&self.0, BucketRef::At(place)));
+        AllAtHand(buckets.collect())
     }
 
     /// The bucket that holds the day; null where the range does not.
@@ -436,14 +434,14 @@ impl StatisticsBucket {
 }
 
 impl SomeAtHand for StatisticsBucket {
-    fn at_hand(&self, ctx: &ContextSelectionSet<'_>, field: &Field) -> Option<Value> {
+    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Field, json: &mut Vec<u8>) -> Option<()> {
         let kind = match field.name.node.as_str() {
-            "start" => return Some(Date::from(self.bucket.bounds.from).to_value()),
-            "end" => return Some(Date::from(self.bucket.bounds.to).to_value()),
-            "complete" => return Some(self.bucket.complete().into()),
-            "churnRate" => return Some(self.churned().to_value()),
-            "churnSettled" => return Some(self.settled().into()),
-            "noShowRate" => return Some(self.missed().to_value()),
+            "start" => return at_hand::value(&Date::from(self.bucket.bounds.from).to_value(), json),
+            "end" => return at_hand::value(&Date::from(self.bucket.bounds.to).to_value(), json),
+            "complete" => return at_hand::value(&self.bucket.complete(), json),
+            "churnRate" => return at_hand::value(&self.churned(), json),
+            "churnSettled" => return at_hand::value(&self.settled(), json),
+            "noShowRate" => return at_hand::value(&self.missed(), json),
             "visitors" => statistics::CohortKind::Visitors,
             "newPatients" => statistics::CohortKind::New,
             "returning" => statistics::CohortKind::Returning,
@@ -455,7 +453,7 @@ impl SomeAtHand for StatisticsBucket {
             }
             _ => return None,
         };
-        at_hand::object(&self.list(kind), ctx, &field.selection_set.node)
+        at_hand::object(&self.list(kind), ctx, &field.selection_set.node, json)
     }
 }
 

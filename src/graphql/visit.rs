@@ -1,11 +1,15 @@
 //! A visit, and which visits to list.
 
-use async_graphql::{Context, ID, InputObject, Object};
+use std::sync::Arc;
+
+use async_graphql::parser::types::Field;
+use async_graphql::{Context, ContextSelectionSet, ID, InputObject, InputType as _, Object};
 use entity::visit;
 
 use super::asker;
-use super::connection::{VisitConnection, page_info, rows_wanted};
-use super::cursor::{self, Window};
+use super::at_hand::{self, SomeAtHand};
+use super::connection::{Marked, VisitConnection, rows_wanted};
+use super::cursor::Window;
 use super::enums::{VisitChannel, VisitStatus};
 use super::hospital::{Department, Doctor};
 use super::id::Id;
@@ -90,6 +94,36 @@ impl Visit {
     }
 }
 
+impl SomeAtHand for Visit {
+    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Field, json: &mut Vec<u8>) -> Option<()> {
+        let row = &self.row;
+        match field.name.node.as_str() {
+            "id" => at_hand::value(&Id::Visit(row.id).text(), json),
+            "visitNo" => at_hand::value(&row.visit_no, json),
+            "date" => {
+                asker::saw(ctx, row.patient_id).ok()?;
+                at_hand::value(&row.date.to_string(), json)
+            }
+            "scheduledAt" => {
+                asker::saw(ctx, row.patient_id).ok()?;
+                at_hand::value(&row.scheduled_at.map(|at| DateTime(at).to_value()), json)
+            }
+            "status" => {
+                asker::saw(ctx, row.patient_id).ok()?;
+                let status = statistics::VisitStatus::from_word(&row.status)?;
+                at_hand::value(&VisitStatus::from(status).to_value(), json)
+            }
+            "channel" => {
+                let channel = statistics::VisitChannel::from_word(&row.channel)?;
+                at_hand::value(&VisitChannel::from(channel).to_value(), json)
+            }
+            "version" => at_hand::value(&row.version, json),
+            "deleted" => at_hand::value(&self.deleted, json),
+            _ => None,
+        }
+    }
+}
+
 fn unknown(column: &str) -> Error {
     Error::Internal(format!("{column} holds an unknown word"))
 }
@@ -158,36 +192,31 @@ pub(super) async fn page(
     } else {
         Vec::new()
     };
-    connection(ctx, rows, window, &list, query, None)
+    Ok(connection(rows, window, &list, query, None))
 }
 
 /// The page of rows as a connection.
 fn connection(
-    ctx: &Context<'_>,
     mut rows: Vec<KeyedVisit>,
     window: &Window,
     list: &str,
     query: VisitQuery,
     patient: Option<i64>,
-) -> Result<VisitConnection> {
-    let secrets = asker::shared(ctx)?.store.secrets();
-    let hospital = asker::viewer(ctx)?.hospital;
+) -> VisitConnection {
     let around = window.trim(&mut rows);
-    let edges = rows
-        .into_iter()
-        .map(|(row, key)| {
-            Ok((
-                cursor::of_key(secrets, hospital, list, key.as_deref(), row.id)?,
-                Visit::here(row),
-            ))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(VisitConnection {
-        page_info: page_info(&edges, around),
-        edges,
+    let list: Arc<str> = list.into();
+    let marked = |(row, key): KeyedVisit| Marked {
+        list: Arc::clone(&list),
+        key,
+        id: row.id,
+        row: Visit::here(row),
+    };
+    VisitConnection {
+        rows: rows.into_iter().map(marked).collect(),
+        around,
         query,
         patient,
-    })
+    }
 }
 
 /// A page of one patient's visits: from an end of the list together with those of other patients, else by itself.
@@ -217,7 +246,7 @@ pub(super) async fn page_of_patient(
         };
         asker::loaders(ctx)?.load_one(page).await?.unwrap_or_default()
     };
-    connection(ctx, rows, window, &list, query, Some(patient))
+    Ok(connection(rows, window, &list, query, Some(patient)))
 }
 
 impl Visit {

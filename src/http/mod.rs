@@ -34,7 +34,7 @@ use tokio::time::timeout;
 use tower_http::cors::CorsLayer;
 
 use crate::auth::Auth;
-use crate::config::{LIMITS, cores};
+use crate::config::{LIMITS, Memory, cores};
 use crate::desk::Desk;
 use crate::error::{Error, Result};
 use crate::graphql::{Schema, Shared, schema};
@@ -51,6 +51,8 @@ use tls::{Certificate, Handshaken};
 pub struct Options {
     /// Snapshots that nobody asked for anew in so many days expire.
     pub snapshot_days: u32,
+    /// What may be kept in memory between questions.
+    pub memory: Memory,
     /// What the explorer's sign-in page is told.
     pub hint: serde_json::Value,
     /// Requests a second of a viewer at most.
@@ -244,7 +246,7 @@ async fn told_to_stop() {
 impl App {
     fn new(store: Store, options: Options) -> Result<Self> {
         let shared = Shared {
-            desk: Arc::new(Desk::new(store.clone(), &LIMITS)),
+            desk: Arc::new(Desk::new(store.clone(), options.memory)),
             auth: Arc::new(Auth::new(store.clone())?),
             store,
         };

@@ -66,12 +66,11 @@ impl Snapshot {
     fn pack_visits(&self, start: usize, end: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         let visits = &self.visits;
-        let mut place = start;
-        for day in visits.day[start..end].chunk_by(|a, b| a == b) {
-            write_signed(&mut bytes, i64::from(day[0].0));
-            write(&mut bytes, day.len() as u64);
+        for (day, places) in visits.by_day(start..end) {
+            write_signed(&mut bytes, i64::from(day.0));
+            write(&mut bytes, places.len() as u64);
             let (mut id, mut patient) = (0, 0);
-            for i in place..place + day.len() {
+            for i in places {
                 write_signed(&mut bytes, visits.id[i].wrapping_sub(id));
                 id = visits.id[i];
                 let whose = self.patient_id(visits.patient[i]);
@@ -79,7 +78,6 @@ impl Snapshot {
                 patient = whose;
                 bytes.push(visits.status[i]);
             }
-            place += day.len();
         }
         bytes
     }

@@ -69,17 +69,43 @@ pub(crate) struct Counted {
 pub(crate) struct Visits {
     pub(crate) id: Vec<i64>,
     pub(crate) patient: Vec<u32>,
-    pub(crate) day: Vec<Day>,
     pub(crate) status: Vec<u8>,
+    /// The days, each with the place where its visits end.
+    days: Vec<(Day, u32)>,
 }
 
 impl Visits {
+    /// Takes as many as there are beyond the days so far for this one's.
+    fn end_day(&mut self, day: Day) {
+        let end = number(self.id.len());
+        match self.days.last_mut() {
+            Some(last) if last.0 == day => last.1 = end,
+            Some(last) if last.1 == end => {}
+            None if end == 0 => {}
+            _ => self.days.push((day, end)),
+        }
+    }
+
+    fn day(&self, place: usize) -> Option<Day> {
+        let at = self.days.partition_point(|&(_, end)| end as usize <= place);
+        self.days.get(at).map(|&(day, _)| day)
+    }
+
+    /// The days of the visits at these places, which hold whole days.
+    pub(crate) fn by_day(&self, places: Range<usize>) -> impl Iterator<Item = (Day, Range<usize>)> {
+        let from = self.days.partition_point(|&(_, end)| end as usize <= places.start);
+        let mut start = places.start;
+        self.days[from..]
+            .iter()
+            .take_while(move |&&(_, end)| end as usize <= places.end)
+            .map(move |&(day, end)| (day, std::mem::replace(&mut start, end as usize)..end as usize))
+    }
+
     /// Gives room back where a filter left most of it empty.
     fn shrink(&mut self) {
         if self.id.len() < self.id.capacity() / 2 {
             self.id.shrink_to_fit();
             self.patient.shrink_to_fit();
-            self.day.shrink_to_fit();
             self.status.shrink_to_fit();
         }
     }
@@ -225,8 +251,8 @@ impl Assembler {
             visits: Visits {
                 id: Vec::with_capacity(visits),
                 patient: Vec::with_capacity(visits),
-                day: Vec::with_capacity(visits),
                 status: Vec::with_capacity(visits),
+                days: Vec::new(),
             },
             in_bucket: Vec::new(),
             in_total: Vec::with_capacity(visits),
@@ -239,8 +265,8 @@ impl Assembler {
     pub(crate) fn visit(&mut self, visit: Counted) {
         self.visits.id.push(visit.id);
         self.visits.patient.push(visit.patient);
-        self.visits.day.push(visit.day);
         self.visits.status.push(visit.status);
+        self.visits.end_day(visit.day);
         self.in_bucket.push(visit.in_bucket);
         self.in_total.push(visit.in_total);
     }
@@ -266,8 +292,8 @@ impl Assembler {
         }
         self.visits.id.truncate(start + at);
         self.visits.patient.truncate(start + at);
-        self.visits.day.resize(start + at, day);
         self.visits.status.truncate(start + at);
+        self.visits.end_day(day);
         self.in_total.truncate(start + at);
         self.in_bucket.truncate(bucket_start + at);
     }
@@ -445,14 +471,14 @@ impl Snapshot {
         let mut visits: Vec<CountedVisit> = lists
             .visits(kind)
             .iter()
-            .map(|&place| {
+            .filter_map(|&place| {
                 let place = place as usize;
-                CountedVisit {
+                Some(CountedVisit {
                     id: self.visits.id[place],
                     patient: ids[self.visits.patient[place] as usize],
-                    date: self.visits.day[place],
+                    date: self.visits.day(place)?,
                     status: VisitStatus::ALL[usize::from(self.visits.status[place])],
-                }
+                })
             })
             .collect();
         visits.sort_unstable_by_key(|visit| visit.id);
@@ -587,7 +613,7 @@ impl Snapshot {
     /// The memory that it takes, in bytes, about: what is its own, not the ledger that it may still share.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        const VISIT: usize = 8 + 4 + 4 + 1;
+        const VISIT: usize = 8 + 4 + 1;
         let lists: usize = self
             .buckets
             .iter()

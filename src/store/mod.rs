@@ -299,8 +299,10 @@ fn options(url: &str, connections: u32, open: Open) -> ConnectOptions {
         .max_connections(connections)
         .connect_timeout(Duration::from_secs(5))
         .acquire_timeout(LIMITS.connection)
+        // One that was in use a moment ago works: no database is started again as fast as that.
+        .test_before_acquire_if_idle_for(Duration::from_millis(20))
         // Without either of the two, sqlx 0.9 looks after idle connections in the background. It counts them in two steps, and
-        // where it looks between these it sees 2^64 of them and never comes back. Connections are tried before they are used.
+        // where it looks between these it sees 2^64 of them and never comes back.
         .idle_timeout(None)
         .max_lifetime(None)
         .sqlx_logging(false)

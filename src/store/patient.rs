@@ -115,35 +115,82 @@ impl Store {
         today: chrono::NaiveDate,
         seek: &Seek<Option<String>>,
     ) -> Result<Vec<KeyedPatient>> {
-        let mut sql = self.sql("SELECT * FROM (");
-        let rows = |sql: &mut Sql| {
-            sql.push(&format!(
-                "SELECT p.*, {} AS sort_key FROM patient p WHERE p.hospital_id = ",
-                self.patient_key(key, today)
-            ));
-            sql.bind(hospital);
-            self.find(sql, hospital, search)
+        let mut rows = match key {
+            PatientKey::ChartNo => self.patients_by_index(hospital, search, "p.chart_no", seek).await?,
+            PatientKey::Name => self.patients_by_index(hospital, search, "p.name", seek).await?,
+            _ => {
+                let mut sql = self.sql("SELECT * FROM (");
+                self.keyed_patients(&mut sql, hospital, search, &self.patient_key(key, today))?;
+                sql.push(") p WHERE 1 = 1");
+                self.patient_rows(sql, "p.sort_key", true, seek).await?
+            }
         };
-        match key {
-            PatientKey::ChartNo => by_index(&mut sql, "p.chart_no", seek, rows)?,
-            PatientKey::Name => by_index(&mut sql, "p.name", seek, rows)?,
-            _ => rows(&mut sql)?,
-        }
-        sql.push(") p WHERE 1 = 1");
-        seek_sql(&mut sql, "p.sort_key", true, "p.id", seek, |sql, value| {
-            sql.bind(value);
-        });
-        let mut rows = Vec::new();
-        for row in self.readers.query_all_raw(sql.done()).await? {
-            rows.push((
-                patient::Model::from_query_result(&row, "")?,
-                row.try_get("", "sort_key")?,
-            ));
-        }
         if seek.backwards {
             rows.reverse();
         }
         Ok(rows)
+    }
+
+    /// The rows of a page by a column that has an index: first among the patients who have a value, then, where these do not
+    /// fill the page, among those who have none. Asked for both at once, a database could not follow the index.
+    async fn patients_by_index(
+        &self,
+        hospital: i64,
+        search: &PatientSearch,
+        column: &str,
+        seek: &Seek<Option<String>>,
+    ) -> Result<Vec<KeyedPatient>> {
+        let from_null = seek.from.as_ref().map(|(key, _)| key.is_none());
+        let mut rows = Vec::new();
+        let parts = if seek.backwards { [true, false] } else { [false, true] };
+        for null in parts
+            .into_iter()
+            .skip_while(|&null| from_null.is_some_and(|from| from != null))
+        {
+            let part = Seek {
+                from: seek.from.clone().filter(|_| from_null == Some(null)),
+                limit: seek.limit.saturating_sub(rows.len() as u64),
+                ..seek.clone()
+            };
+            if part.limit == 0 {
+                break;
+            }
+            let mut sql = self.sql("");
+            self.keyed_patients(&mut sql, hospital, search, column)?;
+            sql.push(&format!(" AND {column} IS {}NULL", if null { "" } else { "NOT " }));
+            rows.extend(self.patient_rows(sql, column, null, &part).await?);
+        }
+        Ok(rows)
+    }
+
+    /// Asks for the patients that match, with what they are ordered by.
+    fn keyed_patients(&self, sql: &mut Sql, hospital: i64, search: &PatientSearch, key: &str) -> Result<()> {
+        sql.push(&format!(
+            "SELECT p.*, {key} AS sort_key FROM patient p WHERE p.hospital_id = "
+        ))
+        .bind(hospital);
+        self.find(sql, hospital, search)
+    }
+
+    async fn patient_rows(
+        &self,
+        mut sql: Sql,
+        key: &str,
+        nullable: bool,
+        seek: &Seek<Option<String>>,
+    ) -> Result<Vec<KeyedPatient>> {
+        seek_sql(&mut sql, key, nullable, "p.id", seek, |sql, value| {
+            sql.bind(value);
+        });
+        let rows = self.readers.query_all_raw(sql.done()).await?;
+        rows.iter()
+            .map(|row| {
+                Ok((
+                    patient::Model::from_query_result(row, "")?,
+                    row.try_get("", "sort_key")?,
+                ))
+            })
+            .collect()
     }
 
     /// How many patients a list holds.
@@ -217,43 +264,4 @@ impl Store {
         }
         Ok(())
     }
-}
-
-/// As many rows as a page may take by a column that has an index: of those that have a value and of those that have none, each
-/// in the order of the index. Together they could not follow it.
-fn by_index(
-    sql: &mut Sql,
-    column: &str,
-    seek: &Seek<Option<String>>,
-    rows: impl Fn(&mut Sql) -> Result<()>,
-) -> Result<()> {
-    let from_null = seek.from.as_ref().map(|(key, _)| key.is_none());
-    let of = |null: bool| Seek {
-        from: seek.from.clone().filter(|_| from_null == Some(null)),
-        ..seek.clone()
-    };
-    let mut parts = 0;
-    let mut part = |sql: &mut Sql| {
-        sql.push(if parts == 0 { "" } else { " UNION ALL " });
-        parts += 1;
-        sql.push("SELECT * FROM (");
-        rows(sql)
-    };
-    if from_null != Some(true) || seek.backwards {
-        part(sql)?;
-        sql.push(&format!(" AND {column} IS NOT NULL"));
-        seek_sql(sql, column, false, "p.id", &of(false), |sql, value| {
-            sql.bind(value);
-        });
-        sql.push(") valued");
-    }
-    if from_null != Some(false) || !seek.backwards {
-        part(sql)?;
-        sql.push(&format!(" AND {column} IS NULL"));
-        seek_sql(sql, column, true, "p.id", &of(true), |sql, value| {
-            sql.bind(value);
-        });
-        sql.push(") unvalued");
-    }
-    Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use entity::{visit, visit_tombstone};
 use futures_util::TryStreamExt as _;
+use sea_orm::sqlx::Row as _;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, QueryResult, StreamTrait as _};
 
 use super::sql::Sql;
@@ -104,13 +105,11 @@ impl Store {
         let mut builder = LedgerBuilder::new(patients);
         match self.readers.get_database_backend() {
             DbBackend::Sqlite => self.load_in_runs(&view, hospital, &mut builder).await?,
-            backend => {
+            DbBackend::Postgres => self.load_in_arrays(&view, hospital, &mut builder).await?,
+            _ => {
                 let mut sql = self.sql(LEDGER);
-                sql.bind(hospital);
-                if backend == DbBackend::MySql {
-                    // In the order in which the rows lie: any other index would jump about in the table.
-                    sql.push(" ORDER BY id");
-                }
+                // In the order in which the rows lie: any other index would jump about in the table.
+                sql.bind(hospital).push(" ORDER BY id");
                 let mut rows = view.stream_raw(sql.done()).await?;
                 while let Some(row) = rows.try_next().await? {
                     builder.push(&ledger_row(&row)?)?;
@@ -156,6 +155,37 @@ impl Store {
                 builder.push(&visit)?;
             }
             after = last;
+        }
+    }
+
+    /// Reads a PostgreSQL database's visits many to a row, each column an array: the driver takes half as long for them as row by
+    /// row.
+    async fn load_in_arrays(
+        &self,
+        view: &DatabaseTransaction,
+        hospital: i64,
+        builder: &mut LedgerBuilder,
+    ) -> Result<()> {
+        let mut after = i64::MIN;
+        loop {
+            let mut sql = self.sql(
+                "SELECT array_agg(id), array_agg(patient_id), array_agg(date), array_agg(scheduled_at), array_agg(status),
+                    array_agg(channel), array_agg(department_id), array_agg(doctor_id)
+                FROM (SELECT * FROM visit WHERE hospital_id = ",
+            );
+            sql.bind(hospital).push(" AND id > ").bind(after);
+            sql.push(" ORDER BY id LIMIT 16384) v");
+            let Some(row) = view.query_one_raw(sql.done()).await? else {
+                return Ok(());
+            };
+            let Some(run) = visits_of_arrays(&row)? else {
+                return Ok(());
+            };
+            for visit in run {
+                let visit = visit?;
+                after = visit.id;
+                builder.push(&visit)?;
+            }
         }
     }
 
@@ -460,6 +490,43 @@ pub(super) fn ledger_row(row: &QueryResult) -> Result<VisitRow> {
     })
 }
 
+/// The visits of a run, as `load_in_arrays` asks for it; none where the run is empty.
+fn visits_of_arrays(row: &QueryResult) -> Result<Option<impl Iterator<Item = Result<VisitRow>>>> {
+    type Instant = Option<sea_orm::prelude::DateTimeUtc>;
+    let unreadable = |error| Error::Internal(format!("the visits cannot be read: {error}"));
+    let Some(row) = row.try_as_pg_row() else {
+        return Ok(None);
+    };
+    let Some(ids) = row.try_get::<Option<Vec<i64>>, _>(0).map_err(unreadable)? else {
+        return Ok(None);
+    };
+    let patients: Vec<i64> = row.try_get(1).map_err(unreadable)?;
+    let dates: Vec<chrono::NaiveDate> = row.try_get(2).map_err(unreadable)?;
+    let instants: Vec<Instant> = row.try_get(3).map_err(unreadable)?;
+    let statuses: Vec<String> = row.try_get(4).map_err(unreadable)?;
+    let channels: Vec<String> = row.try_get(5).map_err(unreadable)?;
+    let departments: Vec<Option<i64>> = row.try_get(6).map_err(unreadable)?;
+    let doctors: Vec<Option<i64>> = row.try_get(7).map_err(unreadable)?;
+    let whens = dates.into_iter().zip(instants);
+    let hows = statuses.into_iter().zip(channels);
+    let wheres = departments.into_iter().zip(doctors);
+    let all = ids.into_iter().zip(patients).zip(whens).zip(hows).zip(wheres);
+    Ok(Some(all.map(
+        |((((id, patient), (date, scheduled_at)), (status, channel)), (department, doctor))| {
+            Ok(VisitRow {
+                id,
+                patient,
+                date: date.into(),
+                scheduled_at: scheduled_at.map(|at| at.timestamp_micros()),
+                status: VisitStatus::from_word(&status).ok_or_else(|| unknown("visit.status", &status))?,
+                channel: VisitChannel::from_word(&channel).ok_or_else(|| unknown("visit.channel", &channel))?,
+                department,
+                doctor,
+            })
+        },
+    )))
+}
+
 /// A visit of a run, as `load_in_runs` writes it.
 fn run_row(text: &str) -> Option<VisitRow> {
     let mut values = text.splitn(8, ',');
@@ -588,7 +655,8 @@ pub(super) fn seek_sql(
     }
     sql.push(" ORDER BY ")
         .push(&order_sql(expression, nullable, id, seek.descending, seek.backwards));
-    sql.push(" LIMIT ").bind(i64::try_from(seek.limit).unwrap_or(i64::MAX));
+    // In the text: with a limit that it does not know yet, PostgreSQL plans each time anew.
+    sql.push(&format!(" LIMIT {}", seek.limit));
 }
 
 pub(super) fn one_count(row: Option<QueryResult>) -> Result<u64> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
 
-use crate::harness::{App, EXAMPLE, Kind, on_each_database, with};
+use crate::harness::{App, EXAMPLE, Kind, SERVE, Server, on_each_database, with};
 
 const COUNTS: &str = "{ revision total { visitors { patientCount visitCount } newPatients { patientCount } returning { patientCount } noShow { visitCount } } }";
 
@@ -159,6 +159,28 @@ on_each_database! {
         app.execute("UPDATE visit SET status = 'CANCELED' WHERE visit_no = '8'").await;
         futures_util::future::join_all((0..16).map(|_| user.ask(&query))).await;
         assert_eq!(app.metric("rollcall_ledger_loads_total").await, 1, "it catches up");
+    }
+
+    async fn ledgers_that_do_not_fit_make_way(app: App) {
+        app.other_hospital().await;
+        for hospital in ["H1", "H2"] {
+            app.import("patients", hospital, "chart_no,name\nA,Ann Ash\n");
+            // Days without visits take room, too.
+            app.import("visits", hospital, "visit_no,chart_no,date,status\n1,A,1900-01-01,COMPLETED\n2,A,2200-12-31,BOOKED\n");
+        }
+        let little = Server::start_as(app.command(SERVE).args(["--memory", "1"]));
+        let visitors = "{ statistics(period: MONTH, range: {from: \"1900-01-01\", to: \"1900-12-31\"}) { id total { visitors { visitCount } } } }";
+        for (base, loads) in [(little.base.as_str(), 4), (app.base(), 2)] {
+            let users = [app.sign_in_at(base, "H1", "admin").await, app.sign_in_at(base, "H2", "admin").await];
+            let mut ids = Vec::new();
+            for user in users.iter().chain(&users) {
+                let mut found = user.ask(visitors).await["statistics"].take();
+                assert_eq!(found["total"]["visitors"]["visitCount"], 1);
+                ids.push(found["id"].take());
+            }
+            assert_eq!(ids[..2], ids[2..]);
+            assert_eq!(app.metric_at(base, "rollcall_ledger_loads_total").await, loads);
+        }
     }
 
     async fn a_server_that_the_feed_left_behind_loads_anew(app: App) {

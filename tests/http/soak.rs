@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, StatusCode};
-use rollcall::config::LIMITS;
+use rollcall::config::{LIMITS, Memory};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
@@ -24,7 +24,10 @@ use crate::harness::{App, KINDS, PATIENCE, SERVE, Server, on_each_database, say,
 
 /// What may come on top of the memory that the server has when only the honest ask: what it keeps at hand, and as much as is
 /// in use at a time.
-const GROWTH: u64 = LIMITS.snapshots + LIMITS.lists + (768 << 20);
+const GROWTH: u64 = {
+    let kept = Memory::of(LIMITS.memory);
+    kept.snapshots + kept.lists + (768 << 20)
+};
 
 /// A question, and its answer.
 type Question = (Value, Value);
