@@ -126,6 +126,47 @@ def compare(rollcall: Connection, peers: list, rounds: int, days: Days) -> Times
     return times
 
 
+ORDERS = ["CHART_NO", "NAME", "REGISTERED_ON", "FIRST_VISIT", "LAST_VISIT"]
+PAGE = """query ($id: ID!, $order: PatientOrder, $after: String) { node(id: $id) { ... on Cohort {
+  patients(first: 20, orderBy: $order, after: $after) { pageInfo { endCursor } nodes { id name } } } } }"""
+BOOKED = "{ visits(first: 1, filter: {statuses: [BOOKED]}) { nodes { id version } } }"
+CHANGE = "mutation ($input: ChangeVisitInput!) { changeVisit(input: $input) { visit { id version } } }"
+
+
+def steady(client: Connection, rounds: int, days: Days) -> Times:
+    """What a console does all day: the same question again, after a change, a list page by page. All in turn."""
+    times = Times()
+    known = question(COUNTS, "MONTH", YEAR, days.fresh())
+    client.send(known)
+    whole = {"from": str(YEAR[0]), "to": str(YEAR[1])}
+    listed = client.ask(
+        "query ($range: DateRangeInput!) { statistics(period: MONTH, range: $range) { total { returning { id } } } }",
+        {"range": whole},
+    )["statistics"]["total"]["returning"]["id"]
+    visit = client.ask(BOOKED)["visits"]["nodes"][0]
+    pages: dict[tuple[str, int], bytes] = {}
+    for order in ORDERS:
+        after = None
+        for page in range(1, 101):
+            asked = body(PAGE, {"id": listed, "order": {"field": order}, "after": after})
+            pages[order, page] = asked
+            after = data_of(client.send(asked), "a page")["node"]["patients"]["pageInfo"]["endCursor"]
+    for done in range(rounds):
+        client.sign_in()
+        times.take("`{ __typename }`", "p50", lambda: client.send(body("{ __typename }")))
+        times.take("a year by MONTH, asked before", "p50", lambda: client.send(known))
+        anew = question(COUNTS, "MONTH", YEAR, days.fresh())
+        times.take("a year by MONTH, not asked before", "p50", lambda: client.send(anew))
+        word = ["CHECKED_IN", "BOOKED"][done % 2]
+        visit = client.ask(CHANGE, {"input": {**visit, "status": word}})["changeVisit"]["visit"]
+        times.take("a year by MONTH, after one visit was changed", "p50", lambda: client.send(known))
+        for order in ORDERS:
+            for page in [1, 10, 100]:
+                row = f"a list's page {page} by {order}"
+                times.take(row, "p50", lambda: client.send(pages[order, page]))
+    return times
+
+
 SPANS = {
     "quarter": (date(2025, 10, 1), LAST_DAY),
     "half": (date(2025, 7, 1), LAST_DAY),

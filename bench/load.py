@@ -25,6 +25,8 @@ PATIENT = (
 LIST = f"""query ($range: DateRangeInput!, $asOf: Date!, $day: Date!) {{
   statistics(period: MONTH, range: $range, asOf: $asOf) {{ bucket(day: $day) {{ returning {{
     patientCount patients {{ nodes {{ {PERSON} }} }} visits {{ nodes {{ {VISIT} patient {{ name }} }} }} }} }} }} }}"""
+KNOWN = f"""query ($list: ID!) {{ node(id: $list) {{ ... on Cohort {{
+    patientCount patients {{ nodes {{ {PERSON} }} }} visits {{ nodes {{ {VISIT} patient {{ name }} }} }} }} }} }}"""
 IDS = """query ($range: DateRangeInput!, $asOf: Date!) {
   statistics(period: MONTH, range: $range, asOf: $asOf) { buckets { returning { id } } } }"""
 BOOKED = """query ($range: DateRangeInput!) {
@@ -35,10 +37,11 @@ SPAN = {"range": {"from": str(YEAR[0]), "to": str(YEAR[1])}, "asOf": str(LAST_DA
 def scenarios(client: Connection) -> dict[str, list[bytes]]:
     """What is asked, by its name: the bodies that are sent in turn."""
     overview, by_day = question(COUNTS, "MONTH", YEAR, LAST_DAY), question(COUNTS, "DAY", YEAR, LAST_DAY)
-    firsts, tenths = [], []
+    firsts, tenths, known = [], [], []
     for bucket in client.ask(IDS, SPAN)["statistics"]["buckets"]:
         held = {"list": bucket["returning"]["id"], "first": 20}
         firsts.append(body(PAGE, held))
+        known.append(body(KNOWN, {"list": held["list"]}))
         # Nine pages of 20 rows, in two steps.
         cursor = None
         for step in [100, 80]:
@@ -62,6 +65,7 @@ def scenarios(client: Connection) -> dict[str, list[bytes]]:
             body("{ patients(first: 20) { nodes { name visits(first: 3) { nodes { date status } } } } }")
         ],
         "the list under a number: count, patients, visits": [body(LIST, {**SPAN, "day": str(day)}) for day in months],
+        "the same list by its id": known,
     }
 
 

@@ -142,6 +142,10 @@ def main(stack: ExitStack) -> None:
     growth = report.grown(grown, visits)
     print(growth, flush=True)
 
+    step(f"all day long, {4 * ROUNDS} rounds")
+    habits = report.steady(compare.steady(asked, 4 * ROUNDS, days))
+    print(habits, flush=True)
+
     loads, memory = [], []
     if wrk:
         for name, server in servers.items():
@@ -162,6 +166,7 @@ def main(stack: ExitStack) -> None:
         *(f"- left out: {what}" for what in missing),
         f"\n## One year's lists\n\nAll gave the same: {lists:,} lists of each were compared.\n\n{result}",
         f"## Growth\n\nCounts of the four cohorts by MONTH.\n\n{growth}",
+        f"## All day long\n\nOne connection, nothing else going on; {4 * ROUNDS} rounds.\n\n{habits}",
         f"## Import\n\n{report.table(['database', 'patients', 'visits', 'first answer after a start'], imports)}",
     ]
     if loads:
@@ -182,8 +187,16 @@ def main(stack: ExitStack) -> None:
     for (label, name), taken in grown.of.items():
         lines.setdefault(label, []).append((visits[label, name], taken))
     title = "Counts by MONTH: time against visits in range, and against history"
-    (ROOT / "docs/bench-growth.svg").write_text(plot.growth(title, lines))
-    step("written: bench/results.md, docs/bench-engines.svg, docs/bench-growth.svg")
+    spans = "visits in the range: a quarter, half a year, a year, all five"
+    (ROOT / "docs/bench-growth.svg").write_text(plot.growth(title, spans, lines))
+    clients = {}
+    for row in loads:
+        if row.database == on and row.a_second:
+            clients.setdefault(row.question, []).append((row.connections, [row.p50]))
+    if clients:
+        title = f"Under load, on {on}: half of the answers came within"
+        (ROOT / "docs/bench-clients.svg").write_text(plot.growth(title, "clients at a time", clients))
+    step("written: bench/results.md, docs/bench-engines.svg, docs/bench-growth.svg, docs/bench-clients.svg")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""Two pictures as SVG. Text and lines take the reader's side: dark on light, light on dark."""
+"""Pictures as SVG. Text and lines take the reader's side: dark on light, light on dark."""
 
+import itertools
 import math
 from html import escape
 from statistics import median
@@ -70,8 +71,9 @@ def engines(title: str, groups: dict[str, dict[str, list[list[float]]]]) -> str:
     return svg(width, y + 56, title, parts)
 
 
-def growth(title: str, lines: dict[str, list[tuple[int, list[float]]]]) -> str:
-    """A line for each engine: visits in range, times."""
+def growth(title: str, caption: str, lines: dict[str, list[tuple[int, list[float]]]]) -> str:
+    """A line for each engine, or each question: how many, times."""
+    shades = dict(zip(lines, itertools.cycle(COLOURS.values())))
     points = [(visits, median(times)) for line in lines.values() for visits, times in line]
     left, right, top, bottom, width, height = 70, 230, 50, 64, 860, 440
     across = ticks(min(v for v, _ in points), max(v for v, _ in points))
@@ -97,7 +99,7 @@ def growth(title: str, lines: dict[str, list[tuple[int, list[float]]]]) -> str:
     # Names stand at the ends of their lines, moved apart where two would touch.
     below = -math.inf
     for label, line in sorted(lines.items(), key=lambda item: -median(item[1][-1][1])):
-        shade = colour(label)
+        shade = next((shade for name, shade in COLOURS.items() if label.startswith(name)), shades[label])
         path = " ".join(f"{x(visits):.1f},{y(median(times)):.1f}" for visits, times in line)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{shade}" stroke-width="2"/>')
         parts += [f'<circle cx="{x(v):.1f}" cy="{y(median(t)):.1f}" r="3.5" fill="{shade}"/>' for v, t in line]
@@ -108,6 +110,6 @@ def growth(title: str, lines: dict[str, list[tuple[int, list[float]]]]) -> str:
         )
         parts.append(f'<text x="{width - right + 12}" y="{below + 4:.1f}">{escape(label)}</text>')
     parts.append(
-        f'<text class="small mid" x="{(left + width - right) / 2}" y="{height - 20}">visits in the range: a quarter, half a year, a year, all five</text>'
+        f'<text class="small mid" x="{(left + width - right) / 2}" y="{height - 20}">{escape(caption)}</text>'
     )
     return svg(width, height, title, parts)

@@ -2,7 +2,7 @@
 
 import platform
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 
 from compare import AGAIN, COUNTS, EIGHT, IDS, PERIODS, SPANS, Times
 from load import Load
@@ -55,6 +55,15 @@ def grown(times: Times, visits: dict[tuple[str, str], int]) -> str:
         for label in labels
     ]
     return table(["ms for visits in range", *SPANS], rows)
+
+
+def steady(times: Times) -> str:
+    first = next(iter(times.of.values()))
+    rows = [
+        [label, spread(taken), f"{milliseconds(quantiles(taken, n=20)[-1])}", f"{median(taken) / median(first):.1f}"]
+        for (label, _), taken in times.of.items()
+    ]
+    return table(["", "ms, median (fastest–slowest)", "95 % within", "× the first row"], rows)
 
 
 def loaded(loads: list[Load]) -> str:

@@ -424,10 +424,53 @@ fn place(keys: &mut Arc<Keys>, id: Option<i64>, what: &'static str) -> Result<u1
 /// Makes a ledger of rows that come one by one, in any order.
 pub struct LedgerBuilder {
     ledger: Ledger,
-    /// The numbers of the ledger's patients: more memory than the ledger would keep, and quicker.
-    patients: Numbers,
+    patients: PatientNumbers,
     days: HashMap<Day, Vec<Entry>, BuildHasherDefault<Spread>>,
     histories: Vec<History>,
+}
+
+/// The numbers of the ledger's patients: more memory than the ledger would keep, and quicker.
+#[derive(Default)]
+struct PatientNumbers {
+    first: i64,
+    /// By what an id is more than the first; `u32::MAX` is nobody. Where ids lie so far apart that it would be mostly empty,
+    /// there is none.
+    table: Vec<u32>,
+    more: Numbers,
+}
+
+impl PatientNumbers {
+    /// Of ids in order.
+    fn of(ids: &[i64]) -> Self {
+        let mut numbers = Self::default();
+        let (Some(&first), Some(&last)) = (ids.first(), ids.last()) else {
+            return numbers;
+        };
+        let span = usize::try_from(last.abs_diff(first)).unwrap_or(usize::MAX);
+        let numbered = ids.iter().copied().zip(0..);
+        if span / 8 > ids.len() {
+            numbers.more = numbered.collect();
+            return numbers;
+        }
+        numbers.first = first;
+        numbers.table = vec![u32::MAX; span + 1];
+        for (id, number) in numbered {
+            let place = numbers.place(id);
+            numbers.table[place] = number;
+        }
+        numbers
+    }
+
+    fn place(&self, id: i64) -> usize {
+        usize::try_from(id.wrapping_sub(self.first)).unwrap_or(usize::MAX)
+    }
+
+    fn get(&self, id: i64) -> Option<u32> {
+        match self.table.get(self.place(id)) {
+            Some(&number) if number != u32::MAX => Some(number),
+            _ => self.more.get(&id).copied(),
+        }
+    }
 }
 
 /// The ends of a patient's history while rows come in.
@@ -453,7 +496,7 @@ impl LedgerBuilder {
         patients.shrink_to_fit();
         Self {
             histories: vec![History::NONE; patients.len()],
-            patients: patients.iter().copied().zip(0..).collect(),
+            patients: PatientNumbers::of(&patients),
             ledger: Ledger {
                 patients: Arc::new(Keys::sorted(patients)),
                 ..Ledger::default()
@@ -467,11 +510,11 @@ impl LedgerBuilder {
     /// # Errors
     /// Where the hospital has more departments or doctors than the ledger can number.
     pub fn push(&mut self, row: &VisitRow) -> Result<(), TooManyKeys> {
-        let patient = match self.patients.get(&row.patient) {
-            Some(&patient) => patient,
+        let patient = match self.patients.get(row.patient) {
+            Some(patient) => patient,
             None => {
                 let patient = add(&mut self.ledger.patients, row.patient, "patients", MOST_PATIENTS)?;
-                self.patients.insert(row.patient, patient);
+                self.patients.more.insert(row.patient, patient);
                 self.histories.push(History::NONE);
                 patient
             }

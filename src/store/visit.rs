@@ -4,8 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use entity::{visit, visit_tombstone};
 use futures_util::TryStreamExt as _;
-use sea_orm::sqlx::Row as _;
+use sea_orm::sqlx::postgres::PgRow;
+use sea_orm::sqlx::{self, Row as _};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, QueryResult, StreamTrait as _};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::sql::Sql;
 use super::{Revision, Seek, State, Store, unknown};
@@ -13,6 +17,9 @@ use crate::error::{Error, Result};
 use crate::statistics::{Day, DayRange, Ledger, LedgerBuilder, VisitChannel, VisitRow, VisitStatus};
 
 const ATTENDED: &str = "status IN ('COMPLETED', 'ENDED')";
+
+/// Visits that are read together when a ledger loads.
+const RUN: usize = 4_096;
 
 /// What changed since a revision.
 pub enum Changes {
@@ -93,6 +100,15 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn load_ledger(&self, hospital: i64) -> Result<(State, Ledger)> {
+        let store = self.clone();
+        // A task of its own, which ends with who waits for it: no row has to pass through all that a request is wrapped in.
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { store.read_ledger(hospital).await });
+        let failed = || Error::Internal("a ledger could not be loaded".to_owned());
+        tasks.join_next().await.ok_or_else(failed)?.map_err(|_| failed())?
+    }
+
+    async fn read_ledger(&self, hospital: i64) -> Result<(State, Ledger)> {
         let view = self.view_of_visits().await?;
         let state = self.state_in(&view, hospital, 0).await?;
         let mut sql = self.sql("SELECT id FROM patient WHERE hospital_id = ");
@@ -102,22 +118,51 @@ impl Store {
             .iter()
             .map(|row| row.try_get_by_index(0))
             .collect::<std::result::Result<_, _>>()?;
-        let mut builder = LedgerBuilder::new(patients);
-        match self.readers.get_database_backend() {
-            DbBackend::Sqlite => self.load_in_runs(&view, hospital, &mut builder).await?,
-            DbBackend::Postgres => self.load_in_arrays(&view, hospital, &mut builder).await?,
-            _ => {
-                let mut sql = self.sql(LEDGER);
-                // In the order in which the rows lie: any other index would jump about in the table.
-                sql.bind(hospital).push(" ORDER BY id");
-                let mut rows = view.stream_raw(sql.done()).await?;
-                while let Some(row) = rows.try_next().await? {
-                    builder.push(&ledger_row(&row)?)?;
+        let (runs, mut taken) = mpsc::channel::<Vec<VisitRow>>(4);
+        // While these are put in their places, the next are read.
+        let building = tokio::task::spawn_blocking(move || {
+            let mut builder = LedgerBuilder::new(patients);
+            while let Some(run) = taken.blocking_recv() {
+                for visit in &run {
+                    builder.push(visit)?;
                 }
+            }
+            Ok::<_, Error>(builder.finish())
+        });
+        match self.readers.get_database_backend() {
+            DbBackend::Sqlite => self.read_runs(&view, hospital, &runs).await?,
+            backend => {
+                let mut sql = self.sql(LEDGER);
+                sql.bind(hospital);
+                if backend == DbBackend::MySql {
+                    // In the order in which the rows lie: any other index would jump about in the table.
+                    sql.push(" ORDER BY id");
+                }
+                let mut rows = view.stream_raw(sql.done()).await?;
+                let mut run = Vec::with_capacity(RUN);
+                while let Some(row) = rows.try_next().await? {
+                    run.push(match row.try_as_pg_row() {
+                        Some(row) => postgres_row(row)?,
+                        None => ledger_row(&row)?,
+                    });
+                    // Where nobody takes them, the builder says why.
+                    if run.len() == RUN
+                        && runs
+                            .send(std::mem::replace(&mut run, Vec::with_capacity(RUN)))
+                            .await
+                            .is_err()
+                    {
+                        break;
+                    }
+                }
+                let _ = runs.send(run).await;
             }
         }
         view.commit().await?;
-        Ok((state, builder.finish()))
+        drop(runs);
+        let built = building.await;
+        let ledger = built.map_err(|error| Error::Internal(format!("building a ledger failed: {error}")))??;
+        Ok((state, ledger))
     }
 
     /// One consistent view of the visits and of the revision that they stand at.
@@ -132,7 +177,12 @@ impl Store {
 
     /// Reads an SQLite database's visits many to a row. The driver hands each value of a row over between two threads, which
     /// both want SQLite's memory lock for it: value by value a million visits take five times as long.
-    async fn load_in_runs(&self, view: &DatabaseTransaction, hospital: i64, builder: &mut LedgerBuilder) -> Result<()> {
+    async fn read_runs(
+        &self,
+        view: &DatabaseTransaction,
+        hospital: i64,
+        runs: &mpsc::Sender<Vec<VisitRow>>,
+    ) -> Result<()> {
         let mut after = i64::MIN;
         loop {
             let mut sql = self.sql(
@@ -142,7 +192,7 @@ impl Store {
                 FROM (SELECT * FROM visit WHERE hospital_id = ",
             );
             sql.bind(hospital).push(" AND id > ").bind(after);
-            sql.push(" ORDER BY id LIMIT 4096)");
+            sql.push(&format!(" ORDER BY id LIMIT {RUN})"));
             let Some(row) = view.query_one_raw(sql.done()).await? else {
                 return Ok(());
             };
@@ -150,42 +200,13 @@ impl Store {
                 return Ok(());
             };
             let run: String = row.try_get_by_index(1)?;
-            for visit in run.split(';') {
-                let visit = run_row(visit).ok_or_else(|| unreadable(visit))?;
-                builder.push(&visit)?;
+            let visits = run
+                .split(';')
+                .map(|visit| run_row(visit).ok_or_else(|| unreadable(visit)));
+            if runs.send(visits.collect::<Result<_>>()?).await.is_err() {
+                return Ok(());
             }
             after = last;
-        }
-    }
-
-    /// Reads a PostgreSQL database's visits many to a row, each column an array: the driver takes half as long for them as row by
-    /// row.
-    async fn load_in_arrays(
-        &self,
-        view: &DatabaseTransaction,
-        hospital: i64,
-        builder: &mut LedgerBuilder,
-    ) -> Result<()> {
-        let mut after = i64::MIN;
-        loop {
-            let mut sql = self.sql(
-                "SELECT array_agg(id), array_agg(patient_id), array_agg(date), array_agg(scheduled_at), array_agg(status),
-                    array_agg(channel), array_agg(department_id), array_agg(doctor_id)
-                FROM (SELECT * FROM visit WHERE hospital_id = ",
-            );
-            sql.bind(hospital).push(" AND id > ").bind(after);
-            sql.push(" ORDER BY id LIMIT 16384) v");
-            let Some(row) = view.query_one_raw(sql.done()).await? else {
-                return Ok(());
-            };
-            let Some(run) = visits_of_arrays(&row)? else {
-                return Ok(());
-            };
-            for visit in run {
-                let visit = visit?;
-                after = visit.id;
-                builder.push(&visit)?;
-            }
         }
     }
 
@@ -490,44 +511,29 @@ pub(super) fn ledger_row(row: &QueryResult) -> Result<VisitRow> {
     })
 }
 
-/// The visits of a run, as `load_in_arrays` asks for it; none where the run is empty.
-fn visits_of_arrays(row: &QueryResult) -> Result<Option<impl Iterator<Item = Result<VisitRow>>>> {
-    type Instant = Option<sea_orm::prelude::DateTimeUtc>;
-    let unreadable = |error| Error::Internal(format!("the visits cannot be read: {error}"));
-    let Some(row) = row.try_as_pg_row() else {
-        return Ok(None);
-    };
-    let Some(ids) = row.try_get::<Option<Vec<i64>>, _>(0).map_err(unreadable)? else {
-        return Ok(None);
-    };
-    let patients: Vec<i64> = row.try_get(1).map_err(unreadable)?;
-    let dates: Vec<chrono::NaiveDate> = row.try_get(2).map_err(unreadable)?;
-    let instants: Vec<Instant> = row.try_get(3).map_err(unreadable)?;
-    let statuses: Vec<String> = row.try_get(4).map_err(unreadable)?;
-    let channels: Vec<String> = row.try_get(5).map_err(unreadable)?;
-    let departments: Vec<Option<i64>> = row.try_get(6).map_err(unreadable)?;
-    let doctors: Vec<Option<i64>> = row.try_get(7).map_err(unreadable)?;
-    let whens = dates.into_iter().zip(instants);
-    let hows = statuses.into_iter().zip(channels);
-    let wheres = departments.into_iter().zip(doctors);
-    let all = ids.into_iter().zip(patients).zip(whens).zip(hows).zip(wheres);
-    Ok(Some(all.map(
-        |((((id, patient), (date, scheduled_at)), (status, channel)), (department, doctor))| {
-            Ok(VisitRow {
-                id,
-                patient,
-                date: date.into(),
-                scheduled_at: scheduled_at.map(|at| at.timestamp_micros()),
-                status: VisitStatus::from_word(&status).ok_or_else(|| unknown("visit.status", &status))?,
-                channel: VisitChannel::from_word(&channel).ok_or_else(|| unknown("visit.channel", &channel))?,
-                department,
-                doctor,
-            })
-        },
-    )))
+/// The same of PostgreSQL, as its driver has it: that takes half the time, and a ledger has a million of them.
+fn postgres_row(row: &PgRow) -> Result<VisitRow> {
+    fn value<'r, T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>>(
+        row: &'r PgRow,
+        at: usize,
+    ) -> Result<T> {
+        row.try_get(at)
+            .map_err(|error| Error::Internal(format!("a visit cannot be read: {error}")))
+    }
+    let (status, channel): (&str, &str) = (value(row, 4)?, value(row, 5)?);
+    Ok(VisitRow {
+        id: value(row, 0)?,
+        patient: value(row, 1)?,
+        date: value::<chrono::NaiveDate>(row, 2)?.into(),
+        scheduled_at: value::<Option<sea_orm::prelude::DateTimeUtc>>(row, 3)?.map(|at| at.timestamp_micros()),
+        status: VisitStatus::from_word(status).ok_or_else(|| unknown("visit.status", status))?,
+        channel: VisitChannel::from_word(channel).ok_or_else(|| unknown("visit.channel", channel))?,
+        department: value(row, 6)?,
+        doctor: value(row, 7)?,
+    })
 }
 
-/// A visit of a run, as `load_in_runs` writes it.
+/// A visit of a run, as `read_runs` has it written.
 fn run_row(text: &str) -> Option<VisitRow> {
     let mut values = text.splitn(8, ',');
     let mut next = || values.next();
