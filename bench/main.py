@@ -192,7 +192,7 @@ def main(stack: ExitStack) -> None:
     clients = {}
     for row in loads:
         if row.database == on and row.a_second:
-            clients.setdefault(row.question, []).append((row.connections, [row.p50]))
+            clients.setdefault(row.question.split(":")[0].strip("`"), []).append((row.connections, [row.p50]))
     if clients:
         title = f"Under load, on {on}: half of the answers came within"
         (ROOT / "docs/bench-clients.svg").write_text(plot.growth(title, "clients at a time", clients))
