@@ -11,6 +11,8 @@ use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 use reference::Reference;
 use rollcall::statistics::{
     BucketRef, Case, CohortKind, Day, DayRange, Definition, Differences, Filter, Ledger, LedgerBuilder, Period,
@@ -382,6 +384,45 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+/// So many visits that what can be done at the same time is.
+#[test]
+fn a_big_hospital_is_counted_like_a_small_one() {
+    let mut runner = TestRunner::deterministic();
+    let mut visits = vec(a_visit(), 40_000).new_tree(&mut runner).unwrap().current();
+    for (visit, id) in visits.iter_mut().zip(1..) {
+        visit.id = id;
+        visit.patient += 11 * (id * 7_919 % 400);
+    }
+    let ledger = ledger(&visits);
+    let (inside, after) = (Day(BASE + 40), Day(BASE + 75));
+    let filter = Filter {
+        departments: Some(vec![1, 3]),
+        ..Filter::default()
+    };
+    for (period, as_of, filter) in [
+        (Period::Day, after, Filter::default()),
+        (Period::Week, inside, filter),
+        (Period::Month, inside, Filter::default()),
+        (Period::Year, after, Filter::default()),
+    ] {
+        let question = Question {
+            period,
+            range: DayRange::new(Day(BASE + 1), Day(BASE + 80)).unwrap(),
+            as_of,
+            filter,
+        };
+        let definition = Definition {
+            version: 1,
+            churn_after_days: 10,
+            overdue_after_days: Some(3),
+        };
+        let snapshot = resolve(&ledger, &question, definition, WeekStart::Monday);
+        check(&snapshot, &visits);
+        let opened = Snapshot::unpack(&snapshot.pack(), question, definition, WeekStart::Monday).unwrap();
+        check(&opened, &visits);
     }
 }
 

@@ -202,16 +202,16 @@ pub(super) fn opened(ctx: &Context<'_>, list: AuditedList, patients: impl Iterat
     Ok(())
 }
 
-fn entered<'a>(ctx: &Context<'a>) -> Result<&'a Entered> {
+fn entered<'a, T>(ctx: &ContextBase<'a, T>) -> Result<&'a Entered> {
     asker(ctx)?.entered.get().ok_or_else(nobody)
 }
 
-pub(super) fn shared<'a>(ctx: &Context<'a>) -> Result<&'a Shared> {
+pub(super) fn shared<'a, T>(ctx: &ContextBase<'a, T>) -> Result<&'a Shared> {
     ctx.data_opt::<Shared>()
         .ok_or_else(|| Error::Internal("the schema has no store".to_owned()))
 }
 
-pub(super) fn viewer<'a>(ctx: &Context<'a>) -> Result<&'a Viewer> {
+pub(super) fn viewer<'a, T>(ctx: &ContextBase<'a, T>) -> Result<&'a Viewer> {
     Ok(&entered(ctx)?.viewer)
 }
 
@@ -225,12 +225,12 @@ pub(super) fn family<'a>(ctx: &Context<'a>) -> Result<&'a str> {
     Ok(&entered(ctx)?.family)
 }
 
-pub(super) fn loaders<'a>(ctx: &Context<'a>) -> Result<&'a DataLoader<Loaders>> {
+pub(super) fn loaders<'a, T>(ctx: &ContextBase<'a, T>) -> Result<&'a DataLoader<Loaders>> {
     Ok(&entered(ctx)?.loaders)
 }
 
 /// The hospital's state, asked once a request.
-pub(super) async fn state<'a>(ctx: &Context<'a>) -> Result<&'a State> {
+pub(super) async fn state<'a, T>(ctx: &ContextBase<'a, T>) -> Result<&'a State> {
     let hospital = viewer(ctx)?.hospital;
     let shared = shared(ctx)?;
     asker(ctx)?
@@ -240,6 +240,6 @@ pub(super) async fn state<'a>(ctx: &Context<'a>) -> Result<&'a State> {
 }
 
 /// The date now in the hospital's time zone.
-pub(super) async fn today(ctx: &Context<'_>) -> Result<chrono::NaiveDate> {
+pub(super) async fn today<T>(ctx: &ContextBase<'_, T>) -> Result<chrono::NaiveDate> {
     Ok(Desk::today(state(ctx).await?))
 }

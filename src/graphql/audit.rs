@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_graphql::{Context, Enum, ID, InputObject, Object};
 
-use super::connection::{Marked, PageInfo, page_info, rows_wanted};
+use super::connection::{ListName, Marked, PageInfo, page_info, rows_wanted};
 use super::cursor::Window;
 use super::id::{self, Id};
 use super::patient::Patient;
@@ -211,7 +211,7 @@ pub(super) async fn page(ctx: &Context<'_>, window: &Window, filter: Option<Audi
         }
     };
     let store = &asker::shared(ctx)?.store;
-    let list = format!("audit {query:?}");
+    let list: ListName = Arc::new(format!("audit {query:?}"));
     let seek = window.seek(store.secrets(), viewer.hospital, &list, true)?;
     let mut rows = if rows_wanted(ctx) {
         store.audit_page(viewer.hospital, &query, &seek).await?
@@ -219,7 +219,6 @@ pub(super) async fn page(ctx: &Context<'_>, window: &Window, filter: Option<Audi
         Vec::new()
     };
     let around = window.trim(&mut rows);
-    let list: Arc<str> = list.into();
     let marked = |row: AuditRow| Marked {
         list: Arc::clone(&list),
         key: None,

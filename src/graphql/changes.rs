@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_graphql::{Context, InputObject, Object};
 
 use super::asker;
+use super::at_hand::AllAtHand;
 use super::cohort::Cohort;
 use super::connection::PageInfo;
 use super::cursor::{self, Window};
@@ -267,9 +268,9 @@ impl PatientChangeConnection {
     }
 
     /// The rows.
-    async fn nodes(&self, ctx: &Context<'_>) -> Result<Vec<Patient>> {
-        let rows = self.rows().map(|(_, patient)| Patient::load(ctx, patient));
-        futures_util::future::try_join_all(rows).await
+    async fn nodes(&self, ctx: &Context<'_>) -> Result<AllAtHand<Patient>> {
+        let ids = self.rows().map(|(_, patient)| patient);
+        Patient::load_all(ctx, ids.collect()).await.map(AllAtHand)
     }
 
     /// Where the page lies in the list.

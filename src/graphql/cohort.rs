@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use async_graphql::parser::types::Field;
-use async_graphql::{Context, ContextSelectionSet, ID, Object};
+use async_graphql::{Context, ContextSelectionSet, ID, InputType as _, Object, Positioned};
 
 use super::asker;
-use super::at_hand::{self, SomeAtHand};
+use super::at_hand::{AllAtHand, Answer, SomeAtHand};
 use super::connection::{PageInfo, PatientOrder, VisitOrder, patient_order, rows_wanted, visit_order};
 use super::cursor::{self, Window};
 use super::enums::{CohortKind, VisitStatus};
@@ -161,14 +161,14 @@ impl Cohort {
 }
 
 impl SomeAtHand for Cohort {
-    fn write(&self, _: &ContextSelectionSet<'_>, field: &Field, json: &mut Vec<u8>) -> Option<()> {
+    fn write(&self, _: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
         let snapshot = &self.kept.snapshot;
-        let count = match field.name.node.as_str() {
+        let count = match field.node.name.node.as_str() {
             "patientCount" => snapshot.patient_count(self.bucket, self.kind),
             "visitCount" => snapshot.visit_count(self.bucket, self.kind),
             _ => return None,
         };
-        at_hand::value(&count, json)
+        answer.value(&count)
     }
 }
 
@@ -231,6 +231,20 @@ impl CohortPatientEdge {
     }
 }
 
+impl SomeAtHand for CohortPatientEdge {
+    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
+        let counted = &self.counted;
+        match field.node.name.node.as_str() {
+            "cursor" => answer.value(&self.cursor),
+            "node" => Patient::write_loaded(counted.id, ctx, field, answer),
+            "firstVisitDate" => answer.value(&counted.first_visit.map(|day| Date::from(day).to_value())),
+            "lastVisitDate" => answer.value(&counted.last_visit.map(|day| Date::from(day).to_value())),
+            "visitCount" => answer.value(&counted.visits),
+            _ => None,
+        }
+    }
+}
+
 /// A page of a cohort's patients.
 pub(super) struct CohortPatientConnection(Page);
 
@@ -238,21 +252,18 @@ pub(super) struct CohortPatientConnection(Page);
 #[Object]
 impl CohortPatientConnection {
     /// The rows with their cursors.
-    async fn edges(&self) -> Vec<CohortPatientEdge> {
+    async fn edges(&self) -> AllAtHand<CohortPatientEdge> {
         let edge = |(cursor, at)| CohortPatientEdge {
             cursor,
             counted: self.0.list.patients[at],
         };
-        self.0.rows().map(edge).collect()
+        AllAtHand(self.0.rows().map(edge).collect())
     }
 
     /// The rows.
-    async fn nodes(&self, ctx: &Context<'_>) -> Result<Vec<Patient>> {
-        let rows = self
-            .0
-            .rows()
-            .map(|(_, at)| Patient::load(ctx, self.0.list.patients[at].id));
-        futures_util::future::try_join_all(rows).await
+    async fn nodes(&self, ctx: &Context<'_>) -> Result<AllAtHand<Patient>> {
+        let ids = self.0.rows().map(|(_, at)| self.0.list.patients[at].id);
+        Patient::load_all(ctx, ids.collect()).await.map(AllAtHand)
     }
 
     /// Where the page lies in the list.
@@ -272,16 +283,6 @@ pub(super) struct CohortVisitEdge {
     counted: CountedVisit,
 }
 
-async fn visit_now(ctx: &Context<'_>, counted: &CountedVisit) -> Result<Visit> {
-    let found = asker::loaders(ctx)?.load_one(VisitId(counted.id)).await?;
-    let hospital = asker::viewer(ctx)?.hospital;
-    Ok(match found {
-        Some((row, deleted)) => Visit { row, deleted },
-        // Not even a tombstone is left: what was counted still is.
-        None => Visit::gone(hospital, counted),
-    })
-}
-
 /// A visit in a cohort: the row as it is now, the rest as counted.
 #[Object]
 impl CohortVisitEdge {
@@ -292,7 +293,9 @@ impl CohortVisitEdge {
 
     /// The visit as now recorded.
     async fn node(&self, ctx: &Context<'_>) -> Result<Visit> {
-        visit_now(ctx, &self.counted).await
+        let found = Visit::find(ctx, self.counted.id).await?;
+        let hospital = asker::viewer(ctx)?.hospital;
+        Ok(found.unwrap_or_else(|| Visit::gone(hospital, &self.counted)))
     }
 
     /// As counted.
@@ -311,6 +314,32 @@ impl CohortVisitEdge {
     }
 }
 
+impl SomeAtHand for CohortVisitEdge {
+    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
+        let counted = &self.counted;
+        match field.node.name.node.as_str() {
+            "cursor" => answer.value(&self.cursor),
+            "node" => {
+                let selection = &field.node.selection_set.node;
+                let Some(found) = answer.rows.visits.get(VisitId(counted.id)) else {
+                    return answer.lacking();
+                };
+                match found {
+                    Some(visit) => answer.object(&*visit, ctx, selection),
+                    None => {
+                        let hospital = asker::viewer(ctx).ok()?.hospital;
+                        answer.object(&Visit::gone(hospital, counted), ctx, selection)
+                    }
+                }
+            }
+            "date" => answer.value(&Date::from(counted.date).to_value()),
+            "status" => answer.value(&VisitStatus::from(counted.status).to_value()),
+            "patientId" => answer.value(&Id::Patient(counted.patient).text()),
+            _ => None,
+        }
+    }
+}
+
 /// A page of a cohort's visits.
 pub(super) struct CohortVisitConnection(Page);
 
@@ -318,18 +347,18 @@ pub(super) struct CohortVisitConnection(Page);
 #[Object]
 impl CohortVisitConnection {
     /// The rows with their cursors.
-    async fn edges(&self) -> Vec<CohortVisitEdge> {
+    async fn edges(&self) -> AllAtHand<CohortVisitEdge> {
         let edge = |(cursor, at)| CohortVisitEdge {
             cursor,
             counted: self.0.list.visits[at],
         };
-        self.0.rows().map(edge).collect()
+        AllAtHand(self.0.rows().map(edge).collect())
     }
 
     /// The rows.
-    async fn nodes(&self, ctx: &Context<'_>) -> Result<Vec<Visit>> {
-        let rows = self.0.rows().map(|(_, at)| visit_now(ctx, &self.0.list.visits[at]));
-        futures_util::future::try_join_all(rows).await
+    async fn nodes(&self, ctx: &Context<'_>) -> Result<AllAtHand<Visit>> {
+        let counted = self.0.rows().map(|(_, at)| self.0.list.visits[at]);
+        Visit::load_counted(ctx, counted.collect()).await.map(AllAtHand)
     }
 
     /// Where the page lies in the list.

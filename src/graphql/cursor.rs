@@ -1,5 +1,6 @@
 //! Pages: which rows of a list are asked for, and cursors, which are bound to their list and order.
 
+use std::fmt::Display;
 use std::ops::Range;
 
 use base64::Engine as _;
@@ -72,7 +73,7 @@ impl Window {
         &self,
         secrets: &Secrets,
         hospital: i64,
-        list: &str,
+        list: &impl Display,
         descending: bool,
     ) -> Result<Seek<Option<String>>> {
         let (argument, cursor) = match (&self.after, &self.before) {
@@ -88,7 +89,7 @@ impl Window {
             (None, None) => ("", None),
         };
         let from = cursor
-            .map(|cursor| read_key(secrets, hospital, list, cursor).ok_or_else(|| foreign(argument)))
+            .map(|cursor| read_key(secrets, hospital, &list.to_string(), cursor).ok_or_else(|| foreign(argument)))
             .transpose()?;
         Ok(Seek {
             descending,

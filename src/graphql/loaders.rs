@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::dataloader::Loader;
-use entity::{department, doctor, patient, visit};
+use entity::{department, doctor, patient};
 use tokio::sync::OnceCell;
 
 use crate::error::Error;
-use crate::store::{KeyedVisit, Past, PatientEnds, PatientVisits, Span, Store, VisitQuery};
+use crate::store::{FoundVisit, KeyedVisit, Past, PatientEnds, PatientVisits, Span, Store, VisitQuery};
 
 pub(super) struct Loaders {
     store: Store,
@@ -104,8 +104,7 @@ impl Loader<PatientId> for Loaders {
 }
 
 impl Loader<VisitId> for Loaders {
-    /// The visit, and whether it is deleted.
-    type Value = (visit::Model, bool);
+    type Value = FoundVisit;
     type Error = Error;
 
     async fn load(&self, keys: &[VisitId]) -> Loaded<VisitId, Self::Value> {

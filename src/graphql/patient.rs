@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, InputObject, Object};
+use async_graphql::parser::types::Field;
+use async_graphql::{Context, ContextBase, ContextSelectionSet, ID, InputObject, InputType as _, Object, Positioned};
 use entity::patient;
 
-use super::connection::{Marked, PatientConnection, VisitConnection, VisitOrder, rows_wanted, visit_order};
+use super::at_hand::{Answer, SomeAtHand};
+use super::connection::{ListName, Marked, PatientConnection, VisitConnection, VisitOrder, rows_wanted, visit_order};
 use super::cursor::Window;
 use super::enums::{RecordState, Sex};
 use super::id::Id;
@@ -34,63 +36,45 @@ impl Patient {
 
     /// What became of the record.
     async fn state(&self) -> RecordState {
-        match self.0.state.as_str() {
-            "ACTIVE" => RecordState::Active,
-            "MERGED" => RecordState::Merged,
-            _ => RecordState::Erased,
-        }
+        self.record_state()
     }
 
     /// The patient that this one was found to be; null unless MERGED.
     async fn merged_into(&self, ctx: &Context<'_>) -> Result<Option<Patient>> {
-        match self.0.merged_into {
-            Some(id) if self.0.state == "MERGED" => Ok(Some(Self::load(ctx, id).await?)),
-            _ => Ok(None),
+        match self.merged() {
+            Some(id) => Ok(Some(Self::load(ctx, id).await?)),
+            None => Ok(None),
         }
     }
 
     /// The hospital's own number for the patient; empty once erased.
     async fn chart_no(&self, ctx: &Context<'_>) -> Result<&str> {
-        asker::saw(ctx, self.0.id)?;
-        Ok(self.0.chart_no.as_deref().unwrap_or_default())
+        Ok(self.seen(ctx)?.chart_no.as_deref().unwrap_or_default())
     }
 
     /// Masked where the viewer may not see it; empty where unknown or erased.
     async fn name(&self, ctx: &Context<'_>) -> Result<String> {
-        asker::saw(ctx, self.0.id)?;
-        let name = self.0.name.as_deref().unwrap_or_default();
-        let full = asker::viewer(ctx)?.role.may(Action::SeePatientsInFull);
-        Ok(if full { name.to_owned() } else { mask::name(name) })
+        self.shown_name(ctx)
     }
 
     /// In E.164, such as +821012345678; masked, in its national form, where the viewer may not see it.
     async fn phone(&self, ctx: &Context<'_>) -> Result<Option<String>> {
-        asker::saw(ctx, self.0.id)?;
-        let Some(sealed) = &self.0.phone else { return Ok(None) };
-        let secrets = asker::shared(ctx)?.store.secrets();
-        let phone = secrets.open_sealed(self.0.hospital_id, "phone", sealed)?;
-        let full = asker::viewer(ctx)?.role.may(Action::SeePatientsInFull);
-        Ok(Some(if full { phone } else { mask::phone(&phone) }))
+        self.shown_phone(ctx)
     }
 
     /// Null where unknown, and where the viewer may see the year only.
     async fn birth_date(&self, ctx: &Context<'_>) -> Result<Option<Date>> {
-        asker::saw(ctx, self.0.id)?;
-        let full = asker::viewer(ctx)?.role.may(Action::SeePatientsInFull);
-        Ok(self.0.birth_date.filter(|_| full).map(Date::from))
+        self.shown_birth_date(ctx)
     }
 
     /// Null where unknown.
     async fn birth_year(&self, ctx: &Context<'_>) -> Result<Option<i32>> {
-        asker::saw(ctx, self.0.id)?;
-        Ok(self.0.birth_year)
+        Ok(self.seen(ctx)?.birth_year)
     }
 
     /// As recorded.
     async fn sex(&self) -> Sex {
-        records::Sex::from_word(&self.0.sex)
-            .unwrap_or(records::Sex::Unknown)
-            .into()
+        self.recorded_sex()
     }
 
     /// The day of registration; null where unknown. Statistics never look at it.
@@ -100,15 +84,7 @@ impl Patient {
 
     /// A remark of the staff's; null where there is none, and where the viewer sees patients masked.
     async fn memo(&self, ctx: &Context<'_>) -> Result<Option<String>> {
-        asker::saw(ctx, self.0.id)?;
-        if !asker::viewer(ctx)?.role.may(Action::SeePatientsInFull) {
-            return Ok(None);
-        }
-        let secrets = asker::shared(ctx)?.store.secrets();
-        let sealed = self.0.memo.as_ref();
-        sealed
-            .map(|sealed| secrets.open_sealed(self.0.hospital_id, "memo", sealed))
-            .transpose()
+        self.shown_memo(ctx)
     }
 
     /// Another one after each change by the API or an import: a change names the one that it was decided on.
@@ -159,7 +135,153 @@ impl Patient {
     }
 }
 
+impl From<patient::Model> for Patient {
+    fn from(row: patient::Model) -> Self {
+        Self(row)
+    }
+}
+
+/// What is shown of a patient, for resolvers and for what is written at once.
 impl Patient {
+    /// The row, where the answer shows something personal of it.
+    fn seen<T>(&self, ctx: &ContextBase<'_, T>) -> Result<&patient::Model> {
+        asker::saw(ctx, self.0.id)?;
+        Ok(&self.0)
+    }
+
+    fn record_state(&self) -> RecordState {
+        match self.0.state.as_str() {
+            "ACTIVE" => RecordState::Active,
+            "MERGED" => RecordState::Merged,
+            _ => RecordState::Erased,
+        }
+    }
+
+    /// Whom this one was found to be.
+    fn merged(&self) -> Option<i64> {
+        self.0.merged_into.filter(|_| self.0.state == "MERGED")
+    }
+
+    fn recorded_sex(&self) -> Sex {
+        records::Sex::from_word(&self.0.sex)
+            .unwrap_or(records::Sex::Unknown)
+            .into()
+    }
+
+    fn shown_name<T>(&self, ctx: &ContextBase<'_, T>) -> Result<String> {
+        let name = self.seen(ctx)?.name.as_deref().unwrap_or_default();
+        Ok(if in_full(ctx)? {
+            name.to_owned()
+        } else {
+            mask::name(name)
+        })
+    }
+
+    fn shown_phone<T>(&self, ctx: &ContextBase<'_, T>) -> Result<Option<String>> {
+        let Some(sealed) = &self.seen(ctx)?.phone else {
+            return Ok(None);
+        };
+        let secrets = asker::shared(ctx)?.store.secrets();
+        let phone = secrets.open_sealed(self.0.hospital_id, "phone", sealed)?;
+        Ok(Some(if in_full(ctx)? { phone } else { mask::phone(&phone) }))
+    }
+
+    fn shown_birth_date<T>(&self, ctx: &ContextBase<'_, T>) -> Result<Option<Date>> {
+        let full = in_full(ctx)?;
+        Ok(self.seen(ctx)?.birth_date.filter(|_| full).map(Date::from))
+    }
+
+    fn shown_memo<T>(&self, ctx: &ContextBase<'_, T>) -> Result<Option<String>> {
+        let sealed = self.seen(ctx)?.memo.as_ref();
+        if !in_full(ctx)? {
+            return Ok(None);
+        }
+        let secrets = asker::shared(ctx)?.store.secrets();
+        sealed
+            .map(|sealed| secrets.open_sealed(self.0.hospital_id, "memo", sealed))
+            .transpose()
+    }
+}
+
+fn in_full<T>(ctx: &ContextBase<'_, T>) -> Result<bool> {
+    Ok(asker::viewer(ctx)?.role.may(Action::SeePatientsInFull))
+}
+
+impl SomeAtHand for Patient {
+    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
+        let row = &self.0;
+        match field.node.name.node.as_str() {
+            "id" => answer.value(&Id::Patient(row.id).text()),
+            "state" => answer.value(&self.record_state().to_value()),
+            "mergedInto" => match self.merged() {
+                Some(id) => Self::write_loaded(id, ctx, field, answer),
+                None => answer.value(&()),
+            },
+            "chartNo" => answer.value(&self.seen(ctx).ok()?.chart_no.as_deref().unwrap_or_default()),
+            "name" => answer.value(&self.shown_name(ctx).ok()?),
+            "phone" => answer.value(&self.shown_phone(ctx).ok()?),
+            "birthDate" => answer.value(&self.shown_birth_date(ctx).ok()?.map(|date| date.to_value())),
+            "birthYear" => answer.value(&self.seen(ctx).ok()?.birth_year),
+            "sex" => answer.value(&self.recorded_sex().to_value()),
+            "registeredOn" => answer.value(&row.registered_on.map(|day| Date::from(day).to_value())),
+            "memo" => answer.value(&self.shown_memo(ctx).ok()?),
+            "version" => answer.value(&row.version),
+            "firstVisit" | "lastVisit" | "nextVisit" => self.write_end(ctx, field, answer),
+            "visitCount" => {
+                let Some(today) = answer.rows.today() else {
+                    return answer.lacking();
+                };
+                match answer.rows.attended.get(AttendedOf(row.id, today)) {
+                    Some(count) => answer.value(&count.map_or(0, |count| *count)),
+                    None => answer.lacking(),
+                }
+            }
+            "visits" => visit::write_page_of_patient(ctx, row.id, field, answer),
+            _ => None,
+        }
+    }
+}
+
+impl Patient {
+    /// Writes the first, last or next visit.
+    fn write_end(
+        &self,
+        ctx: &ContextSelectionSet<'_>,
+        field: &Positioned<Field>,
+        answer: &mut Answer<'_>,
+    ) -> Option<()> {
+        self.seen(ctx).ok()?;
+        let ends = answer
+            .rows
+            .today()
+            .and_then(|today| answer.rows.ends.get(EndsOf(self.0.id, today)));
+        let Some(ends) = ends else { return answer.lacking() };
+        let end = ends.and_then(|ends| match field.node.name.node.as_str() {
+            "firstVisit" => ends.first.clone(),
+            "lastVisit" => ends.last.clone(),
+            _ => ends.next.clone(),
+        });
+        answer.object_or_null(end.map(Visit::here).as_ref(), ctx, &field.node.selection_set.node)
+    }
+
+    /// Writes the patient that a list or a row names: see [`Self::load`].
+    pub(super) fn write_loaded(
+        id: i64,
+        ctx: &ContextSelectionSet<'_>,
+        field: &Positioned<Field>,
+        answer: &mut Answer<'_>,
+    ) -> Option<()> {
+        let selection = &field.node.selection_set.node;
+        match answer.rows.patients.get(PatientId(id)) {
+            None => answer.lacking(),
+            Some(Some(patient)) => answer.object(&*patient, ctx, selection),
+            Some(None) => {
+                let hospital = asker::viewer(ctx).ok()?.hospital;
+                answer.object(&Self(crate::store::erased_patient(hospital, id)), ctx, selection)
+            }
+        }
+    }
+
     async fn ends(&self, ctx: &Context<'_>) -> Result<PatientEnds> {
         asker::saw(ctx, self.0.id)?;
         let today = asker::today(ctx).await?;
@@ -177,6 +299,21 @@ impl Patient {
         let hospital = asker::viewer(ctx)?.hospital;
         let found = Self::find(ctx, id).await?;
         Ok(found.unwrap_or_else(|| Self(crate::store::erased_patient(hospital, id))))
+    }
+
+    /// The patients of a page, likewise.
+    pub(super) async fn load_all(ctx: &Context<'_>, ids: Vec<i64>) -> Result<Vec<Self>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let hospital = asker::viewer(ctx)?.hospital;
+        let keys = ids.iter().map(|&id| PatientId(id));
+        let found = asker::loaders(ctx)?.load_many(keys).await?;
+        let patient = |id| {
+            let row = found.get(&PatientId(id)).cloned();
+            Self(row.unwrap_or_else(|| crate::store::erased_patient(hospital, id)))
+        };
+        Ok(ids.into_iter().map(patient).collect())
     }
 }
 
@@ -230,7 +367,7 @@ pub(super) async fn page(
         // Nothing depends on it.
         PatientKey::ChartNo | PatientKey::Name | PatientKey::RegisteredOn => chrono::NaiveDate::MIN,
     };
-    let list: Arc<str> = format!("patients {search:?} {key:?} {descending}").into();
+    let list: ListName = Arc::new(format!("patients {search:?} {key:?} {descending}"));
     let seek = window.seek(store.secrets(), hospital, &list, descending)?;
     let mut rows = if rows_wanted(ctx) {
         store.patient_page(hospital, &search, key, today, &seek).await?

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_graphql::parser::types::Field;
-use async_graphql::{Context, ContextSelectionSet, ID, InputObject, InputType as _, Object, SimpleObject};
+use async_graphql::{Context, ContextSelectionSet, ID, InputObject, InputType as _, Object, Positioned, SimpleObject};
 
 use super::asker;
-use super::at_hand::{self, AllAtHand, AtHand, SomeAtHand};
+use super::at_hand::{AllAtHand, Answer, AtHand, SomeAtHand};
 use super::changes::StatisticsChanges;
 use super::cohort::Cohort;
 use super::enums::{CohortKind, Period, VisitChannel, WeekStart};
@@ -434,14 +434,15 @@ impl StatisticsBucket {
 }
 
 impl SomeAtHand for StatisticsBucket {
-    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Field, json: &mut Vec<u8>) -> Option<()> {
+    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
+        let field = &field.node;
         let kind = match field.name.node.as_str() {
-            "start" => return at_hand::value(&Date::from(self.bucket.bounds.from).to_value(), json),
-            "end" => return at_hand::value(&Date::from(self.bucket.bounds.to).to_value(), json),
-            "complete" => return at_hand::value(&self.bucket.complete(), json),
-            "churnRate" => return at_hand::value(&self.churned(), json),
-            "churnSettled" => return at_hand::value(&self.settled(), json),
-            "noShowRate" => return at_hand::value(&self.missed(), json),
+            "start" => return answer.value(&Date::from(self.bucket.bounds.from).to_value()),
+            "end" => return answer.value(&Date::from(self.bucket.bounds.to).to_value()),
+            "complete" => return answer.value(&self.bucket.complete()),
+            "churnRate" => return answer.value(&self.churned()),
+            "churnSettled" => return answer.value(&self.settled()),
+            "noShowRate" => return answer.value(&self.missed()),
             "visitors" => statistics::CohortKind::Visitors,
             "newPatients" => statistics::CohortKind::New,
             "returning" => statistics::CohortKind::Returning,
@@ -453,7 +454,7 @@ impl SomeAtHand for StatisticsBucket {
             }
             _ => return None,
         };
-        at_hand::object(&self.list(kind), ctx, &field.selection_set.node, json)
+        answer.object(&self.list(kind), ctx, &field.selection_set.node)
     }
 }
 

@@ -1,31 +1,42 @@
 //! A visit, and which visits to list.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use async_graphql::parser::types::Field;
-use async_graphql::{Context, ContextSelectionSet, ID, InputObject, InputType as _, Object};
+use async_graphql::{Context, ContextBase, ContextSelectionSet, ID, InputObject, InputType as _, Object, Positioned};
 use entity::visit;
 
 use super::asker;
-use super::at_hand::{self, SomeAtHand};
-use super::connection::{Marked, VisitConnection, rows_wanted};
+use super::at_hand::{Answer, SomeAtHand};
+use super::connection::{ListName, Marked, VisitConnection, VisitOrder, rows_wanted, visit_order};
 use super::cursor::Window;
 use super::enums::{VisitChannel, VisitStatus};
 use super::hospital::{Department, Doctor};
 use super::id::Id;
-use super::loaders::VisitId;
+use super::loaders::{VisitId, VisitsOf};
 use super::patient::Patient;
 use super::scalars::{Date, DateTime};
 use super::statistics::{DateRangeInput, known_departments, known_doctors, not_empty};
 use crate::error::{Error, Result};
 use crate::statistics;
-use crate::store::{KeyedVisit, PatientVisits, VisitKey, VisitQuery};
+use crate::store::{FoundVisit, KeyedVisit, PatientVisits, Seek, VisitKey, VisitQuery};
 
 /// A visit.
 #[derive(Clone)]
 pub(super) struct Visit {
-    pub(super) row: visit::Model,
-    pub(super) deleted: bool,
+    row: visit::Model,
+    deleted: bool,
+    beside: Beside,
+}
+
+/// What was read with a visit.
+#[derive(Clone, Default)]
+struct Beside {
+    patient: Option<Patient>,
+    /// The department and the doctor, where it has them.
+    places: Option<Box<(Option<Department>, Option<Doctor>)>>,
 }
 
 /// One appointment or walk-in of one patient.
@@ -43,7 +54,10 @@ impl Visit {
 
     /// Whose visit it is.
     async fn patient(&self, ctx: &Context<'_>) -> Result<Patient> {
-        Patient::load(ctx, self.row.patient_id).await
+        match &self.beside.patient {
+            Some(patient) => Ok(patient.clone()),
+            None => Patient::load(ctx, self.row.patient_id).await,
+        }
     }
 
     /// The day of the visit in the hospital's time zone: the day that statistics count it on.
@@ -68,13 +82,19 @@ impl Visit {
     /// Where it took place; null where unknown.
     async fn department(&self, ctx: &Context<'_>) -> Result<Option<Department>> {
         asker::saw(ctx, self.row.patient_id)?;
-        Department::load(ctx, self.row.department_id).await
+        match &self.beside.places {
+            Some(places) => Ok(places.0.clone()),
+            None => Department::load(ctx, self.row.department_id).await,
+        }
     }
 
     /// Who treated; null where unknown.
     async fn doctor(&self, ctx: &Context<'_>) -> Result<Option<Doctor>> {
         asker::saw(ctx, self.row.patient_id)?;
-        Doctor::load(ctx, self.row.doctor_id).await
+        match &self.beside.places {
+            Some(places) => Ok(places.1.clone()),
+            None => Doctor::load(ctx, self.row.doctor_id).await,
+        }
     }
 
     /// How it came to be.
@@ -95,31 +115,64 @@ impl Visit {
 }
 
 impl SomeAtHand for Visit {
-    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Field, json: &mut Vec<u8>) -> Option<()> {
-        let row = &self.row;
-        match field.name.node.as_str() {
-            "id" => at_hand::value(&Id::Visit(row.id).text(), json),
-            "visitNo" => at_hand::value(&row.visit_no, json),
+    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
+        let (row, selection) = (&self.row, &field.node.selection_set.node);
+        let seen = || asker::saw(ctx, row.patient_id).ok();
+        match field.node.name.node.as_str() {
+            "id" => answer.value(&Id::Visit(row.id).text()),
+            "visitNo" => answer.value(&row.visit_no),
+            "patient" => match &self.beside.patient {
+                Some(patient) => answer.object(patient, ctx, selection),
+                None => Patient::write_loaded(row.patient_id, ctx, field, answer),
+            },
             "date" => {
-                asker::saw(ctx, row.patient_id).ok()?;
-                at_hand::value(&row.date.to_string(), json)
+                seen()?;
+                answer.value(&row.date.to_string())
             }
             "scheduledAt" => {
-                asker::saw(ctx, row.patient_id).ok()?;
-                at_hand::value(&row.scheduled_at.map(|at| DateTime(at).to_value()), json)
+                seen()?;
+                answer.value(&row.scheduled_at.map(|at| DateTime(at).to_value()))
             }
             "status" => {
-                asker::saw(ctx, row.patient_id).ok()?;
+                seen()?;
                 let status = statistics::VisitStatus::from_word(&row.status)?;
-                at_hand::value(&VisitStatus::from(status).to_value(), json)
+                answer.value(&VisitStatus::from(status).to_value())
+            }
+            "department" => {
+                seen()?;
+                match &self.beside.places {
+                    Some(places) => answer.object_or_null(places.0.as_ref(), ctx, selection),
+                    None => Department::write_loaded(row.department_id, ctx, field, answer),
+                }
+            }
+            "doctor" => {
+                seen()?;
+                match &self.beside.places {
+                    Some(places) => answer.object_or_null(places.1.as_ref(), ctx, selection),
+                    None => Doctor::write_loaded(row.doctor_id, ctx, field, answer),
+                }
             }
             "channel" => {
                 let channel = statistics::VisitChannel::from_word(&row.channel)?;
-                at_hand::value(&VisitChannel::from(channel).to_value(), json)
+                answer.value(&VisitChannel::from(channel).to_value())
             }
-            "version" => at_hand::value(&row.version, json),
-            "deleted" => at_hand::value(&self.deleted, json),
+            "version" => answer.value(&row.version),
+            "deleted" => answer.value(&self.deleted),
             _ => None,
+        }
+    }
+}
+
+impl From<FoundVisit> for Visit {
+    fn from(found: FoundVisit) -> Self {
+        let places = (found.department.map(Department), found.doctor.map(Doctor));
+        Self {
+            row: found.row,
+            deleted: found.deleted,
+            beside: Beside {
+                patient: None,
+                places: Some(Box::new(places)),
+            },
         }
     }
 }
@@ -130,13 +183,38 @@ fn unknown(column: &str) -> Error {
 
 impl Visit {
     pub(super) fn here(row: visit::Model) -> Self {
-        Self { row, deleted: false }
+        Self {
+            row,
+            deleted: false,
+            beside: Beside::default(),
+        }
     }
 
     /// The visit with this id, if the hospital has it.
     pub(super) async fn find(ctx: &Context<'_>, id: i64) -> Result<Option<Self>> {
         let found = asker::loaders(ctx)?.load_one(VisitId(id)).await?;
-        Ok(found.map(|(row, deleted)| Self { row, deleted }))
+        Ok(found.map(Self::from))
+    }
+
+    /// The visits of a page as they are now; of those of which not even a tombstone is left, what was counted. Whose they are
+    /// was counted, too: those patients, where they are asked for, need not wait for the visits.
+    pub(super) async fn load_counted(ctx: &Context<'_>, counted: Vec<statistics::CountedVisit>) -> Result<Vec<Self>> {
+        let hospital = asker::viewer(ctx)?.hospital;
+        let visits = asker::loaders(ctx)?.load_many(counted.iter().map(|visit| VisitId(visit.id)));
+        let mut owners = Vec::new();
+        if ctx.look_ahead().field("patient").exists() {
+            owners.extend(counted.iter().map(|visit| visit.patient));
+        }
+        let (mut visits, patients) = tokio::try_join!(visits, Patient::load_all(ctx, owners))?;
+        let patients: HashMap<i64, Patient> = patients.into_iter().map(|patient| (patient.0.id, patient)).collect();
+        let visit = |counted: &statistics::CountedVisit| {
+            let found = visits.remove(&VisitId(counted.id));
+            let mut visit = found.map_or_else(|| Self::gone(hospital, counted), Self::from);
+            // A visit may have been moved to another patient since.
+            visit.beside.patient = patients.get(&visit.row.patient_id).cloned();
+            visit
+        };
+        Ok(counted.iter().map(visit).collect())
     }
 }
 
@@ -171,9 +249,65 @@ pub(super) async fn visit_query(ctx: &Context<'_>, filter: Option<VisitFilter>) 
     })
 }
 
-/// What binds a cursor to its list of visits.
-fn list_name(patient: Option<i64>, query: &VisitQuery, key: VisitKey, descending: bool) -> String {
-    format!("visits {patient:?} {query:?} {key:?} {descending}")
+/// A list of visits, of one patient or of the hospital, in an order.
+struct VisitList {
+    patient: Option<i64>,
+    query: VisitQuery,
+    key: VisitKey,
+    descending: bool,
+}
+
+impl fmt::Display for VisitList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            patient,
+            query,
+            key,
+            descending,
+        } = self;
+        write!(f, "visits {patient:?} {query:?} {key:?} {descending}")
+    }
+}
+
+impl VisitList {
+    /// Where a page of it begins.
+    fn seek<T>(&self, ctx: &ContextBase<'_, T>, window: &Window) -> Result<Seek<Option<String>>> {
+        let hospital = asker::viewer(ctx)?.hospital;
+        window.seek(asker::shared(ctx)?.store.secrets(), hospital, self, self.descending)
+    }
+
+    /// What is loaded of a page of a patient's visits that begins at an end of the list.
+    fn from_end(&self, patient: i64, seek: &Seek<Option<String>>) -> VisitsOf {
+        VisitsOf {
+            patient,
+            list: PatientVisits {
+                query: self.query.clone(),
+                key: self.key,
+                descending: self.descending,
+                backwards: seek.backwards,
+                limit: seek.limit,
+            },
+        }
+    }
+
+    /// The page of these rows as a connection.
+    fn connection(self, mut rows: Vec<KeyedVisit>, window: &Window) -> VisitConnection {
+        let around = window.trim(&mut rows);
+        let (query, patient) = (self.query.clone(), self.patient);
+        let list: ListName = Arc::new(self);
+        let marked = |(row, key): KeyedVisit| Marked {
+            list: Arc::clone(&list),
+            key,
+            id: row.id,
+            row: Visit::here(row),
+        };
+        VisitConnection {
+            rows: rows.into_iter().map(marked).collect(),
+            around,
+            query,
+            patient,
+        }
+    }
 }
 
 /// A page of the hospital's visits.
@@ -183,40 +317,21 @@ pub(super) async fn page(
     query: VisitQuery,
     (key, descending): (VisitKey, bool),
 ) -> Result<VisitConnection> {
-    let store = &asker::shared(ctx)?.store;
-    let hospital = asker::viewer(ctx)?.hospital;
-    let list = list_name(None, &query, key, descending);
-    let seek = window.seek(store.secrets(), hospital, &list, descending)?;
+    let list = VisitList {
+        patient: None,
+        query,
+        key,
+        descending,
+    };
+    let seek = list.seek(ctx, window)?;
     let rows = if rows_wanted(ctx) {
-        store.visit_page(hospital, None, &query, key, &seek).await?
+        let hospital = asker::viewer(ctx)?.hospital;
+        let store = &asker::shared(ctx)?.store;
+        store.visit_page(hospital, None, &list.query, key, &seek).await?
     } else {
         Vec::new()
     };
-    Ok(connection(rows, window, &list, query, None))
-}
-
-/// The page of rows as a connection.
-fn connection(
-    mut rows: Vec<KeyedVisit>,
-    window: &Window,
-    list: &str,
-    query: VisitQuery,
-    patient: Option<i64>,
-) -> VisitConnection {
-    let around = window.trim(&mut rows);
-    let list: Arc<str> = list.into();
-    let marked = |(row, key): KeyedVisit| Marked {
-        list: Arc::clone(&list),
-        key,
-        id: row.id,
-        row: Visit::here(row),
-    };
-    VisitConnection {
-        rows: rows.into_iter().map(marked).collect(),
-        around,
-        query,
-        patient,
-    }
+    Ok(list.connection(rows, window))
 }
 
 /// A page of one patient's visits: from an end of the list together with those of other patients, else by itself.
@@ -227,26 +342,67 @@ pub(super) async fn page_of_patient(
     query: VisitQuery,
     (key, descending): (VisitKey, bool),
 ) -> Result<VisitConnection> {
-    let store = &asker::shared(ctx)?.store;
-    let hospital = asker::viewer(ctx)?.hospital;
-    let list = list_name(Some(patient), &query, key, descending);
-    let seek = window.seek(store.secrets(), hospital, &list, descending)?;
+    let list = VisitList {
+        patient: Some(patient),
+        query,
+        key,
+        descending,
+    };
+    let seek = list.seek(ctx, window)?;
     let rows = if seek.from.is_some() {
-        store.visit_page(hospital, Some(patient), &query, key, &seek).await?
+        let hospital = asker::viewer(ctx)?.hospital;
+        let store = &asker::shared(ctx)?.store;
+        store
+            .visit_page(hospital, list.patient, &list.query, key, &seek)
+            .await?
     } else {
-        let page = super::loaders::VisitsOf {
-            patient,
-            list: PatientVisits {
-                query: query.clone(),
-                key,
-                descending,
-                backwards: seek.backwards,
-                limit: seek.limit,
-            },
-        };
+        let page = list.from_end(patient, &seek);
         asker::loaders(ctx)?.load_one(page).await?.unwrap_or_default()
     };
-    Ok(connection(rows, window, &list, query, Some(patient)))
+    Ok(list.connection(rows, window))
+}
+
+/// Writes such a page, where it is one from an end of the list and without a filter, which may name departments.
+pub(super) fn write_page_of_patient(
+    ctx: &ContextSelectionSet<'_>,
+    patient: i64,
+    field: &Positioned<Field>,
+    answer: &mut Answer<'_>,
+) -> Option<()> {
+    if field.node.get_argument("filter").is_some() {
+        return None;
+    }
+    let arguments = ctx.with_field(field);
+    let rows = |name| {
+        arguments
+            .param_value::<Option<i32>>(name, None)
+            .map(|(_, rows)| rows)
+            .ok()
+    };
+    let cursor = |name| {
+        arguments
+            .param_value::<Option<String>>(name, None)
+            .map(|(_, at)| at)
+            .ok()
+    };
+    let window = Window::new(rows("first")?, cursor("after")?, rows("last")?, cursor("before")?).ok()?;
+    let (_, order) = arguments.param_value::<Option<VisitOrder>>("orderBy", None).ok()?;
+    let (key, descending) = visit_order(asker::viewer(ctx).ok()?, order).ok()?;
+    let list = VisitList {
+        patient: Some(patient),
+        query: VisitQuery::default(),
+        key,
+        descending,
+    };
+    let seek = list.seek(ctx, &window).ok()?;
+    if seek.from.is_some() {
+        return None;
+    }
+    let Some(found) = answer.rows.visits_of.get(list.from_end(patient, &seek)) else {
+        return answer.lacking();
+    };
+    let rows = found.map_or_else(Vec::new, |rows| rows.to_vec());
+    answer.object(&list.connection(rows, &window), ctx, &field.node.selection_set.node)
 }
 
 impl Visit {
@@ -265,6 +421,10 @@ impl Visit {
             channel: statistics::VisitChannel::Other.word().to_owned(),
             version: 0,
         };
-        Self { row, deleted: true }
+        Self {
+            row,
+            deleted: true,
+            beside: Beside::default(),
+        }
     }
 }

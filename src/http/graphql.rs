@@ -351,7 +351,11 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
     };
     let variables = Variables::from_json(params.variables.unwrap_or_default().into());
     let name = params.operation_name.as_deref();
-    let checked = parse(&query).and_then(|document| {
+    let known = app.parsed.get(&query);
+    let document = known
+        .as_ref()
+        .map_or_else(|| parse(&query).map(Arc::new), |known| Ok(Arc::clone(known)));
+    let checked = document.and_then(|document| {
         let passed = guard::check(&document, name, &variables, &app.fields)?;
         Ok((document, passed))
     });
@@ -395,11 +399,14 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
         if let Some(hash) = hash {
             app.persisted.keep(hash, &query);
         }
+        if known.is_none() {
+            app.parsed.keep(&query, &document);
+        }
     }
     let (asker, loads) = Asker::new(&app.shared, sender.address, viewer);
     let asker = Arc::new(asker);
     let mut request = Request::new(query).variables(variables).data(Arc::clone(&asker));
-    request.set_parsed_query(document);
+    request.set_parsed_query(Arc::unwrap_or_clone(document));
     if let Some(name) = params.operation_name {
         request = request.operation_name(name);
     }

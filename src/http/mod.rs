@@ -6,6 +6,7 @@ mod graphql;
 mod guard;
 mod health;
 mod order;
+mod parsed;
 mod peer;
 mod persisted;
 mod rates;
@@ -41,6 +42,7 @@ use crate::graphql::{Schema, Shared, schema};
 use crate::observe::Metrics;
 use crate::store::Store;
 use connections::Connections;
+use parsed::Parsed;
 use peer::Peer;
 use persisted::Persisted;
 use rates::Rates;
@@ -81,6 +83,7 @@ struct App {
     rates: Arc<Rates>,
     /// Turns of costly queries.
     costly: Arc<Semaphore>,
+    parsed: Arc<Parsed>,
     persisted: Arc<Persisted>,
     metrics_token: Option<Arc<str>>,
     /// Set once the server was told to stop.
@@ -263,6 +266,7 @@ impl App {
                 options.trusted_proxies,
             )),
             costly: Arc::new(Semaphore::new((cores() / 2).max(1))),
+            parsed: Arc::default(),
             persisted: Arc::default(),
             metrics_token: options.metrics_token.map(Into::into),
             stopping: Arc::default(),

@@ -99,7 +99,7 @@ impl Snapshot {
         if buckets.len() != packed.buckets.len() {
             return Err(UnpackError("it has another number of buckets"));
         }
-        let mut assembler = Assembler::new(buckets.len(), 0, all.len());
+        let mut assembler = Assembler::new(buckets.len(), 0);
         for (bucket, bytes) in buckets.iter().zip(&packed.buckets) {
             let mut reader = Reader(bytes);
             while !reader.0.is_empty() {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::bits::Bits;
 use super::calendar::Bucket;
 use super::cohort::Segment;
-use super::ledger::{Chunk, Ledger, Mask, NEVER_LAST};
-use super::snapshot::{Assembler, Counted, Patients, Snapshot};
+use super::ledger::{Chunk, Entry, Ledger, Mask};
+use super::snapshot::{Assembler, Counted, Patients, SIDE_BY_SIDE, Snapshot, side_by_side};
 use super::{Day, DayRange, Definition, Question, VisitStatus, WeekStart};
 
 /// What a visit of some status counts as.
@@ -80,18 +80,38 @@ pub fn resolve(ledger: &Arc<Ledger>, question: &Question, definition: Definition
     let total = Bucket::new(question.range, question.range, question.as_of);
     let buckets = Bucket::all(question.period, question.range, week_start, question.as_of);
     let pass = Pass::new(ledger, question, &definition, total.covered);
-    let visits = total.covered.map_or(0, |days| {
-        ledger.days(days.from, days.to).map(|(_, chunk)| chunk.len()).sum()
-    });
-    let mut assembler = Assembler::new(buckets.len(), visits, ledger.patients().ids().len());
-    for bucket in &buckets {
-        if let Some(covered) = bucket.covered {
-            for (day, chunk) in ledger.days(covered.from, covered.to) {
-                pass.day(day, chunk, covered, &mut assembler);
+    let visits_of = |bucket: &Bucket| {
+        bucket.covered.map_or(0, |days| {
+            ledger.days(days.from, days.to).map(|(_, chunk)| chunk.len()).sum()
+        })
+    };
+    let visits: usize = visits_of(&total);
+    let assemble = |buckets: &[Bucket], visits| {
+        let mut assembler = Assembler::new(buckets.len(), visits);
+        for bucket in buckets {
+            if let Some(covered) = bucket.covered {
+                for (day, chunk) in ledger.days(covered.from, covered.to) {
+                    pass.day(day, chunk, covered, &mut assembler);
+                }
             }
+            assembler.end_bucket(*bucket);
         }
-        assembler.end_bucket(*bucket);
-    }
+        assembler
+    };
+    let assembler = if visits < SIDE_BY_SIDE {
+        assemble(&buckets, visits)
+    } else {
+        let mut before = 0;
+        let half = buckets.iter().take_while(|bucket| {
+            before += visits_of(bucket);
+            before <= visits / 2
+        });
+        let (first, second) = buckets.split_at(half.count());
+        // All will be gathered where the first are.
+        let (mut assembler, later) = side_by_side(|| assemble(first, visits), || assemble(second, visits));
+        assembler.append(later);
+        assembler
+    };
     assembler.finish(
         question.clone(),
         definition,
@@ -115,8 +135,9 @@ struct Pass<'a> {
     mask: Option<Mask>,
     /// Where there is a filter: the patients whose first visit passes it.
     first_passes: Bits,
-    /// Where somebody was treated after asOf: the last attended visit up to asOf, by patient. It is known of those whose
-    /// first visit lies in the range; of others it does not matter.
+    /// Where somebody was treated after asOf: the day of the last attended visit up to asOf, by patient, counted from 1 on the
+    /// first day covered. It is known of those who are [`Self::treated_again`]; of others the ledger knows it, or it does
+    /// not matter.
     last_up_to: Vec<i32>,
 }
 
@@ -142,17 +163,37 @@ impl<'a> Pass<'a> {
             }
         }
         if attended_after(ledger, question.as_of) {
-            // The last place is nobody's: visits that do not matter are written there, which is faster than a branch.
-            pass.last_up_to = vec![NEVER_LAST; patients + 1];
+            // Zeros are memory that is not touched yet. The last place is nobody's: visits that do not matter are written
+            // there, which is faster than a branch.
+            let mut last_up_to = vec![0; patients + 1];
             for (day, chunk) in ledger.days(covered.from, question.as_of) {
                 for visit in chunk.entries() {
-                    let matters = visit.attended() & (visit.first >= covered.from.0);
+                    let matters = visit.attended() & pass.treated_again(&visit);
                     let place = select_unpredictable(matters, visit.patient as usize, patients);
-                    pass.last_up_to[place] = day.0;
+                    last_up_to[place] = day.0 - covered.from.0 + 1;
                 }
             }
+            pass.last_up_to = last_up_to;
         }
         pass
+    }
+
+    /// Whether the patient's first visit lies in the range or later, and the last one after asOf.
+    #[inline]
+    fn treated_again(&self, visit: &Entry) -> bool {
+        (visit.first >= self.question.range.from.0) & (visit.last > self.question.as_of.0)
+    }
+
+    /// The visit's patient's last attended visit up to asOf, where that matters.
+    #[inline]
+    fn last_up_to(&self, visit: &Entry) -> i32 {
+        let Some(nobody) = self.last_up_to.len().checked_sub(1) else {
+            return visit.last;
+        };
+        let again = self.treated_again(visit);
+        let place = select_unpredictable(again, visit.patient as usize, nobody);
+        let since = self.last_up_to[place];
+        select_unpredictable(again, self.question.range.from.0 - 1 + since, visit.last)
     }
 
     fn day(&self, day: Day, chunk: &Chunk, covered: DayRange, assembler: &mut Assembler) {
@@ -166,11 +207,7 @@ impl<'a> Pass<'a> {
                 passes = mask.passes(&visit);
                 returning |= !self.first_passes.contains(visit.patient);
             }
-            let last = if self.last_up_to.is_empty() {
-                visit.last
-            } else {
-                self.last_up_to[visit.patient as usize]
-            };
+            let last = self.last_up_to(&visit);
             let rule = &rules[usize::from(visit.status())];
             let place = place_of(last > visit.first, last <= silent_since, returning);
             let place_in_bucket = place | place_of(false, false, visit.first < covered.from.0);

@@ -86,6 +86,16 @@ impl Visits {
         }
     }
 
+    /// Takes those of later days.
+    fn append(&mut self, later: Self) {
+        let start = number(self.id.len());
+        self.id.extend(later.id);
+        self.patient.extend(later.patient);
+        self.status.extend(later.status);
+        self.days
+            .extend(later.days.into_iter().map(|(day, end)| (day, start + end)));
+    }
+
     fn day(&self, place: usize) -> Option<Day> {
         let at = self.days.partition_point(|&(_, end)| end as usize <= place);
         self.days.get(at).map(|&(day, _)| day)
@@ -241,12 +251,35 @@ pub(crate) struct Assembler {
     visits: Visits,
     in_bucket: Vec<Segment>,
     in_total: Vec<Segment>,
-    buckets: Vec<(Bucket, Lists)>,
-    sorter: Sorter,
+    /// The buckets so far, each with the place where its visits end.
+    buckets: Vec<(Bucket, usize)>,
+    room: Room,
+}
+
+/// Room for the visits of a day while it is looked at which of them count.
+#[derive(Default)]
+struct Room {
+    id: Vec<i64>,
+    patient: Vec<u32>,
+    status: Vec<u8>,
+    in_bucket: Vec<Segment>,
+    in_total: Vec<Segment>,
+}
+
+impl Room {
+    fn hold(&mut self, visits: usize) {
+        if self.id.len() < visits {
+            self.id.resize(visits, 0);
+            self.patient.resize(visits, 0);
+            self.status.resize(visits, 0);
+            self.in_bucket.resize(visits, Segment::Canceled);
+            self.in_total.resize(visits, Segment::Canceled);
+        }
+    }
 }
 
 impl Assembler {
-    pub(crate) fn new(buckets: usize, visits: usize, patients: usize) -> Self {
+    pub(crate) fn new(buckets: usize, visits: usize) -> Self {
         Self {
             visits: Visits {
                 id: Vec::with_capacity(visits),
@@ -254,10 +287,10 @@ impl Assembler {
                 status: Vec::with_capacity(visits),
                 days: Vec::new(),
             },
-            in_bucket: Vec::new(),
+            in_bucket: Vec::with_capacity(visits),
             in_total: Vec::with_capacity(visits),
             buckets: Vec::with_capacity(buckets),
-            sorter: Sorter::new(patients),
+            room: Room::default(),
         }
     }
 
@@ -274,36 +307,44 @@ impl Assembler {
     /// Takes, of at most so many visits of a day, those that are said to count.
     #[inline]
     pub(crate) fn visits(&mut self, day: Day, most: usize, visits: impl Iterator<Item = (bool, Counted)>) {
-        let (start, bucket_start) = (self.visits.id.len(), self.in_bucket.len());
-        let id = room(&mut self.visits.id, most, 0);
-        let patient = room(&mut self.visits.patient, most, 0);
-        let status = room(&mut self.visits.status, most, 0);
-        let in_total = room(&mut self.in_total, most, Segment::Canceled);
-        let in_bucket = room(&mut self.in_bucket, most, Segment::Canceled);
+        let Self { visits: all, room, .. } = self;
+        room.hold(most);
+        let (id, patient, status) = (
+            &mut room.id[..most],
+            &mut room.patient[..most],
+            &mut room.status[..most],
+        );
+        let (in_bucket, in_total) = (&mut room.in_bucket[..most], &mut room.in_total[..most]);
         // Each is written, and the next one over it where it does not count: faster than a branch.
         let mut at = 0;
         for (counts, visit) in visits.take(most) {
             id[at] = visit.id;
             patient[at] = visit.patient;
             status[at] = visit.status;
-            in_total[at] = visit.in_total;
             in_bucket[at] = visit.in_bucket;
+            in_total[at] = visit.in_total;
             at += usize::from(counts);
         }
-        self.visits.id.truncate(start + at);
-        self.visits.patient.truncate(start + at);
-        self.visits.status.truncate(start + at);
-        self.visits.end_day(day);
-        self.in_total.truncate(start + at);
-        self.in_bucket.truncate(bucket_start + at);
+        all.id.extend_from_slice(&id[..at]);
+        all.patient.extend_from_slice(&patient[..at]);
+        all.status.extend_from_slice(&status[..at]);
+        all.end_day(day);
+        self.in_bucket.extend_from_slice(&in_bucket[..at]);
+        self.in_total.extend_from_slice(&in_total[..at]);
     }
 
     pub(crate) fn end_bucket(&mut self, bucket: Bucket) {
-        let first = self.visits.id.len() - self.in_bucket.len();
-        let patients = &self.visits.patient[first..];
-        let lists = self.sorter.lists(number(first), patients, &self.in_bucket);
-        self.in_bucket.clear();
-        self.buckets.push((bucket, lists));
+        self.buckets.push((bucket, self.visits.id.len()));
+    }
+
+    /// Takes what another one took of later buckets.
+    pub(crate) fn append(&mut self, later: Self) {
+        let start = self.visits.id.len();
+        self.visits.append(later.visits);
+        self.in_bucket.extend(later.in_bucket);
+        self.in_total.extend(later.in_total);
+        let buckets = later.buckets.into_iter();
+        self.buckets.extend(buckets.map(|(bucket, end)| (bucket, start + end)));
     }
 
     pub(crate) fn finish(
@@ -314,14 +355,29 @@ impl Assembler {
         total: Bucket,
         patients: Patients,
     ) -> Snapshot {
-        let lists = self.sorter.lists(0, &self.visits.patient, &self.in_total);
+        let count = patients.ids().len();
+        let of_total = || Sorter::new(count).lists(0, &self.visits.patient, &self.in_total);
+        let of_buckets = || {
+            let (mut sorter, mut start) = (Sorter::new(count), 0);
+            let lists = |&(bucket, end): &(Bucket, usize)| {
+                let places = std::mem::replace(&mut start, end)..end;
+                let (first, segments) = (number(places.start), &self.in_bucket[places.clone()]);
+                (bucket, sorter.lists(first, &self.visits.patient[places], segments))
+            };
+            self.buckets.iter().map(lists).collect()
+        };
+        let (lists, buckets) = if self.visits.id.len() < SIDE_BY_SIDE {
+            (of_total(), of_buckets())
+        } else {
+            side_by_side(of_total, of_buckets)
+        };
         self.visits.shrink();
         Snapshot {
             question,
             definition,
             week_start,
             visits: self.visits,
-            buckets: self.buckets,
+            buckets,
             total: (total, lists),
             patients,
             histories: OnceLock::new(),
@@ -329,11 +385,17 @@ impl Assembler {
     }
 }
 
-/// Makes a column longer; hands out what it is longer by.
-fn room<T: Copy>(column: &mut Vec<T>, more: usize, value: T) -> &mut [T] {
-    let start = column.len();
-    column.resize(start + more, value);
-    &mut column[start..]
+/// From as many visits on, what can be done at the same time is: for fewer, a thread takes longer than it saves.
+pub(crate) const SIDE_BY_SIDE: usize = 20_000;
+
+/// Does the first in a thread of its own.
+pub(crate) fn side_by_side<A: Send, B>(first: impl FnOnce() -> A + Send, second: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|threads| {
+        let first = threads.spawn(first);
+        let second = second();
+        let first = first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (first, second)
+    })
 }
 
 /// One computation of the statistics: every bucket's lists. Counts are their lengths, pages are cut from them.
@@ -588,21 +650,27 @@ impl Snapshot {
 
     /// Every patient of the snapshot: id, history, and whether NEW in the total; by id.
     pub(crate) fn all_patients(&self) -> Vec<(i64, History, bool)> {
+        const LISTED: u8 = 1;
+        const NEW: u8 = 2;
         let (ids, histories) = (self.patients.ids(), self.histories());
-        let lists = &self.total.1;
-        let mut all: Vec<(i64, History, bool)> = [
-            (CohortKind::New, true),
-            (CohortKind::Returning, false),
-            (CohortKind::NoShow, false),
-            (CohortKind::Canceled, false),
-        ]
-        .iter()
-        .flat_map(|&(kind, new)| lists.patients(kind).iter().map(move |&number| (number as usize, new)))
-        .map(|(number, new)| (ids[number], histories[number], new))
-        .collect();
-        // NEW first among those of one patient: it is the one that stays.
-        all.sort_unstable_by_key(|&(id, _, new)| (id, !new));
-        all.dedup_by_key(|&mut (id, ..)| id);
+        let mut marks = vec![0; ids.len()];
+        for (kind, mark) in [
+            (CohortKind::New, LISTED | NEW),
+            (CohortKind::Returning, LISTED),
+            (CohortKind::NoShow, LISTED),
+            (CohortKind::Canceled, LISTED),
+        ] {
+            for &number in self.total.1.patients(kind) {
+                marks[number as usize] |= mark;
+            }
+        }
+        let known = ids.iter().zip(histories).zip(marks);
+        let mut all: Vec<(i64, History, bool)> = known
+            .filter(|&(_, mark)| mark != 0)
+            .map(|((&id, &history), mark)| (id, history, mark & NEW != 0))
+            .collect();
+        // Most are in order: only those stand behind who came since the ledger was loaded. This sort makes use of it.
+        all.sort_by_key(|&(id, ..)| id);
         all
     }
 

@@ -41,7 +41,7 @@ pub use revision::{Revision, State};
 pub use session::RefreshUse;
 pub use snapshot::{SnapshotRow, StoredSnapshot};
 use sql::Sql;
-pub use visit::{Changes, KeyedVisit, PatientEnds, PatientVisits, VisitKey, VisitQuery};
+pub use visit::{Changes, FoundVisit, KeyedVisit, PatientEnds, PatientVisits, VisitKey, VisitQuery};
 
 /// Connections to the database, of a server or a command; SQLite has one more, which writes.
 const CONNECTIONS: u32 = 8;

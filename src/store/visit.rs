@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use entity::{visit, visit_tombstone};
+use entity::{department, doctor, visit, visit_tombstone};
 use futures_util::TryStreamExt as _;
 use sea_orm::sqlx::postgres::PgRow;
 use sea_orm::sqlx::{self, Row as _};
@@ -89,6 +89,47 @@ pub struct PatientEnds {
     pub first: Option<visit::Model>,
     pub last: Option<visit::Model>,
     pub next: Option<visit::Model>,
+}
+
+/// A visit that was looked up by its id, with where and by whom.
+#[derive(Clone, Debug)]
+pub struct FoundVisit {
+    pub row: visit::Model,
+    /// Only its tombstone is left.
+    pub deleted: bool,
+    pub department: Option<department::Model>,
+    pub doctor: Option<doctor::Model>,
+}
+
+impl FoundVisit {
+    fn read(row: &QueryResult) -> Result<Self> {
+        let visit = visit::Model::from_query_result(row, "")?;
+        let department = match (visit.department_id, row.try_get("", "department_name")?) {
+            (Some(id), Some(name)) => Some(department::Model {
+                hospital_id: visit.hospital_id,
+                id,
+                name,
+                retired_at: row.try_get("", "department_retired_at")?,
+            }),
+            _ => None,
+        };
+        let doctor = match (visit.doctor_id, row.try_get("", "doctor_name")?) {
+            (Some(id), Some(name)) => Some(doctor::Model {
+                hospital_id: visit.hospital_id,
+                id,
+                name,
+                department_id: row.try_get("", "doctor_department_id")?,
+                retired_at: row.try_get("", "doctor_retired_at")?,
+            }),
+            _ => None,
+        };
+        Ok(Self {
+            row: visit,
+            deleted: false,
+            department,
+            doctor,
+        })
+    }
 }
 
 const COLUMNS: &str = "v.hospital_id, v.id, v.visit_no, v.patient_id, v.date, v.scheduled_at, v.status,
@@ -260,17 +301,24 @@ impl Store {
         })
     }
 
-    /// The visits with these ids, deleted ones as their tombstones.
+    /// The visits with these ids, with where and by whom; deleted ones as their tombstones.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn visits_by_id(&self, hospital: i64, ids: &[i64]) -> Result<HashMap<i64, (visit::Model, bool)>> {
-        let mut sql = self.sql(&format!("SELECT {COLUMNS} FROM visit v WHERE v.hospital_id = "));
+    pub async fn visits_by_id(&self, hospital: i64, ids: &[i64]) -> Result<HashMap<i64, FoundVisit>> {
+        let mut sql = self.sql(&format!(
+            "SELECT {COLUMNS}, d.name AS department_name, d.retired_at AS department_retired_at,
+                o.name AS doctor_name, o.retired_at AS doctor_retired_at, o.department_id AS doctor_department_id
+            FROM visit v
+            LEFT JOIN department d ON d.hospital_id = v.hospital_id AND d.id = v.department_id
+            LEFT JOIN doctor o ON o.hospital_id = v.hospital_id AND o.id = v.doctor_id
+            WHERE v.hospital_id = "
+        ));
         sql.bind(hospital).push(" AND v.id").numbers(ids);
         let mut found = HashMap::with_capacity(ids.len());
         for row in self.readers.query_all_raw(sql.done()).await? {
-            let row = visit::Model::from_query_result(&row, "")?;
-            found.insert(row.id, (row, false));
+            let visit = FoundVisit::read(&row)?;
+            found.insert(visit.row.id, visit);
         }
         if found.len() < ids.len() {
             let mut sql = self.sql("SELECT * FROM visit_tombstone WHERE hospital_id = ");
@@ -290,7 +338,12 @@ impl Store {
                     channel: row.channel,
                     version: 0,
                 };
-                found.entry(row.id).or_insert((gone, true));
+                found.entry(row.id).or_insert(FoundVisit {
+                    row: gone,
+                    deleted: true,
+                    department: None,
+                    doctor: None,
+                });
             }
         }
         Ok(found)
@@ -370,16 +423,28 @@ impl Store {
         let expression = key.expression(true);
         let order = order_sql(&expression, key != VisitKey::Date, "v.id", descending, backwards);
         let shown = as_text(self, &expression, key);
-        let mut sql = self.sql(&format!(
-            "SELECT * FROM (SELECT {COLUMNS}, {shown} AS sort_key,
-                ROW_NUMBER() OVER (PARTITION BY v.patient_id ORDER BY {order}) AS place
-            FROM visit v WHERE v.hospital_id = ",
-        ));
-        sql.bind(hospital).push(" AND v.patient_id").numbers(patients);
-        restrict(&mut sql, query);
-        sql.push(") v WHERE v.place <= ")
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        sql.push(" ORDER BY v.patient_id, v.place");
+        let mut sql = self.sql("SELECT v.* FROM ");
+        if sql.backend() == DbBackend::Postgres {
+            // Here it takes two thirds of the time to ask for each patient's by themselves.
+            sql.push("unnest(").bind(patients.to_vec()).push(&format!(
+                "::bigint[]) AS of (patient_id) CROSS JOIN LATERAL (
+                    SELECT {COLUMNS}, {shown} AS sort_key FROM visit v WHERE v.hospital_id = "
+            ));
+            sql.bind(hospital).push(" AND v.patient_id = of.patient_id");
+            restrict(&mut sql, query);
+            sql.push(&format!(
+                " ORDER BY {order} LIMIT {limit}) v ORDER BY v.patient_id, {order}"
+            ));
+        } else {
+            sql.push(&format!(
+                "(SELECT {COLUMNS}, {shown} AS sort_key,
+                    ROW_NUMBER() OVER (PARTITION BY v.patient_id ORDER BY {order}) AS place
+                FROM visit v WHERE v.hospital_id = "
+            ));
+            sql.bind(hospital).push(" AND v.patient_id").numbers(patients);
+            restrict(&mut sql, query);
+            sql.push(&format!(") v WHERE v.place <= {limit} ORDER BY v.patient_id, v.place"));
+        }
         let mut lists: HashMap<i64, Vec<_>> = HashMap::new();
         for row in self.readers.query_all_raw(sql.done()).await? {
             let visit = visit::Model::from_query_result(&row, "")?;

@@ -177,6 +177,77 @@ on_each_database! {
         assert!(total["visitors"]["patientCount"].is_u64());
     }
 
+    async fn rows_that_are_at_hand_are_what_resolvers_say(app: App) {
+        app.example();
+        app.import("visits", "H1", "visit_no,chart_no,date,status,department,doctor\n90,A,2100-01-01,BOOKED,Eyes,Dr Ito\n");
+        let admin = app.sign_in("admin").await;
+        let held = admin.ask(&format!("{{ {EXAMPLE} {{ id }} patients {{ nodes {{ id chartNo version }} }} visits {{ nodes {{ id visitNo }} }} }}")).await;
+        let of = |list: &str, key: &str, value: &str| -> Value {
+            let rows = held[list]["nodes"].as_array().unwrap();
+            rows.iter().find(|row| row[key] == value).unwrap()["id"].clone()
+        };
+        let (a, b, d) = (of("patients", "chartNo", "A"), of("patients", "chartNo", "B"), of("patients", "chartNo", "D"));
+        admin.change("changePatient", json!({"id": a, "version": 1, "memo": "Deaf on the left"}), "patient { id }").await;
+        // A list that has a merged patient, one who is gone, and a visit of which a tombstone is left.
+        admin.change("mergePatients", json!({"id": d, "version": 1, "intoId": a, "reason": "Same person"}), "into { id }").await;
+        app.execute("DELETE FROM visit WHERE visit_no = '11'").await;
+        app.execute("DELETE FROM patient WHERE chart_no = 'E'").await;
+        // A directive that changes nothing leaves a list to the resolvers.
+        let query = |tag: &str| {
+            let text = "query ($held: ID!, $a: ID!, $d: ID!, $visit: ID!, $two: Int) {
+                patients(first: 3) { nodes TAG { ...P } edges { node TAG { id name } } }
+                visits(first: 7) { nodes { ...V } edges TAG { node { id date } } }
+                patient(id: $a) { id TAG ...P }
+                merged: patient(id: $d) { id TAG ...P }
+                visit(id: $visit) { id TAG ...V }
+                statisticsSnapshot(id: $held) { total { visitors { ...C } noShow { ...C } cohort(kind: CANCELED) { ...C } } }
+            }
+            fragment C on Cohort {
+                patients { nodes { id TAG ...P } edges { cursor TAG visitCount firstVisitDate lastVisitDate node { ...P } } }
+                visits { nodes { id TAG ...V } edges { cursor TAG date status patientId node { ...V } } }
+            }
+            fragment P on Patient {
+                __typename id TAG state chartNo name phone birthDate birthYear sex registeredOn memo version visitCount
+                mergedInto { id TAG chartNo }
+                firstVisit { id TAG date } lastVisit { id TAG date department { id TAG name } } nextVisit { id TAG date }
+                two: visits(first: $two) { totalCount TAG pageInfo { hasNextPage TAG hasPreviousPage } edges { node TAG { id visitNo } } }
+                oldest: visits(last: 1) { nodes { id TAG doctor { name TAG } } }
+                byStatus: visits(orderBy: {field: STATUS}) { nodes { ... on Visit { id TAG } status } }
+            }
+            fragment V on Visit {
+                id TAG visitNo date scheduledAt status channel version deleted
+                department { id TAG name retiredAt } doctor { id TAG name retiredAt department { id TAG name } }
+                patient { id TAG name chartNo state }
+            }";
+            text.replace("TAG", tag)
+        };
+        let variables = json!({"held": held["statistics"]["id"], "a": a, "d": d, "visit": of("visits", "visitNo", "6"), "two": 2});
+        for login in ["admin", "support"] {
+            let user = app.sign_in(login).await;
+            let at_hand = user.ask_with(&query(""), variables.clone()).await;
+            let resolved = user.ask_with(&query("@include(if: true)"), variables.clone()).await;
+            assert_eq!(at_hand, resolved, "{login}");
+            let gone = &at_hand["statisticsSnapshot"]["total"]["cohort"];
+            assert_eq!(gone["patients"]["nodes"][0]["state"], "ERASED");
+            assert_eq!(gone["visits"]["nodes"][0]["deleted"], true);
+            assert_eq!(at_hand["merged"]["mergedInto"]["chartNo"], "A");
+            assert_eq!(at_hand["patient"]["two"]["edges"].as_array().unwrap().len(), 2);
+            assert_eq!(at_hand["patient"]["nextVisit"]["date"], "2100-01-01");
+            assert_eq!(at_hand["patient"]["memo"], if login == "admin" { json!("Deaf on the left") } else { Value::Null });
+        }
+        // What is refused is refused in the same words and at the same place.
+        let support = app.sign_in("support").await;
+        for under in ["visits(orderBy: {field: PATIENT_NAME}) { nodes { id TAG } }", "visits(first: 101) { nodes { id TAG } }"] {
+            let ask = async |tag: &str| {
+                let query = format!("query ($b: ID!) {{ patient(id: $b) {{ chartNo {} }} }}", under.replace("TAG", tag));
+                support.try_with(&query, json!({"b": b})).await
+            };
+            let at_hand = ask("").await;
+            assert!(at_hand["errors"][0]["path"].is_array(), "{at_hand}");
+            assert_eq!(at_hand, ask("@include(if: true)").await, "{under}");
+        }
+    }
+
     async fn the_worked_example_over_http(app: App) {
         app.example();
         let user = app.sign_in("clinician").await;
