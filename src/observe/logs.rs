@@ -37,6 +37,8 @@ pub fn start() -> Result<Observing> {
         .map_err(|error| Error::input("ROLLCALL_LOG", format!("is no filter of tracing's: {error}")))?;
     // Whatever is wanted, the libraries below say no more than warnings: what they trace are statements with their values.
     let own = filter_fn(|of| of.target().starts_with("rollcall") || *of.level() <= Level::WARN);
+    // Without a hint, all that the libraries trace would be looked at each time.
+    let own = own.with_max_level_hint(Level::TRACE);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = if json {
         lines.json().flatten_event(true).with_current_span(false).boxed()
@@ -44,10 +46,12 @@ pub fn start() -> Result<Observing> {
         lines.with_ansi(terminal).boxed()
     };
     let traces = traces::provider()?;
-    tracing_subscriber::registry()
-        .with(lines.with_filter(wanted.and(own)))
-        .with(traces.as_ref().map(traces::layer))
-        .init();
+    let registry = tracing_subscriber::registry().with(lines.with_filter(wanted.and(own)));
+    match &traces {
+        Some(provider) => registry.with(traces::layer(provider)).init(),
+        // Not a layer that is none: with one, spans that nobody wants are made and entered all the same.
+        None => registry.init(),
+    }
     // The usual words on standard error would quote what was being worked on.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);

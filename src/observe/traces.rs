@@ -12,7 +12,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::runtime::Handle;
-use tracing::Subscriber;
+use tracing::{Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
@@ -68,7 +68,9 @@ where
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
-        .with_filter(filter_fn(|of| of.is_span() && of.target().starts_with("rollcall")))
+        .with_filter(
+            filter_fn(|of| of.is_span() && of.target().starts_with("rollcall")).with_max_level_hint(Level::DEBUG),
+        )
 }
 
 fn said(variable: &str) -> Option<String> {

@@ -192,40 +192,51 @@ on_each_database! {
         admin.change("mergePatients", json!({"id": d, "version": 1, "intoId": a, "reason": "Same person"}), "into { id }").await;
         app.execute("DELETE FROM visit WHERE visit_no = '11'").await;
         app.execute("DELETE FROM patient WHERE chart_no = 'E'").await;
-        // A directive that changes nothing leaves a list to the resolvers.
-        let query = |tag: &str| {
+        // What is selected twice has to be merged, and is left to the resolvers: all that is marked, or nothing.
+        let marked = |text: &str, twice: bool| {
+            let mut parts = text.split('%');
+            let mut query = parts.next().unwrap().to_owned();
+            for part in parts {
+                let field: String = part.chars().take_while(char::is_ascii_alphabetic).collect();
+                // Either way all that follows stands at the same place, which errors tell.
+                let before = if twice { field } else { " ".repeat(field.len()) };
+                query.push_str(&format!("{before} {part}"));
+            }
+            query
+        };
+        let query = |twice: bool| {
             let text = "query ($held: ID!, $a: ID!, $d: ID!, $visit: ID!, $two: Int) {
-                patients(first: 3) { nodes TAG { ...P } edges { node TAG { id name } } }
-                visits(first: 7) { nodes { ...V } edges TAG { node { id date } } }
-                patient(id: $a) { id TAG ...P }
-                merged: patient(id: $d) { id TAG ...P }
-                visit(id: $visit) { id TAG ...V }
+                patients(first: 3) { nodes { ...P } edges { node { %id name } } }
+                visits(first: 7) { nodes { ...V } edges { node { %id date } } }
+                patient(id: $a) { ...P }
+                merged: patient(id: $d) { ...P }
+                visit(id: $visit) { ...V }
                 statisticsSnapshot(id: $held) { total { visitors { ...C } noShow { ...C } cohort(kind: CANCELED) { ...C } } }
             }
             fragment C on Cohort {
-                patients { nodes { id TAG ...P } edges { cursor TAG visitCount firstVisitDate lastVisitDate node { ...P } } }
-                visits { nodes { id TAG ...V } edges { cursor TAG date status patientId node { ...V } } }
+                patients { nodes { ...P } edges { %cursor visitCount firstVisitDate lastVisitDate node { ...P } } }
+                visits { nodes { ...V } edges { %cursor date status patientId node { ...V } } }
             }
             fragment P on Patient {
-                __typename id TAG state chartNo name phone birthDate birthYear sex registeredOn memo version visitCount
-                mergedInto { id TAG chartNo }
-                firstVisit { id TAG date } lastVisit { id TAG date department { id TAG name } } nextVisit { id TAG date }
-                two: visits(first: $two) { totalCount TAG pageInfo { hasNextPage TAG hasPreviousPage } edges { node TAG { id visitNo } } }
-                oldest: visits(last: 1) { nodes { id TAG doctor { name TAG } } }
-                byStatus: visits(orderBy: {field: STATUS}) { nodes { ... on Visit { id TAG } status } }
+                __typename %id state chartNo name phone birthDate birthYear sex registeredOn memo version visitCount
+                mergedInto { %id chartNo }
+                firstVisit { %id date } lastVisit { %id date department { %id name } } nextVisit { %id date }
+                two: visits(first: $two) { %totalCount pageInfo { %hasNextPage hasPreviousPage } edges { node { %id visitNo } } }
+                oldest: visits(last: 1) { nodes { %id doctor { %name } } }
+                byStatus: visits(orderBy: {field: STATUS}) { nodes { ... on Visit { %id } status } }
             }
             fragment V on Visit {
-                id TAG visitNo date scheduledAt status channel version deleted
-                department { id TAG name retiredAt } doctor { id TAG name retiredAt department { id TAG name } }
-                patient { id TAG name chartNo state }
+                %id visitNo date scheduledAt status channel version deleted
+                department { %id name retiredAt } doctor { %id name retiredAt department { %id name } }
+                patient { %id name chartNo state }
             }";
-            text.replace("TAG", tag)
+            marked(text, twice)
         };
         let variables = json!({"held": held["statistics"]["id"], "a": a, "d": d, "visit": of("visits", "visitNo", "6"), "two": 2});
         for login in ["admin", "support"] {
             let user = app.sign_in(login).await;
-            let at_hand = user.ask_with(&query(""), variables.clone()).await;
-            let resolved = user.ask_with(&query("@include(if: true)"), variables.clone()).await;
+            let at_hand = user.ask_with(&query(false), variables.clone()).await;
+            let resolved = user.ask_with(&query(true), variables.clone()).await;
             assert_eq!(at_hand, resolved, "{login}");
             let gone = &at_hand["statisticsSnapshot"]["total"]["cohort"];
             assert_eq!(gone["patients"]["nodes"][0]["state"], "ERASED");
@@ -237,14 +248,14 @@ on_each_database! {
         }
         // What is refused is refused in the same words and at the same place.
         let support = app.sign_in("support").await;
-        for under in ["visits(orderBy: {field: PATIENT_NAME}) { nodes { id TAG } }", "visits(first: 101) { nodes { id TAG } }"] {
-            let ask = async |tag: &str| {
-                let query = format!("query ($b: ID!) {{ patient(id: $b) {{ chartNo {} }} }}", under.replace("TAG", tag));
-                support.try_with(&query, json!({"b": b})).await
+        for under in ["visits(orderBy: {field: PATIENT_NAME}) { nodes { %id } }", "visits(first: 101) { nodes { %id } }"] {
+            let ask = async |twice: bool| {
+                let query = format!("query ($b: ID!) {{ patient(id: $b) {{ %chartNo {under} }} }}");
+                support.try_with(&marked(&query, twice), json!({"b": b})).await
             };
-            let at_hand = ask("").await;
+            let at_hand = ask(false).await;
             assert!(at_hand["errors"][0]["path"].is_array(), "{at_hand}");
-            assert_eq!(at_hand, ask("@include(if: true)").await, "{under}");
+            assert_eq!(at_hand, ask(true).await, "{under}");
         }
     }
 
