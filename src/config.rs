@@ -47,7 +47,7 @@ pub struct Limits {
     pub costly: usize,
     /// Errors of an answer at most; one more says how many were left out.
     pub errors: usize,
-    /// Memory for documents of queries that were taken, in bytes, about; the least used go first.
+    /// Memory for documents of queries that passed the guard, in bytes, about; the least used go first.
     pub parsed: u64,
     /// Memory for queries that clients send by their hash, in bytes; the least used go first.
     pub persisted: u64,

@@ -40,6 +40,8 @@ pub struct Asker {
     state: OnceCell<State>,
     loads: UnboundedSender<Load>,
     seen: Mutex<Seen>,
+    /// Some fields are to be merged.
+    merges: bool,
 }
 
 /// Whose data the request's answer shows.
@@ -66,9 +68,10 @@ struct Entered {
 }
 
 impl Asker {
-    /// A request from this address, of a viewer, with the family of its session; or of nobody, who can sign in and no more.
+    /// A request from this address, of a viewer, with the family of its session; or of nobody, who can sign in and no more. `merges`
+    /// says that it selects fields of something in more than one place.
     #[must_use]
-    pub fn new(shared: &Shared, address: IpAddr, viewer: Option<(Viewer, String)>) -> (Self, Loads) {
+    pub fn new(shared: &Shared, address: IpAddr, viewer: Option<(Viewer, String)>, merges: bool) -> (Self, Loads) {
         let (loads, driven) = unbounded_channel();
         let entered = viewer.map(|(viewer, family)| Entered::new(shared, viewer, family, loads.clone()));
         let asker = Self {
@@ -77,6 +80,7 @@ impl Asker {
             state: OnceCell::new(),
             loads,
             seen: Mutex::default(),
+            merges,
         };
         (asker, Loads(driven))
     }
@@ -185,6 +189,11 @@ fn nobody() -> Error {
 
 fn asker<'a, T>(ctx: &ContextBase<'a, T>) -> Result<&'a Asker> {
     Ok(&**ctx.data_opt::<Arc<Asker>>().ok_or_else(nobody)?)
+}
+
+/// Whether the request selects fields of something in more than one place, and async-graphql is to merge them.
+pub(super) fn merges<T>(ctx: &ContextBase<'_, T>) -> bool {
+    asker(ctx).is_ok_and(|asker| asker.merges)
 }
 
 /// Notes that the answer shows something of the patient.

@@ -85,6 +85,10 @@ impl<T: SomeAtHand> OutputType for AllAtHand<T> {
 /// Writes until nothing is lacking. None where something cannot be written, or loading fails: its resolver will say of which field
 /// that is.
 async fn written(ctx: &ContextSelectionSet<'_>, write: impl Fn(&mut Answer<'_>) -> Option<()>) -> Option<Value> {
+    // async-graphql merges values, not JSON.
+    if asker::merges(ctx) {
+        return None;
+    }
     let mut rows = Rows::default();
     loop {
         let mut answer = Answer {
@@ -162,6 +166,21 @@ impl Answer<'_> {
         self.value(&())
     }
 
+    /// Writes what is selected of a row, or null where there is none, or where it is lacking.
+    pub(super) fn row<T: SomeAtHand>(
+        &mut self,
+        found: Option<Option<Arc<T>>>,
+        ctx: &ContextSelectionSet<'_>,
+        selection: &SelectionSet,
+    ) -> Option<()> {
+        self.object_or_null(found.flatten().as_deref(), ctx, selection)
+    }
+
+    /// Writes a count, of which there is no row where it is 0.
+    pub(super) fn count(&mut self, found: Option<Option<Arc<u64>>>) -> Option<()> {
+        self.value(&found.flatten().map_or(0, |count| *count))
+    }
+
     fn fields<'a, T: SomeAtHand>(
         &mut self,
         of: &T,
@@ -171,7 +190,7 @@ impl Answer<'_> {
     ) -> Option<()> {
         for item in &selection.items {
             match &item.node {
-                // Directives, and selections of one name that are to be merged, are async-graphql's.
+                // Directives, and what is selected twice, are async-graphql's.
                 Selection::Field(field) if field.node.directives.is_empty() => {
                     let name = &field.node.response_key().node;
                     if names.contains(&name) {

@@ -243,14 +243,11 @@ impl SomeAtHand for VisitConnection {
             "edges" => answer.objects(self.rows.iter().cloned().map(VisitEdge), ctx, selection),
             "nodes" => answer.objects(self.rows.iter().map(|marked| &marked.row), ctx, selection),
             "pageInfo" => answer.object(&page_info(ctx, &self.rows, self.around).ok()?, ctx, selection),
-            "totalCount" => match answer
-                .rows
-                .visit_totals
-                .get(VisitTotalOf(self.patient?, self.query.clone()))
-            {
-                Some(total) => answer.value(&total.map_or(0, |total| *total)),
-                None => answer.lacking(),
-            },
+            "totalCount" => {
+                let total = VisitTotalOf(self.patient?, self.query.clone());
+                let total = answer.rows.visit_totals.get(total);
+                answer.count(total)
+            }
             _ => None,
         }
     }

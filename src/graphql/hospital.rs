@@ -166,10 +166,8 @@ impl Department {
         answer: &mut Answer<'_>,
     ) -> Option<()> {
         let Some(id) = id else { return answer.value(&()) };
-        match answer.rows.departments.get(DepartmentId(id)) {
-            Some(found) => answer.object_or_null(found.as_deref(), ctx, &field.node.selection_set.node),
-            None => answer.lacking(),
-        }
+        let found = answer.rows.departments.get(DepartmentId(id));
+        answer.row(found, ctx, &field.node.selection_set.node)
     }
 
     /// The department with this id as it stands now, past the loader: it was just changed.
@@ -242,10 +240,8 @@ impl Doctor {
         answer: &mut Answer<'_>,
     ) -> Option<()> {
         let Some(id) = id else { return answer.value(&()) };
-        match answer.rows.doctors.get(DoctorId(id)) {
-            Some(found) => answer.object_or_null(found.as_deref(), ctx, &field.node.selection_set.node),
-            None => answer.lacking(),
-        }
+        let found = answer.rows.doctors.get(DoctorId(id));
+        answer.row(found, ctx, &field.node.selection_set.node)
     }
 
     /// The doctor with this id as it stands now, past the loader: it was just changed.

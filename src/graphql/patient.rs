@@ -231,10 +231,8 @@ impl SomeAtHand for Patient {
                 let Some(today) = answer.rows.today() else {
                     return answer.lacking();
                 };
-                match answer.rows.attended.get(AttendedOf(row.id, today)) {
-                    Some(count) => answer.value(&count.map_or(0, |count| *count)),
-                    None => answer.lacking(),
-                }
+                let count = answer.rows.attended.get(AttendedOf(row.id, today));
+                answer.count(count)
             }
             "visits" => visit::write_page_of_patient(ctx, row.id, field, answer),
             _ => None,

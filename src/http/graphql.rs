@@ -403,7 +403,7 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
             app.parsed.keep(&query, &document);
         }
     }
-    let (asker, loads) = Asker::new(&app.shared, sender.address, viewer);
+    let (asker, loads) = Asker::new(&app.shared, sender.address, viewer, passed.order.merges);
     let asker = Arc::new(asker);
     let mut request = Request::new(query).variables(variables).data(Arc::clone(&asker));
     request.set_parsed_query(Arc::unwrap_or_clone(document));

@@ -7,7 +7,11 @@ use async_graphql::{Name, Value};
 
 /// The names of a selection's fields in an answer, with what is selected of each.
 #[derive(Default)]
-pub(super) struct Order(IndexMap<Name, Self>);
+pub(super) struct Order {
+    fields: IndexMap<Name, Self>,
+    /// Here or below, something of which fields are selected stands more than once: its fields are to be merged.
+    pub(super) merges: bool,
+}
 
 impl Order {
     /// Of a document that a guard let pass: its fragments exist, spread none of themselves, and are bounded where they are spread.
@@ -21,9 +25,12 @@ impl Order {
         for item in &selection.items {
             match &item.node {
                 Selection::Field(field) => {
-                    let name = field.node.response_key().node.clone();
-                    let below = self.0.entry(name).or_default();
-                    below.add(document, &field.node.selection_set.node);
+                    let name = &field.node.response_key().node;
+                    let selected = &field.node.selection_set.node;
+                    let again = self.fields.contains_key(name) && !selected.items.is_empty();
+                    let below = self.fields.entry(name.clone()).or_default();
+                    below.add(document, selected);
+                    self.merges |= again | below.merges;
                 }
                 Selection::InlineFragment(fragment) => self.add(document, &fragment.node.selection_set.node),
                 Selection::FragmentSpread(spread) => {
@@ -37,14 +44,14 @@ impl Order {
 
     pub(super) fn arrange(&self, value: &mut Value) {
         match value {
-            Value::List(items) if !self.0.is_empty() => items.iter_mut().for_each(|item| self.arrange(item)),
-            Value::Object(fields) if !self.0.is_empty() => {
-                let place = |name: &Name| self.0.get_index_of(name).unwrap_or(usize::MAX);
+            Value::List(items) if !self.fields.is_empty() => items.iter_mut().for_each(|item| self.arrange(item)),
+            Value::Object(fields) if !self.fields.is_empty() => {
+                let place = |name: &Name| self.fields.get_index_of(name).unwrap_or(usize::MAX);
                 if !fields.keys().is_sorted_by_key(place) {
                     fields.sort_by_cached_key(|name, _| place(name));
                 }
                 for (name, value) in fields {
-                    if let Some(below) = self.0.get(name) {
+                    if let Some(below) = self.fields.get(name) {
                         below.arrange(value);
                     }
                 }
@@ -57,6 +64,18 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_more_than_once_is_known() {
+        let merges = |query| {
+            let document = async_graphql::parser::parse_query(query).unwrap();
+            let (_, operation) = document.operations.iter().next().unwrap();
+            Order::of(&document, &operation.node.selection_set.node).merges
+        };
+        assert!(!merges("{ a { b b } c: a { b } ...f } fragment f on Q { d { b } }"));
+        assert!(merges("{ a { b } ...f } fragment f on Q { a { c } }"));
+        assert!(merges("{ a { b { c } ... on A { b { d } } } }"));
+    }
 
     #[test]
     fn fields_stand_as_they_were_asked_for() {

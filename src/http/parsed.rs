@@ -1,4 +1,4 @@
-//! Documents of queries that were taken: a console sends the same few again and again, and to parse one takes longer than to
+//! Documents of queries that passed the guard: a console sends the same few again and again, and to parse one takes longer than to
 //! answer it.
 
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl Parsed {
         self.0.get(query)
     }
 
-    /// Keeps the document of a query that was taken.
+    /// Keeps the document of a query that passed.
     pub(super) fn keep(&self, query: &str, document: &Arc<ExecutableDocument>) {
         self.0.insert(query.to_owned(), Arc::clone(document));
     }

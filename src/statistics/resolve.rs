@@ -98,15 +98,15 @@ pub fn resolve(ledger: &Arc<Ledger>, question: &Question, definition: Definition
         }
         assembler
     };
-    let assembler = if visits < SIDE_BY_SIDE {
-        assemble(&buckets, visits)
+    let mut before = 0;
+    let half = buckets.iter().take_while(|bucket| {
+        before += visits_of(bucket);
+        visits >= SIDE_BY_SIDE && before <= visits / 2
+    });
+    let (first, second) = buckets.split_at(half.count());
+    let assembler = if first.is_empty() {
+        assemble(second, visits)
     } else {
-        let mut before = 0;
-        let half = buckets.iter().take_while(|bucket| {
-            before += visits_of(bucket);
-            before <= visits / 2
-        });
-        let (first, second) = buckets.split_at(half.count());
         // All will be gathered where the first are.
         let (mut assembler, later) = side_by_side(|| assemble(first, visits), || assemble(second, visits));
         assembler.append(later);

@@ -388,12 +388,15 @@ impl Assembler {
 /// From as many visits on, what can be done at the same time is: for fewer, a thread takes longer than it saves.
 pub(crate) const SIDE_BY_SIDE: usize = 20_000;
 
-/// Does the first in a thread of its own.
-pub(crate) fn side_by_side<A: Send, B>(first: impl FnOnce() -> A + Send, second: impl FnOnce() -> B) -> (A, B) {
+/// Does the first in a thread of its own, where one is to be had.
+pub(crate) fn side_by_side<A: Send, B>(first: impl Fn() -> A + Sync, second: impl FnOnce() -> B) -> (A, B) {
     std::thread::scope(|threads| {
-        let first = threads.spawn(first);
+        let thread = std::thread::Builder::new().spawn_scoped(threads, &first);
         let second = second();
-        let first = first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let first = match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => first(),
+        };
         (first, second)
     })
 }

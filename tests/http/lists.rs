@@ -246,6 +246,26 @@ on_each_database! {
             assert_eq!(at_hand["patient"]["nextVisit"]["date"], "2100-01-01");
             assert_eq!(at_hand["patient"]["memo"], if login == "admin" { json!("Deaf on the left") } else { Value::Null });
         }
+        // Fields of one thing that stand in two places are merged, at whatever depth.
+        for (apart, together) in [
+            ("patients { nodes { id } ...N edges { cursor } }", "patients { nodes { id name } edges { cursor } }"),
+            ("patient(id: $a) { name } patient(id: $a) { phone }", "patient(id: $a) { name phone }"),
+            ("patients { nodes { visits { nodes { id } } visits { nodes { status } } } }", "patients { nodes { visits { nodes { id status } } } }"),
+            ("held: statisticsSnapshot(id: $held) { buckets { start } buckets { end visitors { patientCount } } total { start } total { end } }",
+             "held: statisticsSnapshot(id: $held) { buckets { start end visitors { patientCount } } total { start end } }"),
+        ] {
+            let ask = async |text: &str| {
+                let query = format!("query ($held: ID!, $a: ID!) {{ {text} used: statisticsSnapshot(id: $held) {{ id }} whose: patient(id: $a) {{ id }} }}");
+                let query = if text.contains("...N") { query + " fragment N on PatientConnection { nodes { name } }" } else { query };
+                let mut answer = admin.ask_with(&query, json!({"held": variables["held"], "a": variables["a"]})).await;
+                if let Some(patients) = answer.get_mut("patients").and_then(Value::as_object_mut) {
+                    // Made anew each time.
+                    patients.remove("edges");
+                }
+                answer
+            };
+            assert_eq!(ask(apart).await, ask(together).await, "{apart}");
+        }
         // What is refused is refused in the same words and at the same place.
         let support = app.sign_in("support").await;
         for under in ["visits(orderBy: {field: PATIENT_NAME}) { nodes { %id } }", "visits(first: 101) { nodes { %id } }"] {
