@@ -277,7 +277,7 @@ impl VisitList {
     }
 
     /// What is loaded of a page of a patient's visits that begins at an end of the list.
-    fn from_end(&self, patient: i64, seek: &Seek<Option<String>>) -> VisitsOf {
+    fn page_at_end(&self, patient: i64, seek: &Seek<Option<String>>) -> VisitsOf {
         VisitsOf {
             patient,
             list: PatientVisits {
@@ -356,7 +356,7 @@ pub(super) async fn page_of_patient(
             .visit_page(hospital, list.patient, &list.query, key, &seek)
             .await?
     } else {
-        let page = list.from_end(patient, &seek);
+        let page = list.page_at_end(patient, &seek);
         asker::loaders(ctx)?.load_one(page).await?.unwrap_or_default()
     };
     Ok(list.connection(rows, window))
@@ -398,7 +398,7 @@ pub(super) fn write_page_of_patient(
     if seek.from.is_some() {
         return None;
     }
-    let Some(found) = answer.rows.visits_of.get(list.from_end(patient, &seek)) else {
+    let Some(found) = answer.rows.visits_of.get(list.page_at_end(patient, &seek)) else {
         return answer.lacking();
     };
     let rows = found.map_or_else(Vec::new, |rows| rows.to_vec());
