@@ -287,7 +287,8 @@ impl Desk {
     }
 }
 
-/// As many at a time as there are cores, of which a big one has a second thread for a while. Who goes away while waiting is not worked for; what has begun goes on to its end.
+/// As many at a time as there are cores; a big question has a second thread for a while. Who goes away while waiting is not worked
+/// for; what has begun goes on to its end.
 static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(cores())));
 
 /// Does what takes long where it keeps no other request waiting.

@@ -152,7 +152,13 @@ impl Store {
     async fn read_ledger(&self, hospital: i64) -> Result<(State, Ledger)> {
         let view = self.view_of_visits().await?;
         let state = self.state_in(&view, hospital, 0).await?;
-        let patients = self.patient_ids(&view, hospital).await?;
+        let mut sql = self.sql("SELECT id FROM patient WHERE hospital_id = ");
+        sql.bind(hospital);
+        let patients = view.query_all_raw(sql.done()).await?;
+        let patients = patients
+            .iter()
+            .map(|row| row.try_get_by_index(0))
+            .collect::<std::result::Result<_, _>>()?;
         let (runs, mut taken) = mpsc::channel::<Vec<VisitRow>>(4);
         // While these are put in their places, the next are read.
         let building = tokio::task::spawn_blocking(move || {
@@ -208,21 +214,6 @@ impl Store {
             view.execute_unprepared("LOCK TABLE visit IN ACCESS SHARE MODE").await?;
         }
         Ok(view)
-    }
-
-    /// The ids of all patients. PostgreSQL's come as one value: as rows they take as long as a fifth as many visits.
-    async fn patient_ids(&self, view: &DatabaseTransaction, hospital: i64) -> Result<Vec<i64>> {
-        let at_once = self.readers.get_database_backend() == DbBackend::Postgres;
-        let ids = if at_once { "array_agg(id)" } else { "id" };
-        let mut sql = self.sql(&format!("SELECT {ids} FROM patient WHERE hospital_id = "));
-        sql.bind(hospital);
-        let rows = view.query_all_raw(sql.done()).await?;
-        if at_once {
-            let ids = rows.first().map(|row| row.try_get_by_index::<Option<Vec<i64>>>(0));
-            return Ok(ids.transpose()?.flatten().unwrap_or_default());
-        }
-        let ids = rows.iter().map(|row| row.try_get_by_index(0));
-        Ok(ids.collect::<std::result::Result<_, _>>()?)
     }
 
     /// Reads an SQLite database's visits many to a row. The driver hands each value of a row over between two threads, which
