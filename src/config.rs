@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What Rollcall allows. The README lists these under "Limits".
+/// What Rollcall allows. `docs/operators/limits.md` lists these.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Rows of a page where neither `first` nor `last` says otherwise.

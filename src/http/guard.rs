@@ -238,7 +238,12 @@ fn is_open(selection: &Positioned<Selection>) -> bool {
 mod tests {
     use super::*;
 
-    const README: &str = include_str!("../../README.md");
+    /// The pages with queries.
+    const PAGES: [&str; 3] = [
+        include_str!("../../README.md"),
+        include_str!("../../docs/console/api.md"),
+        include_str!("../../docs/data/import.md"),
+    ];
     const SAMPLES: &str = include_str!("../../explorer/src/samples.ts");
     /// What GraphiQL and code generators ask of a schema.
     const INTROSPECTION: &str = "query IntrospectionQuery {
@@ -288,10 +293,11 @@ mod tests {
 
     #[test]
     fn what_a_console_asks_passes() {
-        let examples = README
-            .split("```graphql\n")
-            .skip(1)
-            .filter_map(|rest| rest.split("```").next());
+        let examples = PAGES.iter().flat_map(|page| {
+            page.split("```graphql\n")
+                .skip(1)
+                .filter_map(|rest| rest.split("```").next())
+        });
         let samples = SAMPLES.split("= `").skip(1).filter_map(|rest| rest.split('`').next());
         let all: Vec<&str> = examples.chain(samples).chain([INTROSPECTION]).collect();
         assert!(all.len() > 12, "{}", all.len());

@@ -1,6 +1,6 @@
 //! The pure core: a question and a ledger go in, a snapshot with its lists comes out.
 //!
-//! Nothing here does I/O, knows a clock or waits. The words are those of the README's definitions.
+//! Nothing here does I/O, knows a clock or waits. `docs/data/definitions.md` defines the words.
 
 mod bits;
 mod calendar;
