@@ -2,12 +2,38 @@
 //!
 //! It is not `Display` on purpose: async-graphql would publish whatever can be displayed.
 
+mod database;
+
 use std::time::Duration;
 
-use sea_orm::{DbErr, RuntimeErr, SqlxError};
+use sea_orm::DbErr;
 
 use crate::observe::note;
-use crate::statistics::{Question, TooManyKeys, UnpackError};
+use crate::statistics::{Question, TooManyKeys, UnpackError, words};
+
+pub use database::{DatabaseCode, DatabaseError, DatabaseErrorKind};
+
+words!(
+    /// What stands in `extensions.code` of an error, in the log and in the labels of metrics.
+    ErrorCode {
+        BadUserInput = "BAD_USER_INPUT",
+        NotFound = "NOT_FOUND",
+        Conflict = "CONFLICT",
+        Busy = "BUSY",
+        BeingRestored = "BEING_RESTORED",
+        SnapshotExpired = "SNAPSHOT_EXPIRED",
+        InvalidCredentials = "INVALID_CREDENTIALS",
+        Unauthenticated = "UNAUTHENTICATED",
+        Forbidden = "FORBIDDEN",
+        QueryTooCostly = "QUERY_TOO_COSTLY",
+        RateLimited = "RATE_LIMITED",
+        PersistedQueryNotFound = "PERSISTED_QUERY_NOT_FOUND",
+        GraphqlParseFailed = "GRAPHQL_PARSE_FAILED",
+        GraphqlValidationFailed = "GRAPHQL_VALIDATION_FAILED",
+        RequestTimeout = "REQUEST_TIMEOUT",
+        InternalServerError = "INTERNAL_SERVER_ERROR",
+    }
+);
 
 /// What went wrong.
 #[derive(Debug, Clone)]
@@ -18,22 +44,38 @@ pub enum Error {
     NotFound { argument: String, message: String },
     /// Nobody is signed in, or not any more.
     Unauthenticated(String),
+    /// The hospital, login or password of a sign-in is wrong.
+    InvalidCredentials,
     /// Who is signed in may not do this.
     Forbidden(String),
     /// What is to be changed was changed by somebody else meanwhile; names the argument by its path.
-    Conflict { argument: String, message: String },
+    Conflict {
+        argument: String,
+        message: String,
+        /// The version that stands now; none where it has none.
+        current_version: Option<i32>,
+    },
+    /// Other changes hold the hospital's data, and this one has waited long enough.
+    Busy,
+    /// The hospital's data is incomplete: a backup is being restored.
+    BeingRestored,
     /// The snapshot was there, and retention let it go. What was asked is left.
     SnapshotExpired(Box<Question>),
     /// More than a limit allows.
     TooCostly(String),
     /// Too often; in so long it may be tried again.
     RateLimited(Duration),
+    /// The database refused a statement, or could not be reached. The text is for the operator alone.
+    Database(DatabaseError),
     /// Not the caller's doing. The text is for the operator alone.
     Internal(String),
 }
 
 /// What is said of an expired snapshot.
 const EXPIRED: &str = "this snapshot has expired: ask its question again, it stands in the extensions";
+const BUSY: &str = "the hospital's data is locked by other changes: try again later";
+const BEING_RESTORED: &str = "the hospital's data is being restored: try again when that is done";
+const INVALID_CREDENTIALS: &str = "hospital, login or password is wrong";
 
 /// The result of everything above the core.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -57,17 +99,20 @@ impl Error {
 
     /// The code that stands in `extensions.code`.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub const fn code(&self) -> ErrorCode {
         match self {
-            Self::Input { .. } => "BAD_USER_INPUT",
-            Self::NotFound { .. } => "NOT_FOUND",
-            Self::Unauthenticated(_) => "UNAUTHENTICATED",
-            Self::Forbidden(_) => "FORBIDDEN",
-            Self::Conflict { .. } => "CONFLICT",
-            Self::SnapshotExpired(_) => "SNAPSHOT_EXPIRED",
-            Self::TooCostly(_) => "QUERY_TOO_COSTLY",
-            Self::RateLimited(_) => "RATE_LIMITED",
-            Self::Internal(_) => "INTERNAL_SERVER_ERROR",
+            Self::Input { .. } => ErrorCode::BadUserInput,
+            Self::NotFound { .. } => ErrorCode::NotFound,
+            Self::Unauthenticated(_) => ErrorCode::Unauthenticated,
+            Self::InvalidCredentials => ErrorCode::InvalidCredentials,
+            Self::Forbidden(_) => ErrorCode::Forbidden,
+            Self::Conflict { .. } => ErrorCode::Conflict,
+            Self::Busy => ErrorCode::Busy,
+            Self::BeingRestored => ErrorCode::BeingRestored,
+            Self::SnapshotExpired(_) => ErrorCode::SnapshotExpired,
+            Self::TooCostly(_) => ErrorCode::QueryTooCostly,
+            Self::RateLimited(_) => ErrorCode::RateLimited,
+            Self::Database(_) | Self::Internal(_) => ErrorCode::InternalServerError,
         }
     }
 
@@ -77,9 +122,13 @@ impl Error {
         match self {
             Self::Input { argument, message }
             | Self::NotFound { argument, message }
-            | Self::Conflict { argument, message } => format!("{argument}: {message}"),
+            | Self::Conflict { argument, message, .. } => format!("{argument}: {message}"),
             Self::SnapshotExpired(_) => EXPIRED.to_owned(),
+            Self::Busy => BUSY.to_owned(),
+            Self::BeingRestored => BEING_RESTORED.to_owned(),
+            Self::InvalidCredentials => INVALID_CREDENTIALS.to_owned(),
             Self::RateLimited(wait) => format!("too often: try again in {} s", whole_seconds(*wait)),
+            Self::Database(error) => format!("the database: {}", error.message()),
             Self::Unauthenticated(message)
             | Self::Forbidden(message)
             | Self::TooCostly(message)
@@ -96,31 +145,8 @@ pub fn whole_seconds(wait: Duration) -> u64 {
 
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
-        Self::Internal(format!("the database: {}", without_values(&error)))
+        Self::Database(DatabaseError::from(&error))
     }
-}
-
-/// The error's text without values of rows, which databases like to quote: it goes to the log.
-fn without_values(error: &DbErr) -> String {
-    let (DbErr::Conn(RuntimeErr::SqlxError(driver))
-    | DbErr::Exec(RuntimeErr::SqlxError(driver))
-    | DbErr::Query(RuntimeErr::SqlxError(driver))) = error
-    else {
-        return error.to_string();
-    };
-    let SqlxError::Database(said) = &**driver else {
-        return error.to_string();
-    };
-    let code = said.code().unwrap_or_default();
-    let message = said.message();
-    // Of data that does not fit (22), of keys and other constraints (23), of whatever has no class (HY).
-    let quotes = ["22", "23", "HY"].iter().any(|class| code.starts_with(class));
-    let message = match message.find(['\'', '"', '`', '«', '»', '“', '„']) {
-        Some(quote) if quotes => &message[..quote],
-        _ => message,
-    };
-    let constraint = said.constraint().map_or(String::new(), |name| format!(" ({name})"));
-    format!("{code}: {}{constraint}", message.trim_end())
 }
 
 impl From<TooManyKeys> for Error {
@@ -141,4 +167,25 @@ pub fn incident(message: &str) -> String {
     tracing::error!(incident = id, "{message}");
     note(|notes| notes.incidents.push(id.clone()));
     id
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::ErrorCode;
+
+    #[test]
+    fn each_code_is_documented() {
+        let page = include_str!("../docs/console/api.md");
+        let table = page.split_once("| code | |").unwrap().1;
+        let table = table.split_once("\n\n").unwrap().0;
+        let documented: BTreeSet<&str> = table
+            .lines()
+            .filter_map(|line| line.split('|').nth(1))
+            .flat_map(|codes| codes.split('`').skip(1).step_by(2))
+            .collect();
+        let codes: BTreeSet<&str> = ErrorCode::ALL.iter().map(|code| code.word()).collect();
+        assert_eq!(documented, codes);
+    }
 }

@@ -19,17 +19,20 @@ impl From<Error> for async_graphql::Error {
                 error.for_operator(),
                 Some(("retryAfter", Value::from(whole_seconds(*wait)))),
             ),
-            Error::Unauthenticated(message) | Error::Forbidden(message) | Error::TooCostly(message) => {
-                (message.clone(), None)
-            }
-            Error::Internal(message) => {
-                let id = incident(message);
+            Error::Unauthenticated(_)
+            | Error::InvalidCredentials
+            | Error::Forbidden(_)
+            | Error::TooCostly(_)
+            | Error::Busy
+            | Error::BeingRestored => (error.for_operator(), None),
+            Error::Database(_) | Error::Internal(_) => {
+                let id = incident(&error.for_operator());
                 let message = format!("internal error {id}: the server's log says more under this id");
                 (message, None)
             }
         };
         Self::new(message).extend_with(|_, extensions| {
-            extensions.set("code", error.code());
+            extensions.set("code", error.code().word());
             if let Some((name, value)) = more {
                 extensions.set(name, value);
             }

@@ -22,7 +22,7 @@ use super::guard::{self, Refusal};
 use super::peer::Client;
 use super::tokens;
 use crate::config::LIMITS;
-use crate::error::{incident, whole_seconds};
+use crate::error::{ErrorCode, incident, whole_seconds};
 use crate::graphql::{Asker, Written};
 use crate::observe::{OperationKind, note};
 
@@ -90,14 +90,14 @@ impl Media {
 /// An answer that is no execution's.
 struct Plain {
     status: StatusCode,
-    code: &'static str,
+    code: ErrorCode,
     message: String,
     /// What else the error's extensions say.
     more: Vec<(&'static str, serde_json::Value)>,
 }
 
 impl Plain {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    fn new(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             status,
             code,
@@ -110,7 +110,11 @@ impl Plain {
     fn internal(message: &str) -> Self {
         let id = incident(message);
         let message = format!("internal error {id}: the server's log says more under this id");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", message)
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorCode::InternalServerError,
+            message,
+        )
     }
 
     fn refused(status: StatusCode, refusal: Refusal) -> Self {
@@ -123,12 +127,12 @@ impl Plain {
     }
 
     fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", message)
+        Self::new(StatusCode::BAD_REQUEST, ErrorCode::BadUserInput, message)
     }
 
     fn into_response(self, media: Media) -> Response {
         note(|notes| notes.code(self.code));
-        let mut extensions = serde_json::Map::from_iter([("code".to_owned(), self.code.into())]);
+        let mut extensions = serde_json::Map::from_iter([("code".to_owned(), self.code.word().into())]);
         extensions.extend(self.more.into_iter().map(|(name, value)| (name.to_owned(), value)));
         let body = json!({"errors": [{"message": self.message, "extensions": extensions}]});
         answer(self.status, media, body.to_string())
@@ -152,7 +156,7 @@ fn answer(status: StatusCode, media: Media, body: impl Into<Body>) -> Response {
 pub(super) async fn other(headers: HeaderMap) -> Response {
     let refusal = Plain::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "BAD_USER_INPUT",
+        ErrorCode::BadUserInput,
         "send GraphQL by POST, or a query by GET",
     );
     allow(
@@ -207,7 +211,7 @@ pub(super) async fn post(
             let message = "the Content-Type must be application/json";
             return Err(Plain::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "BAD_USER_INPUT",
+                ErrorCode::BadUserInput,
                 message,
             ));
         }
@@ -243,7 +247,11 @@ async fn read_body(body: Body) -> Result<Vec<u8>, Plain> {
         return Ok(bytes);
     }
     let message = format!("a body has at most {} bytes", LIMITS.body);
-    Err(Plain::new(StatusCode::PAYLOAD_TOO_LARGE, "QUERY_TOO_COSTLY", message))
+    Err(Plain::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::QueryTooCostly,
+        message,
+    ))
 }
 
 /// JSON in UTF-8, which is what JSON is in where no charset is named.
@@ -290,7 +298,7 @@ fn read_query(text: &str) -> Result<Params, Plain> {
 async fn respond(app: &App, sender: &Sender<'_>, read: impl AsyncFnOnce() -> Result<Params, Plain>) -> Response {
     let Some(media) = Media::accepted(sender.headers) else {
         let message = "Accept must take application/graphql-response+json or application/json";
-        return Plain::new(StatusCode::NOT_ACCEPTABLE, "BAD_USER_INPUT", message).into_response(Media::Json);
+        return Plain::new(StatusCode::NOT_ACCEPTABLE, ErrorCode::BadUserInput, message).into_response(Media::Json);
     };
     let _place = match app.rates.place() {
         Ok(place) => place,
@@ -304,7 +312,7 @@ async fn respond(app: &App, sender: &Sender<'_>, read: impl AsyncFnOnce() -> Res
     };
     tokio::time::timeout(LIMITS.request, answer).await.unwrap_or_else(|_| {
         let message = format!("the request took longer than {} s", LIMITS.request.as_secs());
-        Plain::new(StatusCode::GATEWAY_TIMEOUT, "REQUEST_TIMEOUT", message).into_response(media)
+        Plain::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::RequestTimeout, message).into_response(media)
     })
 }
 
@@ -316,7 +324,7 @@ fn parse(query: &str) -> Result<ExecutableDocument, Refusal> {
             format!(" at line {}, column {}", at.line, at.column)
         });
         Refusal {
-            code: "GRAPHQL_PARSE_FAILED",
+            code: ErrorCode::GraphqlParseFailed,
             message: format!("the query does not parse{place}"),
             more: Vec::new(),
         }
@@ -327,7 +335,7 @@ fn parse(query: &str) -> Result<ExecutableDocument, Refusal> {
 pub(super) fn too_often(headers: &HeaderMap, wait: Duration) -> Response {
     let seconds = whole_seconds(wait);
     let message = format!("too many requests: try again in {seconds} s");
-    let mut refusal = Plain::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message);
+    let mut refusal = Plain::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, message);
     refusal.more.push(("retryAfter", seconds.into()));
     let response = refusal.into_response(Media::accepted(headers).unwrap_or(Media::Json));
     retry_after(response, seconds)
@@ -343,7 +351,7 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
         Ok(asked) => asked,
         Err(refusal) => {
             let status = match refusal.code {
-                "PERSISTED_QUERY_NOT_FOUND" => media.not_executed(),
+                ErrorCode::PersistedQueryNotFound => media.not_executed(),
                 _ => StatusCode::BAD_REQUEST,
             };
             return Plain::refused(status, refusal).into_response(media);
@@ -368,7 +376,7 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
     if mutation && !sender.may_change {
         let refusal = Plain::new(
             StatusCode::METHOD_NOT_ALLOWED,
-            "BAD_USER_INPUT",
+            ErrorCode::BadUserInput,
             "a mutation goes by POST",
         );
         return allow(refusal.into_response(media), "POST");
@@ -386,7 +394,8 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
         .and_then(|(_, token)| app.shared.auth.viewer(token.trim()));
     if viewer.is_none() && !passed.open {
         let message = "sign in first, and send the access token as `Authorization: Bearer …`";
-        let mut response = Plain::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message).into_response(media);
+        let mut response =
+            Plain::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated, message).into_response(media);
         response
             .headers_mut()
             .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -452,7 +461,7 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
 /// Where in the answer something is missing that the viewer may not see.
 fn refused(response: &async_graphql::Response) -> Vec<String> {
     let code = |error: &ServerError| error.extensions.as_ref()?.get("code").cloned();
-    let forbidden = |error: &&ServerError| code(error) == Some("FORBIDDEN".into());
+    let forbidden = |error: &&ServerError| code(error) == Some(ErrorCode::Forbidden.word().into());
     let path = |error: &ServerError| {
         let segments = error.path.iter().map(|segment| match segment {
             PathSegment::Field(name) => name.clone(),
@@ -491,13 +500,13 @@ fn cut(errors: &mut Vec<ServerError>) {
 /// Our own errors have a code; what async-graphql says is about the query itself.
 fn with_code(error: &mut ServerError) {
     let code = if error.path.is_empty() {
-        "GRAPHQL_VALIDATION_FAILED"
+        ErrorCode::GraphqlValidationFailed
     } else {
-        "BAD_USER_INPUT"
+        ErrorCode::BadUserInput
     };
     let extensions = error.extensions.get_or_insert_default();
     if extensions.get("code").is_none() {
         note(|notes| notes.code(code));
-        extensions.set("code", code);
+        extensions.set("code", code.word());
     }
 }

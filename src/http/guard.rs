@@ -14,7 +14,7 @@ use async_graphql::{Name, Positioned, Value, Variables};
 
 use super::order::Order;
 use crate::config::LIMITS;
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 use crate::graphql::Schema;
 use crate::observe::{Operation, OperationKind};
 use price::Pricing;
@@ -103,7 +103,7 @@ pub(super) struct Passed {
 /// Why a document does not pass.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    pub(super) code: &'static str,
+    pub(super) code: ErrorCode,
     pub(super) message: String,
     /// What else the error's extensions say.
     pub(super) more: Vec<(&'static str, serde_json::Value)>,
@@ -112,7 +112,7 @@ pub(super) struct Refusal {
 impl Refusal {
     fn invalid(message: impl Into<String>) -> Self {
         Self {
-            code: "GRAPHQL_VALIDATION_FAILED",
+            code: ErrorCode::GraphqlValidationFailed,
             message: message.into(),
             more: Vec::new(),
         }
@@ -121,7 +121,7 @@ impl Refusal {
     /// What it would cost, and what it may.
     fn too_costly(message: String, cost: usize, limit: usize) -> Self {
         Self {
-            code: "QUERY_TOO_COSTLY",
+            code: ErrorCode::QueryTooCostly,
             message,
             more: vec![("cost", cost.into()), ("limit", limit.into())],
         }
@@ -218,7 +218,7 @@ fn given(operation: &Positioned<OperationDefinition>, variables: &Variables) -> 
         let needed = !variable.var_type.node.nullable && variable.default_value.is_none();
         if needed && matches!(variables.get(name), None | Some(Value::Null)) {
             return Err(Refusal {
-                code: "BAD_USER_INPUT",
+                code: ErrorCode::BadUserInput,
                 message: format!("variables.{name}: a value is needed"),
                 more: vec![("argument", format!("variables.{name}").into())],
             });
@@ -288,7 +288,7 @@ mod tests {
     fn code(query: &str) -> &'static str {
         checked(query, serde_json::json!({}))
             .err()
-            .map_or("", |refusal| refusal.code)
+            .map_or("", |refusal| refusal.code.word())
     }
 
     #[test]
@@ -417,7 +417,7 @@ mod tests {
         let refusal = checked(query, serde_json::json!({})).err().unwrap();
         let cost = cost(query, serde_json::json!({}));
         assert!(cost > 1_000_000);
-        assert_eq!(refusal.code, "QUERY_TOO_COSTLY");
+        assert_eq!(refusal.code, ErrorCode::QueryTooCostly);
         assert!(refusal.message.contains(&cost.to_string()) && refusal.message.contains(&LIMITS.cost.to_string()));
         assert_eq!(refusal.more, [("cost", cost.into()), ("limit", LIMITS.cost.into())]);
     }

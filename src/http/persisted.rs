@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::guard::Refusal;
 use crate::config::LIMITS;
+use crate::error::ErrorCode;
 use crate::statistics::sha256;
 
 /// Texts of queries by the hexadecimal SHA-256, bounded; variables are never kept.
@@ -39,14 +40,14 @@ impl Persisted {
             (None, Some(hash)) => match self.0.get(&hash) {
                 Some(query) => Ok((query.to_string(), None)),
                 None => Err(Refusal {
-                    code: "PERSISTED_QUERY_NOT_FOUND",
+                    code: ErrorCode::PersistedQueryNotFound,
                     // The words that clients look for.
                     message: "PersistedQueryNotFound".to_owned(),
                     more: Vec::new(),
                 }),
             },
             (None, None) => Err(Refusal {
-                code: "BAD_USER_INPUT",
+                code: ErrorCode::BadUserInput,
                 message: "query is missing".to_owned(),
                 more: Vec::new(),
             }),
@@ -73,7 +74,7 @@ fn hash(extension: &Value) -> Result<String, Refusal> {
 
 fn unusable(why: &str) -> Refusal {
     Refusal {
-        code: "BAD_USER_INPUT",
+        code: ErrorCode::BadUserInput,
         message: format!("extensions.persistedQuery: {why}"),
         more: vec![("argument", "extensions.persistedQuery".into())],
     }

@@ -79,6 +79,7 @@ impl Drop for Watched {
         } = notes;
         let r#type = operation.as_ref().map(|operation| operation.kind.word());
         let operation = operation.and_then(|operation| operation.name);
+        let codes: Vec<&str> = codes.iter().map(|code| code.word()).collect();
         let (codes, incidents) = (list(&codes), list(&incidents));
         for (name, value) in [
             ("http.route", Some(path)),

@@ -245,9 +245,10 @@ impl Metrics {
             .operation
             .as_ref()
             .map_or("none", |operation| operation.kind.word());
-        let code = notes.codes.first().copied().unwrap_or("OK");
+        let code = notes.codes.first().map_or("OK", |code| code.word());
         self.outcomes.get_or_create(&Outcome { r#type, code, status }).inc();
-        for &code in &notes.codes {
+        for code in &notes.codes {
+            let code = code.word();
             self.refusals.get_or_create(&Code { code }).inc();
         }
         self.sent_seconds.observe(took.as_secs_f64());

@@ -5,6 +5,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::error::ErrorCode;
+
 /// What kind of operation a request asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OperationKind {
@@ -42,7 +44,7 @@ pub struct Notes {
     /// Whether it passed every check and was executed.
     pub executed: bool,
     /// Codes of the answer's errors, each once.
-    pub codes: Vec<&'static str>,
+    pub codes: Vec<ErrorCode>,
     /// Under which names the log says more of internal errors.
     pub incidents: Vec<String>,
     /// Statements that the database has answered.
@@ -53,7 +55,7 @@ pub struct Notes {
 
 impl Notes {
     /// Notes an error's code.
-    pub fn code(&mut self, code: &'static str) {
+    pub fn code(&mut self, code: ErrorCode) {
         if !self.codes.contains(&code) {
             self.codes.push(code);
         }

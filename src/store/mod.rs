@@ -26,7 +26,7 @@ use sea_orm::{
 use tokio::sync::Semaphore;
 
 use crate::config::LIMITS;
-use crate::error::{Error, Result};
+use crate::error::{DatabaseCode, DatabaseError, DatabaseErrorKind, Error, Result};
 use crate::observe::{Metrics, note};
 use crate::secrets::Secrets;
 
@@ -144,7 +144,9 @@ impl Store {
     /// Where a step fails; on MariaDB with a binary log, creating triggers needs more than an ordinary user's rights.
     pub async fn migrate(&self) -> Result<()> {
         Migrator::up(&self.writer, None).await.map_err(|error| {
-            let hint = if error.to_string().contains("1419") {
+            let code = DatabaseError::from(&error);
+            // ER_BINLOG_CREATE_ROUTINE_NEED_SUPER
+            let hint = if code.code() == Some(&DatabaseCode::MariaDb(1419)) {
                 "; set log_bin_trust_function_creators = 1, or let a user with SUPER run `rollcall migrate`"
             } else {
                 ""
@@ -221,7 +223,11 @@ impl Store {
         let mut tries = 1;
         loop {
             match once().await {
-                Err(error) if tries < TRIES && may_be_tried_again(&error) => tries += 1,
+                Err(Error::Database(error))
+                    if tries < TRIES && (error.is_retryable() || error.kind() == DatabaseErrorKind::LockTimeout) =>
+                {
+                    tries += 1
+                }
                 result => return result,
             }
         }
@@ -266,23 +272,6 @@ async fn begun(
 
 /// How often a write is tried at most.
 const TRIES: usize = 5;
-
-/// Whether another try may succeed: the database broke a tie between two transactions.
-fn may_be_tried_again(error: &Error) -> bool {
-    let Error::Internal(text) = error else { return false };
-    [
-        "40001",
-        "40P01",
-        "1213",
-        "deadlock",
-        "Deadlock",
-        "database is locked",
-        // What MariaDB says of a tie over the ids of a table.
-        "Failed to read auto-increment",
-    ]
-    .iter()
-    .any(|sign| text.contains(sign))
-}
 
 /// The folder of an SQLite file.
 fn sqlite_folder(url: &str) -> Option<&std::path::Path> {

@@ -122,10 +122,12 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
+    use sea_orm::ConnectionTrait as _;
     use sea_orm::sqlx::{self, MySql, Postgres, Row as _};
 
     use super::super::{CONNECTIONS, Open, Store};
     use super::*;
+    use crate::error::{DatabaseCode, DatabaseError};
     use crate::secrets::Secrets;
 
     /// Where it is, with a pool whose statements have a second; none where it does not answer, which CI does not take.
@@ -266,6 +268,44 @@ mod tests {
             let asked = "SELECT CAST(@@SESSION.max_statement_time AS SIGNED), CAST(@@SESSION.idle_transaction_timeout AS SIGNED)";
             let row = served.get_mysql_connection_pool().fetch_one(asked).await.unwrap();
             assert_eq!((row.get::<i64, _>(0), row.get::<i64, _>(1)), wanted, "{open:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn postgres_gives_its_code() {
+        let usual = "postgres://postgres@127.0.0.1:5432/postgres";
+        let found = database::<Postgres>("ROLLCALL_TEST_POSTGRES_URL", usual, DbBackend::Postgres).await;
+        let Some((url, _)) = found else { return };
+        let database = served(&url, Open::Existing).await;
+        let refused = async |statement: String| {
+            let error = database.execute_unprepared(&statement).await.unwrap_err();
+            DatabaseError::from(&error)
+        };
+        for (state, retryable) in [("40001", true), ("40P01", true), ("55P03", false), ("23505", false)] {
+            let raised = format!("DO $$ BEGIN RAISE EXCEPTION 'deadlock' USING ERRCODE = '{state}'; END $$");
+            let error = refused(raised).await;
+            assert_eq!(error.code(), Some(&DatabaseCode::Postgres(state.to_owned())));
+            assert_eq!(error.is_retryable(), retryable, "{state}");
+        }
+        let error = refused("SELECT CAST('Kim' AS INT)".to_owned()).await;
+        assert_eq!(error.code(), Some(&DatabaseCode::Postgres("22P02".to_owned())));
+        assert!(!error.message().contains("Kim"), "{}", error.message());
+    }
+
+    #[tokio::test]
+    async fn mariadb_gives_its_number() {
+        let usual = "mysql://root@127.0.0.1:3306/mysql";
+        let found = database::<MySql>("ROLLCALL_TEST_MARIADB_URL", usual, DbBackend::MySql).await;
+        let Some((url, _)) = found else { return };
+        let database = served(&url, Open::Existing).await;
+        for (number, retryable) in [(1213, true), (1467, true), (1205, false), (1062, false)] {
+            let statement =
+                format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = \"40001 'Kim'\"");
+            let error = database.execute_unprepared(&statement).await.unwrap_err();
+            let error = DatabaseError::from(&error);
+            assert_eq!(error.code(), Some(&DatabaseCode::MariaDb(number)));
+            assert_eq!(error.is_retryable(), retryable, "{number}");
+            assert_eq!(error.message(), format!("{number}: 40001"));
         }
     }
 

@@ -435,5 +435,6 @@ fn check_version(what: &str, seen: i32, stands: i32) -> Result<()> {
         message: format!(
             "{what} is at version {stands}, not {seen}: it was changed meanwhile; load it, and decide anew"
         ),
+        current_version: Some(stands),
     })
 }
