@@ -10,7 +10,7 @@ use std::task::{self, Poll, Wake, Waker};
 use std::time::Duration;
 
 use async_graphql::dataloader::DataLoader;
-use async_graphql::{Context, ContextBase};
+use async_graphql::{Context, ContextSelectionSet};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -187,17 +187,17 @@ fn nobody() -> Error {
     Error::Unauthenticated("sign in first, and send the access token as `Authorization: Bearer …`".to_owned())
 }
 
-fn asker<'a, T>(ctx: &ContextBase<'a, T>) -> Result<&'a Asker> {
+fn asker<'a>(ctx: &Context<'a>) -> Result<&'a Asker> {
     Ok(&**ctx.data_opt::<Arc<Asker>>().ok_or_else(nobody)?)
 }
 
 /// Whether the request selects fields of something in more than one place, and async-graphql is to merge them.
-pub(super) fn merges<T>(ctx: &ContextBase<'_, T>) -> bool {
-    asker(ctx).is_ok_and(|asker| asker.merges)
+pub(super) fn merges(ctx: &ContextSelectionSet<'_>) -> bool {
+    ctx.data_opt::<Arc<Asker>>().is_some_and(|asker| asker.merges)
 }
 
 /// Notes that the answer shows something of the patient.
-pub(super) fn saw<T>(ctx: &ContextBase<'_, T>, patient: i64) -> Result<()> {
+pub(super) fn saw(ctx: &Context<'_>, patient: i64) -> Result<()> {
     let mut seen = asker(ctx)?.seen.lock().unwrap_or_else(PoisonError::into_inner);
     seen.patients.insert(patient);
     Ok(())
@@ -211,16 +211,16 @@ pub(super) fn opened(ctx: &Context<'_>, list: AuditedList, patients: impl Iterat
     Ok(())
 }
 
-fn entered<'a, T>(ctx: &ContextBase<'a, T>) -> Result<&'a Entered> {
+fn entered<'a>(ctx: &Context<'a>) -> Result<&'a Entered> {
     asker(ctx)?.entered.get().ok_or_else(nobody)
 }
 
-pub(super) fn shared<'a, T>(ctx: &ContextBase<'a, T>) -> Result<&'a Shared> {
+pub(super) fn shared<'a>(ctx: &Context<'a>) -> Result<&'a Shared> {
     ctx.data_opt::<Shared>()
         .ok_or_else(|| Error::Internal("the schema has no store".to_owned()))
 }
 
-pub(super) fn viewer<'a, T>(ctx: &ContextBase<'a, T>) -> Result<&'a Viewer> {
+pub(super) fn viewer<'a>(ctx: &Context<'a>) -> Result<&'a Viewer> {
     Ok(&entered(ctx)?.viewer)
 }
 
@@ -234,12 +234,12 @@ pub(super) fn family<'a>(ctx: &Context<'a>) -> Result<&'a str> {
     Ok(&entered(ctx)?.family)
 }
 
-pub(super) fn loaders<'a, T>(ctx: &ContextBase<'a, T>) -> Result<&'a DataLoader<Loaders>> {
+pub(super) fn loaders<'a>(ctx: &Context<'a>) -> Result<&'a DataLoader<Loaders>> {
     Ok(&entered(ctx)?.loaders)
 }
 
 /// The hospital's state, asked once a request.
-pub(super) async fn state<'a, T>(ctx: &ContextBase<'a, T>) -> Result<&'a State> {
+pub(super) async fn state<'a>(ctx: &Context<'a>) -> Result<&'a State> {
     let hospital = viewer(ctx)?.hospital;
     let shared = shared(ctx)?;
     asker(ctx)?
@@ -249,6 +249,6 @@ pub(super) async fn state<'a, T>(ctx: &ContextBase<'a, T>) -> Result<&'a State> 
 }
 
 /// The date now in the hospital's time zone.
-pub(super) async fn today<T>(ctx: &ContextBase<'_, T>) -> Result<chrono::NaiveDate> {
+pub(super) async fn today(ctx: &Context<'_>) -> Result<chrono::NaiveDate> {
     Ok(Desk::today(state(ctx).await?))
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use async_graphql::{Context, InputObject, Object};
 
 use super::asker;
-use super::at_hand::AllAtHand;
 use super::cohort::Cohort;
 use super::connection::PageInfo;
 use super::cursor::{self, Window};
@@ -268,9 +267,9 @@ impl PatientChangeConnection {
     }
 
     /// The rows.
-    async fn nodes(&self, ctx: &Context<'_>) -> Result<AllAtHand<Patient>> {
+    async fn nodes(&self, ctx: &Context<'_>) -> Result<Vec<Patient>> {
         let ids = self.rows().map(|(_, patient)| patient);
-        Patient::load_all(ctx, ids.collect()).await.map(AllAtHand)
+        Patient::load_all(ctx, ids.collect()).await
     }
 
     /// Where the page lies in the list.

@@ -2,18 +2,15 @@
 
 use std::sync::Arc;
 
-use async_graphql::parser::types::Field;
-use async_graphql::{Context, ContextSelectionSet, ID, InputType as _, Object, Positioned};
+use async_graphql::{Context, ID, Object};
 
 use super::asker;
-use super::at_hand::{AllAtHand, Answer, SomeAtHand};
 use super::connection::{PageInfo, PatientOrder, VisitOrder, patient_order, rows_wanted, visit_order};
 use super::cursor::{self, Window};
 use super::enums::{CohortKind, VisitStatus};
 use super::id::Id;
-use super::ids::Ids;
-use super::loaders::VisitId;
 use super::patient::Patient;
+use super::raw_json::{Ids, WriteField, WriteFields};
 use super::scalars::Date;
 use super::visit::Visit;
 use crate::desk::{Kept, ListOrder, Ordered, bucket_number, off_thread};
@@ -160,16 +157,15 @@ impl Cohort {
     }
 }
 
-impl SomeAtHand for Cohort {
-    fn write(&self, _: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
-        let snapshot = &self.kept.snapshot;
-        let count = match field.node.name.node.as_str() {
-            "patientCount" => snapshot.patient_count(self.bucket, self.kind),
-            "visitCount" => snapshot.visit_count(self.bucket, self.kind),
-            _ => return None,
-        };
-        answer.value(&count)
-    }
+impl WriteFields for Cohort {
+    const FIELDS: &'static [(&'static str, WriteField<Self>)] = &[
+        ("patientCount", |cohort, _, _, json| {
+            json.value(&cohort.kept.snapshot.patient_count(cohort.bucket, cohort.kind))
+        }),
+        ("visitCount", |cohort, _, _, json| {
+            json.value(&cohort.kept.snapshot.visit_count(cohort.bucket, cohort.kind))
+        }),
+    ];
 }
 
 /// Some places of an ordered list.
@@ -231,20 +227,6 @@ impl CohortPatientEdge {
     }
 }
 
-impl SomeAtHand for CohortPatientEdge {
-    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
-        let counted = &self.counted;
-        match field.node.name.node.as_str() {
-            "cursor" => answer.value(&self.cursor),
-            "node" => Patient::write_loaded(counted.id, ctx, field, answer),
-            "firstVisitDate" => answer.value(&counted.first_visit.map(|day| Date::from(day).to_value())),
-            "lastVisitDate" => answer.value(&counted.last_visit.map(|day| Date::from(day).to_value())),
-            "visitCount" => answer.value(&counted.visits),
-            _ => None,
-        }
-    }
-}
-
 /// A page of a cohort's patients.
 pub(super) struct CohortPatientConnection(Page);
 
@@ -252,18 +234,18 @@ pub(super) struct CohortPatientConnection(Page);
 #[Object]
 impl CohortPatientConnection {
     /// The rows with their cursors.
-    async fn edges(&self) -> AllAtHand<CohortPatientEdge> {
+    async fn edges(&self) -> Vec<CohortPatientEdge> {
         let edge = |(cursor, at)| CohortPatientEdge {
             cursor,
             counted: self.0.list.patients[at],
         };
-        AllAtHand(self.0.rows().map(edge).collect())
+        self.0.rows().map(edge).collect()
     }
 
     /// The rows.
-    async fn nodes(&self, ctx: &Context<'_>) -> Result<AllAtHand<Patient>> {
+    async fn nodes(&self, ctx: &Context<'_>) -> Result<Vec<Patient>> {
         let ids = self.0.rows().map(|(_, at)| self.0.list.patients[at].id);
-        Patient::load_all(ctx, ids.collect()).await.map(AllAtHand)
+        Patient::load_all(ctx, ids.collect()).await
     }
 
     /// Where the page lies in the list.
@@ -314,32 +296,6 @@ impl CohortVisitEdge {
     }
 }
 
-impl SomeAtHand for CohortVisitEdge {
-    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
-        let counted = &self.counted;
-        match field.node.name.node.as_str() {
-            "cursor" => answer.value(&self.cursor),
-            "node" => {
-                let selection = &field.node.selection_set.node;
-                let Some(found) = answer.rows.visits.get(VisitId(counted.id)) else {
-                    return answer.lacking();
-                };
-                match found {
-                    Some(visit) => answer.object(&*visit, ctx, selection),
-                    None => {
-                        let hospital = asker::viewer(ctx).ok()?.hospital;
-                        answer.object(&Visit::gone(hospital, counted), ctx, selection)
-                    }
-                }
-            }
-            "date" => answer.value(&Date::from(counted.date).to_value()),
-            "status" => answer.value(&VisitStatus::from(counted.status).to_value()),
-            "patientId" => answer.value(&Id::Patient(counted.patient).text()),
-            _ => None,
-        }
-    }
-}
-
 /// A page of a cohort's visits.
 pub(super) struct CohortVisitConnection(Page);
 
@@ -347,18 +303,18 @@ pub(super) struct CohortVisitConnection(Page);
 #[Object]
 impl CohortVisitConnection {
     /// The rows with their cursors.
-    async fn edges(&self) -> AllAtHand<CohortVisitEdge> {
+    async fn edges(&self) -> Vec<CohortVisitEdge> {
         let edge = |(cursor, at)| CohortVisitEdge {
             cursor,
             counted: self.0.list.visits[at],
         };
-        AllAtHand(self.0.rows().map(edge).collect())
+        self.0.rows().map(edge).collect()
     }
 
     /// The rows.
-    async fn nodes(&self, ctx: &Context<'_>) -> Result<AllAtHand<Visit>> {
+    async fn nodes(&self, ctx: &Context<'_>) -> Result<Vec<Visit>> {
         let counted = self.0.rows().map(|(_, at)| self.0.list.visits[at]);
-        Visit::load_counted(ctx, counted.collect()).await.map(AllAtHand)
+        Visit::load_counted(ctx, counted.collect()).await
     }
 
     /// Where the page lies in the list.

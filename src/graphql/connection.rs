@@ -3,10 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use async_graphql::parser::types::Field;
-use async_graphql::{Context, ContextBase, ContextSelectionSet, InputObject, Object, Positioned, SimpleObject};
+use async_graphql::{Context, InputObject, Object, SimpleObject};
 
-use super::at_hand::{AllAtHand, Answer, SomeAtHand};
 use super::enums::{OrderDirection, PatientOrderField, VisitOrderField};
 use super::loaders::VisitTotalOf;
 use super::patient::Patient;
@@ -27,18 +25,6 @@ pub(super) struct PageInfo {
     pub(super) start_cursor: Option<String>,
     /// The cursor of the last row of the page; null where it has none.
     pub(super) end_cursor: Option<String>,
-}
-
-impl SomeAtHand for PageInfo {
-    fn write(&self, _: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
-        match field.node.name.node.as_str() {
-            "hasNextPage" => answer.value(&self.has_next_page),
-            "hasPreviousPage" => answer.value(&self.has_previous_page),
-            "startCursor" => answer.value(&self.start_cursor),
-            "endCursor" => answer.value(&self.end_cursor),
-            _ => None,
-        }
-    }
 }
 
 /// An order of patients.
@@ -98,7 +84,7 @@ pub(super) struct Marked<T> {
 }
 
 impl<T> Marked<T> {
-    pub(super) fn cursor<C>(&self, ctx: &ContextBase<'_, C>) -> Result<String> {
+    pub(super) fn cursor(&self, ctx: &Context<'_>) -> Result<String> {
         let (hospital, secrets) = (asker::viewer(ctx)?.hospital, asker::shared(ctx)?.store.secrets());
         cursor::of_key(secrets, hospital, &self.list.to_string(), self.key.as_deref(), self.id)
     }
@@ -121,16 +107,6 @@ impl PatientEdge {
     }
 }
 
-impl SomeAtHand for PatientEdge {
-    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
-        match field.node.name.node.as_str() {
-            "cursor" => answer.value(&self.0.cursor(ctx).ok()?),
-            "node" => answer.object(&self.0.row, ctx, &field.node.selection_set.node),
-            _ => None,
-        }
-    }
-}
-
 /// A page of patients.
 pub(super) struct PatientConnection {
     pub(super) rows: Vec<Marked<Patient>>,
@@ -143,13 +119,13 @@ pub(super) struct PatientConnection {
 #[Object]
 impl PatientConnection {
     /// The rows with their cursors.
-    async fn edges(&self) -> AllAtHand<PatientEdge> {
-        AllAtHand(self.rows.iter().cloned().map(PatientEdge).collect())
+    async fn edges(&self) -> Vec<PatientEdge> {
+        self.rows.iter().cloned().map(PatientEdge).collect()
     }
 
     /// The rows.
-    async fn nodes(&self) -> AllAtHand<&Patient> {
-        AllAtHand(self.rows.iter().map(|marked| &marked.row).collect())
+    async fn nodes(&self) -> Vec<&Patient> {
+        self.rows.iter().map(|marked| &marked.row).collect()
     }
 
     /// Where the page lies in the list.
@@ -181,16 +157,6 @@ impl VisitEdge {
     }
 }
 
-impl SomeAtHand for VisitEdge {
-    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
-        match field.node.name.node.as_str() {
-            "cursor" => answer.value(&self.0.cursor(ctx).ok()?),
-            "node" => answer.object(&self.0.row, ctx, &field.node.selection_set.node),
-            _ => None,
-        }
-    }
-}
-
 /// A page of visits.
 pub(super) struct VisitConnection {
     pub(super) rows: Vec<Marked<Visit>>,
@@ -205,13 +171,13 @@ pub(super) struct VisitConnection {
 #[Object]
 impl VisitConnection {
     /// The rows with their cursors.
-    async fn edges(&self) -> AllAtHand<VisitEdge> {
-        AllAtHand(self.rows.iter().cloned().map(VisitEdge).collect())
+    async fn edges(&self) -> Vec<VisitEdge> {
+        self.rows.iter().cloned().map(VisitEdge).collect()
     }
 
     /// The rows.
-    async fn nodes(&self) -> AllAtHand<&Visit> {
-        AllAtHand(self.rows.iter().map(|marked| &marked.row).collect())
+    async fn nodes(&self) -> Vec<&Visit> {
+        self.rows.iter().map(|marked| &marked.row).collect()
     }
 
     /// Where the page lies in the list.
@@ -236,23 +202,6 @@ impl VisitConnection {
     }
 }
 
-impl SomeAtHand for VisitConnection {
-    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
-        let selection = &field.node.selection_set.node;
-        match field.node.name.node.as_str() {
-            "edges" => answer.objects(self.rows.iter().cloned().map(VisitEdge), ctx, selection),
-            "nodes" => answer.objects(self.rows.iter().map(|marked| &marked.row), ctx, selection),
-            "pageInfo" => answer.object(&page_info(ctx, &self.rows, self.around).ok()?, ctx, selection),
-            "totalCount" => {
-                let total = VisitTotalOf(self.patient?, self.query.clone());
-                let total = answer.rows.visit_totals.get(total);
-                answer.count(total)
-            }
-            _ => None,
-        }
-    }
-}
-
 /// Whether a page's rows are asked for, and not its totalCount alone.
 pub(super) fn rows_wanted(ctx: &Context<'_>) -> bool {
     let asked = ctx.look_ahead();
@@ -262,8 +211,8 @@ pub(super) fn rows_wanted(ctx: &Context<'_>) -> bool {
 }
 
 /// The page info of a page that was read by key.
-pub(super) fn page_info<T, C>(
-    ctx: &ContextBase<'_, C>,
+pub(super) fn page_info<T>(
+    ctx: &Context<'_>,
     rows: &[Marked<T>],
     (has_previous_page, has_next_page): (bool, bool),
 ) -> Result<PageInfo> {

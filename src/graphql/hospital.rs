@@ -1,11 +1,9 @@
 //! The hospital, its rules, departments and doctors.
 
-use async_graphql::parser::types::Field;
-use async_graphql::{Context, ContextSelectionSet, ID, InputType as _, Object, Positioned};
+use async_graphql::{Context, ID, Object};
 use entity::{department, doctor, hospital};
 
 use super::asker;
-use super::at_hand::{Answer, SomeAtHand};
 use super::enums::WeekStart;
 use super::id::Id;
 use super::loaders::{DepartmentId, DoctorId};
@@ -140,36 +138,7 @@ impl Department {
     }
 }
 
-impl From<department::Model> for Department {
-    fn from(row: department::Model) -> Self {
-        Self(row)
-    }
-}
-
-impl SomeAtHand for Department {
-    fn write(&self, _: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
-        match field.node.name.node.as_str() {
-            "id" => answer.value(&Id::Department(self.0.id).text()),
-            "name" => answer.value(&self.0.name),
-            "retiredAt" => answer.value(&self.0.retired_at.map(|at| DateTime(at).to_value())),
-            _ => None,
-        }
-    }
-}
-
 impl Department {
-    /// Writes the department of a row: see [`Self::load`].
-    pub(super) fn write_loaded(
-        id: Option<i64>,
-        ctx: &ContextSelectionSet<'_>,
-        field: &Positioned<Field>,
-        answer: &mut Answer<'_>,
-    ) -> Option<()> {
-        let Some(id) = id else { return answer.value(&()) };
-        let found = answer.rows.departments.get(DepartmentId(id));
-        answer.row(found, ctx, &field.node.selection_set.node)
-    }
-
     /// The department with this id as it stands now, past the loader: it was just changed.
     pub(super) async fn read(ctx: &Context<'_>, id: i64) -> Result<Self> {
         let hospital = asker::viewer(ctx)?.hospital;
@@ -213,37 +182,7 @@ impl Doctor {
     }
 }
 
-impl From<doctor::Model> for Doctor {
-    fn from(row: doctor::Model) -> Self {
-        Self(row)
-    }
-}
-
-impl SomeAtHand for Doctor {
-    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
-        match field.node.name.node.as_str() {
-            "id" => answer.value(&Id::Doctor(self.0.id).text()),
-            "name" => answer.value(&self.0.name),
-            "retiredAt" => answer.value(&self.0.retired_at.map(|at| DateTime(at).to_value())),
-            "department" => Department::write_loaded(self.0.department_id, ctx, field, answer),
-            _ => None,
-        }
-    }
-}
-
 impl Doctor {
-    /// Writes the doctor of a row: see [`Self::load`].
-    pub(super) fn write_loaded(
-        id: Option<i64>,
-        ctx: &ContextSelectionSet<'_>,
-        field: &Positioned<Field>,
-        answer: &mut Answer<'_>,
-    ) -> Option<()> {
-        let Some(id) = id else { return answer.value(&()) };
-        let found = answer.rows.doctors.get(DoctorId(id));
-        answer.row(found, ctx, &field.node.selection_set.node)
-    }
-
     /// The doctor with this id as it stands now, past the loader: it was just changed.
     pub(super) async fn read(ctx: &Context<'_>, id: i64) -> Result<Self> {
         let hospital = asker::viewer(ctx)?.hospital;

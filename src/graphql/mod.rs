@@ -1,7 +1,6 @@
 //! The API: one file per type. Counts are read from snapshots, pages are cut from their lists.
 
 mod asker;
-mod at_hand;
 mod audit;
 mod changes;
 mod cohort;
@@ -12,13 +11,13 @@ mod error;
 mod explain;
 mod hospital;
 mod id;
-mod ids;
 mod loaders;
 mod mask;
 mod mutation;
 mod node;
 mod patient;
 mod query;
+mod raw_json;
 mod scalars;
 mod session;
 mod staff;
@@ -28,9 +27,9 @@ mod visit;
 use async_graphql::{EmptySubscription, SDLExportOptions};
 
 pub use asker::{Asker, Shared};
-pub use ids::Written;
 pub use mutation::Mutation;
 pub use query::Query;
+pub use raw_json::RawJson;
 
 /// The schema that is served.
 pub type Schema = async_graphql::Schema<Query, Mutation, EmptySubscription>;

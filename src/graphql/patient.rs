@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use async_graphql::parser::types::Field;
-use async_graphql::{Context, ContextBase, ContextSelectionSet, ID, InputObject, InputType as _, Object, Positioned};
+use async_graphql::{Context, ID, InputObject, Object};
 use entity::patient;
 
-use super::at_hand::{Answer, SomeAtHand};
 use super::connection::{ListName, Marked, PatientConnection, VisitConnection, VisitOrder, rows_wanted, visit_order};
 use super::cursor::Window;
 use super::enums::{RecordState, Sex};
@@ -135,16 +133,10 @@ impl Patient {
     }
 }
 
-impl From<patient::Model> for Patient {
-    fn from(row: patient::Model) -> Self {
-        Self(row)
-    }
-}
-
-/// What is shown of a patient, for resolvers and for what is written at once.
+/// What is shown of a patient.
 impl Patient {
     /// The row, where the answer shows something personal of it.
-    fn seen<T>(&self, ctx: &ContextBase<'_, T>) -> Result<&patient::Model> {
+    fn seen(&self, ctx: &Context<'_>) -> Result<&patient::Model> {
         asker::saw(ctx, self.0.id)?;
         Ok(&self.0)
     }
@@ -168,7 +160,7 @@ impl Patient {
             .into()
     }
 
-    fn shown_name<T>(&self, ctx: &ContextBase<'_, T>) -> Result<String> {
+    fn shown_name(&self, ctx: &Context<'_>) -> Result<String> {
         let name = self.seen(ctx)?.name.as_deref().unwrap_or_default();
         Ok(if in_full(ctx)? {
             name.to_owned()
@@ -177,7 +169,7 @@ impl Patient {
         })
     }
 
-    fn shown_phone<T>(&self, ctx: &ContextBase<'_, T>) -> Result<Option<String>> {
+    fn shown_phone(&self, ctx: &Context<'_>) -> Result<Option<String>> {
         let Some(sealed) = &self.seen(ctx)?.phone else {
             return Ok(None);
         };
@@ -186,12 +178,12 @@ impl Patient {
         Ok(Some(if in_full(ctx)? { phone } else { mask::phone(&phone) }))
     }
 
-    fn shown_birth_date<T>(&self, ctx: &ContextBase<'_, T>) -> Result<Option<Date>> {
+    fn shown_birth_date(&self, ctx: &Context<'_>) -> Result<Option<Date>> {
         let full = in_full(ctx)?;
         Ok(self.seen(ctx)?.birth_date.filter(|_| full).map(Date::from))
     }
 
-    fn shown_memo<T>(&self, ctx: &ContextBase<'_, T>) -> Result<Option<String>> {
+    fn shown_memo(&self, ctx: &Context<'_>) -> Result<Option<String>> {
         let sealed = self.seen(ctx)?.memo.as_ref();
         if !in_full(ctx)? {
             return Ok(None);
@@ -203,83 +195,11 @@ impl Patient {
     }
 }
 
-fn in_full<T>(ctx: &ContextBase<'_, T>) -> Result<bool> {
+fn in_full(ctx: &Context<'_>) -> Result<bool> {
     Ok(asker::viewer(ctx)?.role.may(Action::SeePatientsInFull))
 }
 
-impl SomeAtHand for Patient {
-    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
-        let row = &self.0;
-        match field.node.name.node.as_str() {
-            "id" => answer.value(&Id::Patient(row.id).text()),
-            "state" => answer.value(&self.record_state().to_value()),
-            "mergedInto" => match self.merged() {
-                Some(id) => Self::write_loaded(id, ctx, field, answer),
-                None => answer.value(&()),
-            },
-            "chartNo" => answer.value(&self.seen(ctx).ok()?.chart_no.as_deref().unwrap_or_default()),
-            "name" => answer.value(&self.shown_name(ctx).ok()?),
-            "phone" => answer.value(&self.shown_phone(ctx).ok()?),
-            "birthDate" => answer.value(&self.shown_birth_date(ctx).ok()?.map(|date| date.to_value())),
-            "birthYear" => answer.value(&self.seen(ctx).ok()?.birth_year),
-            "sex" => answer.value(&self.recorded_sex().to_value()),
-            "registeredOn" => answer.value(&row.registered_on.map(|day| Date::from(day).to_value())),
-            "memo" => answer.value(&self.shown_memo(ctx).ok()?),
-            "version" => answer.value(&row.version),
-            "firstVisit" | "lastVisit" | "nextVisit" => self.write_end(ctx, field, answer),
-            "visitCount" => {
-                let Some(today) = answer.rows.today() else {
-                    return answer.lacking();
-                };
-                let count = answer.rows.attended.get(AttendedOf(row.id, today));
-                answer.count(count)
-            }
-            "visits" => visit::write_page_of_patient(ctx, row.id, field, answer),
-            _ => None,
-        }
-    }
-}
-
 impl Patient {
-    /// Writes the first, last or next visit.
-    fn write_end(
-        &self,
-        ctx: &ContextSelectionSet<'_>,
-        field: &Positioned<Field>,
-        answer: &mut Answer<'_>,
-    ) -> Option<()> {
-        self.seen(ctx).ok()?;
-        let ends = answer
-            .rows
-            .today()
-            .and_then(|today| answer.rows.ends.get(EndsOf(self.0.id, today)));
-        let Some(ends) = ends else { return answer.lacking() };
-        let end = ends.and_then(|ends| match field.node.name.node.as_str() {
-            "firstVisit" => ends.first.clone(),
-            "lastVisit" => ends.last.clone(),
-            _ => ends.next.clone(),
-        });
-        answer.object_or_null(end.map(Visit::here).as_ref(), ctx, &field.node.selection_set.node)
-    }
-
-    /// Writes the patient that a list or a row names: see [`Self::load`].
-    pub(super) fn write_loaded(
-        id: i64,
-        ctx: &ContextSelectionSet<'_>,
-        field: &Positioned<Field>,
-        answer: &mut Answer<'_>,
-    ) -> Option<()> {
-        let selection = &field.node.selection_set.node;
-        match answer.rows.patients.get(PatientId(id)) {
-            None => answer.lacking(),
-            Some(Some(patient)) => answer.object(&*patient, ctx, selection),
-            Some(None) => {
-                let hospital = asker::viewer(ctx).ok()?.hospital;
-                answer.object(&Self(crate::store::erased_patient(hospital, id)), ctx, selection)
-            }
-        }
-    }
-
     async fn ends(&self, ctx: &Context<'_>) -> Result<PatientEnds> {
         asker::saw(ctx, self.0.id)?;
         let today = asker::today(ctx).await?;

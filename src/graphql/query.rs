@@ -3,7 +3,6 @@
 use async_graphql::{Context, ID, Object};
 
 use super::asker;
-use super::at_hand::AtHand;
 use super::audit::{self, AuditConnection, AuditFilter};
 use super::changes::{ProposedDefinitionInput, StatisticsChanges};
 use super::connection::{PatientConnection, PatientOrder, VisitConnection, VisitOrder, patient_order, visit_order};
@@ -156,17 +155,13 @@ impl Query {
     }
 
     /// The patient of that id; null where the hospital has none.
-    async fn patient(
-        &self,
-        ctx: &Context<'_>,
-        #[graphql(desc = "A Patient.id.")] id: ID,
-    ) -> Result<Option<AtHand<Patient>>> {
-        Ok(Patient::find(ctx, id::patient("id", &id)?).await?.map(AtHand))
+    async fn patient(&self, ctx: &Context<'_>, #[graphql(desc = "A Patient.id.")] id: ID) -> Result<Option<Patient>> {
+        Patient::find(ctx, id::patient("id", &id)?).await
     }
 
     /// The visit of that id; null where the hospital has none. A deleted one is marked so.
-    async fn visit(&self, ctx: &Context<'_>, #[graphql(desc = "A Visit.id.")] id: ID) -> Result<Option<AtHand<Visit>>> {
-        Ok(Visit::find(ctx, id::visit("id", &id)?).await?.map(AtHand))
+    async fn visit(&self, ctx: &Context<'_>, #[graphql(desc = "A Visit.id.")] id: ID) -> Result<Option<Visit>> {
+        Visit::find(ctx, id::visit("id", &id)?).await
     }
 
     /// Whatever has that id; null where the hospital has nothing of it.

@@ -4,16 +4,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_graphql::parser::types::Field;
-use async_graphql::{Context, ContextSelectionSet, ID, InputObject, InputType as _, Object, Positioned, SimpleObject};
+use async_graphql::{Context, ContextSelectionSet, ID, InputObject, InputType as _, Object, SimpleObject};
 
 use super::asker;
-use super::at_hand::{AllAtHand, Answer, AtHand, SomeAtHand};
 use super::changes::StatisticsChanges;
 use super::cohort::Cohort;
 use super::enums::{CohortKind, Period, VisitChannel, WeekStart};
 use super::explain::{self, PatientExplanation};
 use super::hospital::{Department, Doctor, StatisticsDefinition};
 use super::id::{self, Id};
+use super::raw_json::{Json, WriteField, WriteFields, Written, WrittenList};
 use super::scalars::{Date, DateTime};
 use crate::config::LIMITS;
 use crate::desk::{Asked, Kept};
@@ -273,23 +273,23 @@ impl Statistics {
     }
 
     /// In order, without gaps, covering the range.
-    async fn buckets(&self) -> AllAtHand<StatisticsBucket> {
+    async fn buckets(&self) -> WrittenList<StatisticsBucket> {
         let places = (0..).take(self.0.snapshot.len());
         let buckets = places.filter_map(|place| StatisticsBucket::new(&self.0, BucketRef::At(place)));
-        AllAtHand(buckets.collect())
+        WrittenList(buckets.collect())
     }
 
     /// The bucket that holds the day; null where the range does not.
-    async fn bucket(&self, #[graphql(desc = "A day.")] day: Date) -> Result<Option<AtHand<StatisticsBucket>>> {
+    async fn bucket(&self, #[graphql(desc = "A day.")] day: Date) -> Result<Option<Written<StatisticsBucket>>> {
         let bucket = self.0.snapshot.bucket_of(day.day("day")?);
         let bucket = bucket.and_then(|bucket| StatisticsBucket::new(&self.0, bucket));
-        Ok(bucket.map(AtHand))
+        Ok(bucket.map(Written))
     }
 
     /// The whole range as one bucket. Distinct patients: not the sum of the buckets.
-    async fn total(&self) -> Result<AtHand<StatisticsBucket>> {
+    async fn total(&self) -> Result<Written<StatisticsBucket>> {
         StatisticsBucket::new(&self.0, BucketRef::Total)
-            .map(AtHand)
+            .map(Written)
             .ok_or_else(|| Error::Internal("a snapshot has no total".to_owned()))
     }
 
@@ -362,6 +362,16 @@ impl StatisticsBucket {
             kind,
         }
     }
+
+    fn write_cohort(
+        &self,
+        kind: statistics::CohortKind,
+        ctx: &ContextSelectionSet<'_>,
+        field: &Field,
+        json: &mut Json,
+    ) -> Option<()> {
+        json.object(&self.list(kind), ctx, &field.selection_set.node)
+    }
 }
 
 /// One calendar unit of a question, or its whole range, and what was counted of it.
@@ -433,29 +443,39 @@ impl StatisticsBucket {
     }
 }
 
-impl SomeAtHand for StatisticsBucket {
-    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
-        let field = &field.node;
-        let kind = match field.name.node.as_str() {
-            "start" => return answer.value(&Date::from(self.bucket.bounds.from).to_value()),
-            "end" => return answer.value(&Date::from(self.bucket.bounds.to).to_value()),
-            "complete" => return answer.value(&self.bucket.complete()),
-            "churnRate" => return answer.value(&self.churned()),
-            "churnSettled" => return answer.value(&self.settled()),
-            "noShowRate" => return answer.value(&self.missed()),
-            "visitors" => statistics::CohortKind::Visitors,
-            "newPatients" => statistics::CohortKind::New,
-            "returning" => statistics::CohortKind::Returning,
-            "churnSuspected" => statistics::CohortKind::ChurnSuspected,
-            "noShow" => statistics::CohortKind::NoShow,
-            "cohort" => {
-                let kind = field.get_argument("kind")?.node.clone().into_const();
-                CohortKind::parse(Some(kind?)).ok()?.into()
-            }
-            _ => return None,
-        };
-        answer.object(&self.list(kind), ctx, &field.selection_set.node)
-    }
+impl WriteFields for StatisticsBucket {
+    const FIELDS: &'static [(&'static str, WriteField<Self>)] = &[
+        ("start", |bucket, _, _, json| {
+            json.value(&Date::from(bucket.bucket.bounds.from).to_value())
+        }),
+        ("end", |bucket, _, _, json| {
+            json.value(&Date::from(bucket.bucket.bounds.to).to_value())
+        }),
+        ("complete", |bucket, _, _, json| json.value(&bucket.bucket.complete())),
+        ("churnRate", |bucket, _, _, json| json.value(&bucket.churned())),
+        ("churnSettled", |bucket, _, _, json| json.value(&bucket.settled())),
+        ("noShowRate", |bucket, _, _, json| json.value(&bucket.missed())),
+        ("visitors", |bucket, ctx, field, json| {
+            bucket.write_cohort(statistics::CohortKind::Visitors, ctx, field, json)
+        }),
+        ("newPatients", |bucket, ctx, field, json| {
+            bucket.write_cohort(statistics::CohortKind::New, ctx, field, json)
+        }),
+        ("returning", |bucket, ctx, field, json| {
+            bucket.write_cohort(statistics::CohortKind::Returning, ctx, field, json)
+        }),
+        ("churnSuspected", |bucket, ctx, field, json| {
+            bucket.write_cohort(statistics::CohortKind::ChurnSuspected, ctx, field, json)
+        }),
+        ("noShow", |bucket, ctx, field, json| {
+            bucket.write_cohort(statistics::CohortKind::NoShow, ctx, field, json)
+        }),
+        ("cohort", |bucket, ctx, field, json| {
+            let kind = field.get_argument("kind")?.node.clone().into_const()?;
+            let kind = CohortKind::parse(Some(kind)).ok()?.into();
+            bucket.write_cohort(kind, ctx, field, json)
+        }),
+    ];
 }
 
 /// A part of a whole.

@@ -4,13 +4,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use async_graphql::parser::types::Field;
-use async_graphql::{Context, ContextBase, ContextSelectionSet, ID, InputObject, InputType as _, Object, Positioned};
+use async_graphql::{Context, ID, InputObject, Object};
 use entity::visit;
 
 use super::asker;
-use super::at_hand::{Answer, SomeAtHand};
-use super::connection::{ListName, Marked, VisitConnection, VisitOrder, rows_wanted, visit_order};
+use super::connection::{ListName, Marked, VisitConnection, rows_wanted};
 use super::cursor::Window;
 use super::enums::{VisitChannel, VisitStatus};
 use super::hospital::{Department, Doctor};
@@ -111,55 +109,6 @@ impl Visit {
     /// The visit was deleted since; old snapshots still list it.
     async fn deleted(&self) -> bool {
         self.deleted
-    }
-}
-
-impl SomeAtHand for Visit {
-    fn write(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, answer: &mut Answer<'_>) -> Option<()> {
-        let (row, selection) = (&self.row, &field.node.selection_set.node);
-        let seen = || asker::saw(ctx, row.patient_id).ok();
-        match field.node.name.node.as_str() {
-            "id" => answer.value(&Id::Visit(row.id).text()),
-            "visitNo" => answer.value(&row.visit_no),
-            "patient" => match &self.beside.patient {
-                Some(patient) => answer.object(patient, ctx, selection),
-                None => Patient::write_loaded(row.patient_id, ctx, field, answer),
-            },
-            "date" => {
-                seen()?;
-                answer.value(&row.date.to_string())
-            }
-            "scheduledAt" => {
-                seen()?;
-                answer.value(&row.scheduled_at.map(|at| DateTime(at).to_value()))
-            }
-            "status" => {
-                seen()?;
-                let status = statistics::VisitStatus::from_word(&row.status)?;
-                answer.value(&VisitStatus::from(status).to_value())
-            }
-            "department" => {
-                seen()?;
-                match &self.beside.places {
-                    Some(places) => answer.object_or_null(places.0.as_ref(), ctx, selection),
-                    None => Department::write_loaded(row.department_id, ctx, field, answer),
-                }
-            }
-            "doctor" => {
-                seen()?;
-                match &self.beside.places {
-                    Some(places) => answer.object_or_null(places.1.as_ref(), ctx, selection),
-                    None => Doctor::write_loaded(row.doctor_id, ctx, field, answer),
-                }
-            }
-            "channel" => {
-                let channel = statistics::VisitChannel::from_word(&row.channel)?;
-                answer.value(&VisitChannel::from(channel).to_value())
-            }
-            "version" => answer.value(&row.version),
-            "deleted" => answer.value(&self.deleted),
-            _ => None,
-        }
     }
 }
 
@@ -271,7 +220,7 @@ impl fmt::Display for VisitList {
 
 impl VisitList {
     /// Where a page of it begins.
-    fn seek<T>(&self, ctx: &ContextBase<'_, T>, window: &Window) -> Result<Seek<Option<String>>> {
+    fn seek(&self, ctx: &Context<'_>, window: &Window) -> Result<Seek<Option<String>>> {
         let hospital = asker::viewer(ctx)?.hospital;
         window.seek(asker::shared(ctx)?.store.secrets(), hospital, self, self.descending)
     }
@@ -360,49 +309,6 @@ pub(super) async fn page_of_patient(
         asker::loaders(ctx)?.load_one(page).await?.unwrap_or_default()
     };
     Ok(list.connection(rows, window))
-}
-
-/// Writes such a page, where it is one from an end of the list and without a filter, which may name departments.
-pub(super) fn write_page_of_patient(
-    ctx: &ContextSelectionSet<'_>,
-    patient: i64,
-    field: &Positioned<Field>,
-    answer: &mut Answer<'_>,
-) -> Option<()> {
-    if field.node.get_argument("filter").is_some() {
-        return None;
-    }
-    let arguments = ctx.with_field(field);
-    let rows = |name| {
-        arguments
-            .param_value::<Option<i32>>(name, None)
-            .map(|(_, rows)| rows)
-            .ok()
-    };
-    let cursor = |name| {
-        arguments
-            .param_value::<Option<String>>(name, None)
-            .map(|(_, at)| at)
-            .ok()
-    };
-    let window = Window::new(rows("first")?, cursor("after")?, rows("last")?, cursor("before")?).ok()?;
-    let (_, order) = arguments.param_value::<Option<VisitOrder>>("orderBy", None).ok()?;
-    let (key, descending) = visit_order(asker::viewer(ctx).ok()?, order).ok()?;
-    let list = VisitList {
-        patient: Some(patient),
-        query: VisitQuery::default(),
-        key,
-        descending,
-    };
-    let seek = list.seek(ctx, &window).ok()?;
-    if seek.from.is_some() {
-        return None;
-    }
-    let Some(found) = answer.rows.visits_of.get(list.page_at_end(patient, &seek)) else {
-        return answer.lacking();
-    };
-    let rows = found.map_or_else(Vec::new, |rows| rows.to_vec());
-    answer.object(&list.connection(rows, &window), ctx, &field.node.selection_set.node)
 }
 
 impl Visit {

@@ -23,7 +23,7 @@ use super::peer::Client;
 use super::tokens;
 use crate::config::LIMITS;
 use crate::error::{ErrorCode, incident, whole_seconds};
-use crate::graphql::{Asker, Written};
+use crate::graphql::{Asker, RawJson};
 use crate::observe::{OperationKind, note};
 
 const GRAPHQL_JSON: &str = "application/graphql-response+json; charset=utf-8";
@@ -449,7 +449,7 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
         response.data = async_graphql::Value::Object(IndexMap::new());
     }
     let mut body = Vec::new();
-    match response.serialize(&mut Serializer::with_formatter(&mut body, Written)) {
+    match response.serialize(&mut Serializer::with_formatter(&mut body, RawJson)) {
         Ok(()) => match response.errors.iter().find_map(wait_of) {
             Some(seconds) => retry_after(answer(StatusCode::TOO_MANY_REQUESTS, media, body), seconds),
             None => answer(StatusCode::OK, media, body),

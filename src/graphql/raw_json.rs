@@ -1,0 +1,260 @@
+//! Values that are written as JSON text where they are resolved. async-graphql boxes a future for each field and builds a tree of
+//! values: too slow for a year by DAY with thousands of counts, and for lists of hundreds of thousands of ids.
+//!
+//! Such a value is a [`Value::Binary`], which nothing else in the schema is, and [`RawJson`] copies it into the response.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use async_graphql::parser::types::{Field, Selection, SelectionSet};
+use async_graphql::registry::Registry;
+use async_graphql::{ContextSelectionSet, ID, Name, OutputType, Positioned, ServerResult, Value};
+use serde::Serialize;
+use serde_json::ser::Formatter;
+
+use super::asker;
+use super::id::Id;
+
+/// `[ID!]!` as JSON.
+pub(super) struct Ids(Value);
+
+impl Ids {
+    /// The ids of these numbers.
+    pub(super) fn of(numbers: &[i64], id: fn(i64) -> Id) -> Self {
+        // An id of up to 24 bits, its quotes and its comma.
+        let mut json = Vec::with_capacity(2 + numbers.len() * 9);
+        json.push(b'[');
+        for (place, &number) in numbers.iter().enumerate() {
+            if place > 0 {
+                json.push(b',');
+            }
+            id(number).write(&mut json);
+        }
+        json.push(b']');
+        Self(Value::Binary(json.into()))
+    }
+}
+
+impl OutputType for Ids {
+    fn type_name() -> Cow<'static, str> {
+        <Vec<ID> as OutputType>::type_name()
+    }
+
+    fn qualified_type_name() -> String {
+        <Vec<ID> as OutputType>::qualified_type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        <Vec<ID> as OutputType>::create_type_info(registry)
+    }
+
+    async fn resolve(&self, _: &ContextSelectionSet<'_>, _: &Positioned<Field>) -> ServerResult<Value> {
+        Ok(self.0.clone())
+    }
+}
+
+/// Writes a field of an object; none where its resolver has to answer.
+pub(super) type WriteField<T> = fn(&T, &ContextSelectionSet<'_>, &Field, &mut Json) -> Option<()>;
+
+/// A type with fields that can be written without a future.
+pub(super) trait WriteFields: OutputType + 'static {
+    /// Those fields. The tests hold them against the schema and the resolvers.
+    const FIELDS: &'static [(&'static str, WriteField<Self>)];
+}
+
+/// An object that is written as JSON where [`WriteFields`] knows all that is selected, and resolved as usual otherwise.
+pub(super) struct Written<T>(pub(super) T);
+
+/// A list of such objects.
+pub(super) struct WrittenList<T>(pub(super) Vec<T>);
+
+impl<T: WriteFields> OutputType for Written<T> {
+    fn type_name() -> Cow<'static, str> {
+        T::type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        T::create_type_info(registry)
+    }
+
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
+        match written(ctx, |json| json.object(&self.0, ctx, &field.node.selection_set.node)) {
+            Some(value) => Ok(value),
+            None => self.0.resolve(ctx, field).await,
+        }
+    }
+}
+
+impl<T: WriteFields> OutputType for WrittenList<T> {
+    fn type_name() -> Cow<'static, str> {
+        Vec::<T>::type_name()
+    }
+
+    fn qualified_type_name() -> String {
+        Vec::<T>::qualified_type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        Vec::<T>::create_type_info(registry)
+    }
+
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
+        match written(ctx, |json| json.list(&self.0, ctx, &field.node.selection_set.node)) {
+            Some(value) => Ok(value),
+            None => self.0.resolve(ctx, field).await,
+        }
+    }
+}
+
+fn written(ctx: &ContextSelectionSet<'_>, write: impl FnOnce(&mut Json) -> Option<()>) -> Option<Value> {
+    // async-graphql merges values, not JSON.
+    if asker::merges(ctx) {
+        return None;
+    }
+    let mut json = Json(Vec::new());
+    write(&mut json)?;
+    Some(Value::Binary(json.0.into()))
+}
+
+/// JSON text while it is written.
+pub(super) struct Json(Vec<u8>);
+
+impl Json {
+    /// Writes a value that is no object of the schema's.
+    pub(super) fn value(&mut self, value: &impl Serialize) -> Option<()> {
+        serde_json::to_writer(&mut self.0, value).ok()
+    }
+
+    /// Writes what is selected of an object.
+    pub(super) fn object<T: WriteFields>(
+        &mut self,
+        object: &T,
+        ctx: &ContextSelectionSet<'_>,
+        selection: &SelectionSet,
+    ) -> Option<()> {
+        self.0.push(b'{');
+        let mut names = Vec::with_capacity(selection.items.len());
+        self.fields(object, ctx, selection, &mut names)?;
+        self.0.push(b'}');
+        Some(())
+    }
+
+    fn list<T: WriteFields>(
+        &mut self,
+        list: &[T],
+        ctx: &ContextSelectionSet<'_>,
+        selection: &SelectionSet,
+    ) -> Option<()> {
+        self.0.push(b'[');
+        for (place, object) in list.iter().enumerate() {
+            if place > 0 {
+                self.0.push(b',');
+            }
+            self.object(object, ctx, selection)?;
+        }
+        self.0.push(b']');
+        Some(())
+    }
+
+    fn fields<'a, T: WriteFields>(
+        &mut self,
+        object: &T,
+        ctx: &'a ContextSelectionSet<'_>,
+        selection: &'a SelectionSet,
+        names: &mut Vec<&'a Name>,
+    ) -> Option<()> {
+        for item in &selection.items {
+            match &item.node {
+                // Directives, and what is selected twice, are async-graphql's.
+                Selection::Field(field) if field.node.directives.is_empty() => {
+                    let name = &field.node.response_key().node;
+                    if names.contains(&name) {
+                        return None;
+                    }
+                    if !names.is_empty() {
+                        self.0.push(b',');
+                    }
+                    names.push(name);
+                    // A name has no character that JSON would escape.
+                    self.0.push(b'"');
+                    self.0.extend_from_slice(name.as_bytes());
+                    self.0.extend_from_slice(b"\":");
+                    match field.node.name.node.as_str() {
+                        "__typename" => self.value(&T::type_name())?,
+                        name => {
+                            let (_, write) = T::FIELDS.iter().find(|(field, _)| *field == name)?;
+                            write(object, ctx, &field.node, self)?;
+                        }
+                    }
+                }
+                Selection::FragmentSpread(spread) if spread.node.directives.is_empty() => {
+                    let fragment = &ctx.query_env.fragments.get(&spread.node.fragment_name.node)?.node;
+                    if *fragment.type_condition.node.on.node != *T::type_name() {
+                        return None;
+                    }
+                    self.fields(object, ctx, &fragment.selection_set.node, names)?;
+                }
+                Selection::InlineFragment(fragment) if fragment.node.directives.is_empty() => {
+                    let on = fragment.node.type_condition.as_ref();
+                    if on.is_some_and(|on| *on.node.on.node != *T::type_name()) {
+                        return None;
+                    }
+                    self.fields(object, ctx, &fragment.node.selection_set.node, names)?;
+                }
+                _ => return None,
+            }
+        }
+        Some(())
+    }
+}
+
+/// Formats a response: bytes in it are JSON already.
+pub struct RawJson;
+
+impl Formatter for RawJson {
+    fn write_byte_array<W: ?Sized + Write>(&mut self, writer: &mut W, json: &[u8]) -> io::Result<()> {
+        writer.write_all(json)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::parser::types::{TypeKind, TypeSystemDefinition};
+
+    use super::super::{cohort::Cohort, statistics::StatisticsBucket};
+    use super::*;
+
+    /// A field that is added to a type is written as JSON too, or is named here.
+    #[test]
+    fn every_field_is_written_or_left_to_its_resolver() {
+        fn fields<T: WriteFields>(resolved: &[&'static str]) {
+            let sdl = super::super::sdl();
+            let document = async_graphql::parser::parse_schema(sdl).unwrap();
+            let type_name = T::type_name();
+            let mut declared: Vec<String> = document
+                .definitions
+                .iter()
+                .find_map(|definition| match definition {
+                    TypeSystemDefinition::Type(ty) if ty.node.name.node == *type_name => match &ty.node.kind {
+                        TypeKind::Object(object) => Some(
+                            object
+                                .fields
+                                .iter()
+                                .map(|field| field.node.name.node.to_string())
+                                .collect(),
+                        ),
+                        _ => None,
+                    },
+                    _ => None,
+                })
+                .unwrap();
+            declared.sort_unstable();
+            let written = T::FIELDS.iter().map(|(name, _)| *name);
+            let mut known: Vec<&str> = written.chain(resolved.iter().copied()).collect();
+            known.sort_unstable();
+            assert_eq!(known, declared, "{type_name}");
+        }
+        fields::<StatisticsBucket>(&["covered"]);
+        fields::<Cohort>(&["id", "kind", "patientIds", "visitIds", "digest", "patients", "visits"]);
+    }
+}
