@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use tracing::instrument;
 
-use super::{Desk, Kept, off_thread};
+use super::{Desk, Kept, SnapshotId, bucket_number, off_thread};
 use crate::error::{Error, Result};
 use crate::statistics::{BucketRef, CohortKind, Differences, Reason, Side, Trace, VisitRow, reasons, sha256};
 use crate::store::{Past, PastVisit, Span};
@@ -93,9 +93,7 @@ impl Compared {
     /// Tells a list of these snapshots from every other: cursors carry it.
     #[must_use]
     pub fn digest(&self, bucket: BucketRef, kind: CohortKind, side: Side) -> [u8; 8] {
-        let identity = format!("{} {} {bucket:?} {kind:?} {side:?}", self.before.id, self.after.id);
-        let digest = sha256(identity.as_bytes());
-        std::array::from_fn(|i| digest[i])
+        digest(self.before.id, self.after.id, bucket, kind, side)
     }
 
     /// Why a patient entered or left a cohort, by what is known of the patient's past. Where that is nothing, or does not
@@ -156,5 +154,32 @@ impl Compared {
             changed_at: changes().next_back().map(|change| change.changed_at),
             why: changes().filter_map(|change| change.reason.clone()).next_back(),
         }
+    }
+}
+
+/// Cursors outlive this program, and so does the encoding.
+fn digest(before: SnapshotId, after: SnapshotId, bucket: BucketRef, kind: CohortKind, side: Side) -> [u8; 8] {
+    let side = match side {
+        Side::Entered => "entered",
+        Side::Left => "left",
+    };
+    let identity = format!("{before} {after} {} {} {side}", bucket_number(bucket), kind.word());
+    let digest = sha256(identity.as_bytes());
+    std::array::from_fn(|i| digest[i])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_as_it_was() {
+        let (before, after) = (SnapshotId([7; 16]), SnapshotId([8; 16]));
+        let digests = [
+            (BucketRef::Total, CohortKind::New, Side::Entered),
+            (BucketRef::At(2), CohortKind::NoShow, Side::Left),
+        ]
+        .map(|(bucket, kind, side)| u64::from_be_bytes(digest(before, after, bucket, kind, side)));
+        assert_eq!(digests, [0x75c5_c521_4b9c_b94a, 0xf066_8b96_a98f_19d0]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Desk, Kept};
+use super::{Desk, Kept, SnapshotId};
 use crate::error::{Error, Result};
 use crate::statistics::{BucketRef, CohortKind, CohortList, PatientOrder, VisitOrder, sha256};
 use crate::store::{PatientKey, VisitKey};
@@ -15,13 +15,13 @@ pub enum ListOrder {
 }
 
 impl ListOrder {
-    /// The name under which the order is kept, and bound into cursors.
+    /// The name under which the order is stored, and bound into cursors.
     fn name(self) -> String {
-        let (list, descending) = match self {
-            Self::Patients(key, descending) => (format!("patients {key:?}"), descending),
-            Self::Visits(key, descending) => (format!("visits {key:?}"), descending),
+        let (list, key, descending) = match self {
+            Self::Patients(key, descending) => ("patients", key.word(), descending),
+            Self::Visits(key, descending) => ("visits", key.word(), descending),
         };
-        format!("{list} {}", if descending { "desc" } else { "asc" })
+        format!("{list} {key} {}", if descending { "desc" } else { "asc" })
     }
 }
 
@@ -72,18 +72,9 @@ impl Desk {
                     .await?
             }
         };
-        let mut identity = Vec::new();
-        identity.extend_from_slice(&kept.id.0);
-        identity.extend_from_slice(&bucket_number(bucket).to_be_bytes());
-        identity.push(kind as u8);
-        identity.extend_from_slice(order.name().as_bytes());
-        places
-            .iter()
-            .for_each(|place| identity.extend_from_slice(&place.to_le_bytes()));
-        let digest = sha256(&identity);
         let ordered = Arc::new(Ordered {
+            digest: digest(kept.id, bucket, kind, order, &places),
             places,
-            digest: std::array::from_fn(|i| digest[i]),
         });
         self.orders.insert(key, Arc::clone(&ordered));
         Ok((list, ordered))
@@ -133,11 +124,77 @@ impl Desk {
     }
 }
 
+/// Cursors outlive this program, and so does the encoding.
+fn digest(id: SnapshotId, bucket: BucketRef, kind: CohortKind, order: ListOrder, places: &[u32]) -> [u8; 8] {
+    let mut identity = Vec::new();
+    identity.extend_from_slice(&id.0);
+    identity.extend_from_slice(&bucket_number(bucket).to_be_bytes());
+    identity.push(kind as u8);
+    identity.extend_from_slice(order.name().as_bytes());
+    places
+        .iter()
+        .for_each(|place| identity.extend_from_slice(&place.to_le_bytes()));
+    let digest = sha256(&identity);
+    std::array::from_fn(|i| digest[i])
+}
+
 /// The number under which the database keeps what belongs to a bucket.
 #[must_use]
 pub fn bucket_number(bucket: BucketRef) -> i32 {
     match bucket {
         BucketRef::Total => -1,
         BucketRef::At(place) => i32::try_from(place).unwrap_or(i32::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stored orders have these names: with others they would be made anew, and differently.
+    #[test]
+    fn orders_are_named_as_they_were() {
+        let patients = PatientKey::ALL
+            .iter()
+            .map(|&key| ListOrder::Patients(key, false).name());
+        assert_eq!(
+            patients.collect::<Vec<_>>(),
+            [
+                "patients Name asc",
+                "patients ChartNo asc",
+                "patients RegisteredOn asc",
+                "patients FirstVisit asc",
+                "patients LastVisit asc",
+            ]
+        );
+        let visits = VisitKey::ALL.iter().map(|&key| ListOrder::Visits(key, true).name());
+        assert_eq!(
+            visits.collect::<Vec<_>>(),
+            ["visits Date desc", "visits PatientName desc", "visits Status desc"]
+        );
+    }
+
+    #[test]
+    fn a_digest_is_as_it_was() {
+        let digests = CohortKind::ALL.iter().map(|&kind| {
+            let order = ListOrder::Patients(PatientKey::ChartNo, false);
+            u64::from_be_bytes(digest(SnapshotId([7; 16]), BucketRef::At(2), kind, order, &[1, 0, 2]))
+        });
+        assert_eq!(
+            digests.collect::<Vec<u64>>(),
+            [
+                0x1089_306b_5951_b119,
+                0x29cb_90c9_46c5_ff2f,
+                0xdcc4_4cdf_4243_f555,
+                0x0c3f_a69c_d00a_629b,
+                0x0961_bc29_244e_d635,
+                0x3806_00cb_e085_900e,
+                0xe890_b65a_7b54_1e17,
+                0xc685_1f50_aaaf_de6e,
+            ]
+        );
+        let order = ListOrder::Visits(VisitKey::Date, true);
+        let total = digest(SnapshotId([7; 16]), BucketRef::Total, CohortKind::New, order, &[]);
+        assert_eq!(u64::from_be_bytes(total), 0x492c_a625_9415_8936);
     }
 }

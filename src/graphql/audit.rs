@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, Enum, ID, InputObject, Object};
+use serde_json::json;
 
 use super::connection::{ListName, Marked, PageInfo, page_info, rows_wanted};
 use super::cursor::Window;
@@ -211,7 +212,7 @@ pub(super) async fn page(ctx: &Context<'_>, window: &Window, filter: Option<Audi
         }
     };
     let store = &asker::shared(ctx)?.store;
-    let list: ListName = Arc::new(format!("audit {query:?}"));
+    let list: ListName = Arc::new(scope(&query));
     let seek = window.seek(store.secrets(), viewer.hospital, &list, true)?;
     let mut rows = if rows_wanted(ctx) {
         store.audit_page(viewer.hospital, &query, &seek).await?
@@ -239,5 +240,44 @@ impl AuditEntry {
         viewer.require(Action::Administer, "to read the audit")?;
         let row = asker::shared(ctx)?.store.audit_entry(viewer.hospital, id).await?;
         Ok(row.map(Self))
+    }
+}
+
+/// What binds cursors to the list. Cursors outlive this program, and so does the encoding.
+fn scope(query: &AuditQuery) -> String {
+    let AuditQuery {
+        staff,
+        actions,
+        patient,
+        since,
+        until,
+    } = query;
+    let actions = actions
+        .as_ref()
+        .map(|actions| actions.iter().map(|action| action.word()).collect::<Vec<_>>());
+    let instant = |instant: &Option<chrono::DateTime<chrono::Utc>>| {
+        instant.map(|instant| (instant.timestamp(), instant.timestamp_subsec_nanos()))
+    };
+    json!(["audit", staff, actions, patient, instant(since), instant(until)]).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_are_bound_to_what_they_were() {
+        assert_eq!(scope(&AuditQuery::default()), r#"["audit",null,null,null,null,null]"#);
+        let query = AuditQuery {
+            staff: Some(1),
+            actions: Some(vec![crate::store::AuditAction::SignedIn]),
+            patient: Some(2),
+            since: Some("2025-05-11T09:30:00.25Z".parse().unwrap()),
+            until: Some("2025-05-12T00:00:00Z".parse().unwrap()),
+        };
+        assert_eq!(
+            scope(&query),
+            r#"["audit",1,["SIGNED_IN"],2,[1746955800,250000000],[1747008000,0]]"#
+        );
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_graphql::{Context, ID, InputObject, Object};
 use entity::patient;
+use serde_json::json;
 
 use super::connection::{ListName, Marked, PatientConnection, VisitConnection, VisitOrder, rows_wanted, visit_order};
 use super::cursor::Window;
@@ -271,6 +272,27 @@ pub(super) async fn patient_search(ctx: &Context<'_>, filter: Option<PatientFilt
     Ok(found)
 }
 
+/// What binds cursors to the list. Cursors outlive this program, and so does the encoding.
+fn scope(search: &PatientSearch, key: PatientKey, descending: bool) -> String {
+    let PatientSearch {
+        name_part,
+        chart_start,
+        phone,
+        registered,
+    } = search;
+    let registered = registered.map(|days| [days.from.0, days.to.0]);
+    json!([
+        "patients",
+        name_part,
+        chart_start,
+        phone,
+        registered,
+        key.word(),
+        descending
+    ])
+    .to_string()
+}
+
 /// A page of the hospital's patients.
 pub(super) async fn page(
     ctx: &Context<'_>,
@@ -285,7 +307,7 @@ pub(super) async fn page(
         // Nothing depends on it.
         PatientKey::ChartNo | PatientKey::Name | PatientKey::RegisteredOn => chrono::NaiveDate::MIN,
     };
-    let list: ListName = Arc::new(format!("patients {search:?} {key:?} {descending}"));
+    let list: ListName = Arc::new(scope(&search, key, descending));
     let seek = window.seek(store.secrets(), hospital, &list, descending)?;
     let mut rows = if rows_wanted(ctx) {
         store.patient_page(hospital, &search, key, today, &seek).await?
@@ -304,4 +326,28 @@ pub(super) async fn page(
         around,
         search,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statistics::{Day, DayRange};
+
+    #[test]
+    fn cursors_are_bound_to_what_they_were() {
+        assert_eq!(
+            scope(&PatientSearch::default(), PatientKey::ChartNo, false),
+            r#"["patients",null,null,null,null,"ChartNo",false]"#
+        );
+        let search = PatientSearch {
+            name_part: Some("Kim \"1\"".to_owned()),
+            chart_start: Some("1".to_owned()),
+            phone: Some("+821012345678".to_owned()),
+            registered: DayRange::new(Day(739_372), Day(739_373)),
+        };
+        assert_eq!(
+            scope(&search, PatientKey::Name, true),
+            r#"["patients","Kim \"1\"","1","+821012345678",[739372,739373],"Name",true]"#
+        );
+    }
 }

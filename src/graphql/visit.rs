@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_graphql::{Context, ID, InputObject, Object};
 use entity::visit;
+use serde_json::json;
 
 use super::asker;
 use super::connection::{ListName, Marked, VisitConnection, rows_wanted};
@@ -206,6 +207,7 @@ struct VisitList {
     descending: bool,
 }
 
+/// What binds cursors to the list. Cursors outlive this program, and so does the encoding.
 impl fmt::Display for VisitList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -214,7 +216,32 @@ impl fmt::Display for VisitList {
             key,
             descending,
         } = self;
-        write!(f, "visits {patient:?} {query:?} {key:?} {descending}")
+        let VisitQuery {
+            departments,
+            doctors,
+            channels,
+            statuses,
+            dates,
+        } = query;
+        let channels = channels
+            .as_ref()
+            .map(|channels| channels.iter().map(|channel| channel.word()).collect::<Vec<_>>());
+        let statuses = statuses
+            .as_ref()
+            .map(|statuses| statuses.iter().map(|status| status.word()).collect::<Vec<_>>());
+        let dates = dates.map(|days| [days.from.0, days.to.0]);
+        let parts = json!([
+            "visits",
+            patient,
+            departments,
+            doctors,
+            channels,
+            statuses,
+            dates,
+            key.word(),
+            descending
+        ]);
+        parts.fmt(f)
     }
 }
 
@@ -332,5 +359,38 @@ impl Visit {
             deleted: true,
             beside: Beside::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statistics::{Day, DayRange};
+
+    #[test]
+    fn cursors_are_bound_to_what_they_were() {
+        let mut list = VisitList {
+            patient: None,
+            query: VisitQuery::default(),
+            key: VisitKey::Date,
+            descending: true,
+        };
+        assert_eq!(
+            list.to_string(),
+            r#"["visits",null,null,null,null,null,null,"Date",true]"#
+        );
+        list.patient = Some(1);
+        list.key = VisitKey::PatientName;
+        list.query = VisitQuery {
+            departments: Some(vec![2, 3]),
+            doctors: Some(vec![4]),
+            channels: Some(vec![statistics::VisitChannel::WalkIn]),
+            statuses: Some(vec![statistics::VisitStatus::NoShow]),
+            dates: DayRange::new(Day(739_372), Day(739_373)),
+        };
+        assert_eq!(
+            list.to_string(),
+            r#"["visits",1,[2,3],[4],["WALK_IN"],["NO_SHOW"],[739372,739373],"PatientName",true]"#
+        );
     }
 }

@@ -9,17 +9,18 @@ use super::sql::Sql;
 use super::visit::{one_count, seek_sql};
 use super::{Seek, Store};
 use crate::error::Result;
-use crate::statistics::DayRange;
+use crate::statistics::{DayRange, words};
 
-/// What patients are ordered by; nulls last, ties by id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PatientKey {
-    Name,
-    ChartNo,
-    RegisteredOn,
-    FirstVisit,
-    LastVisit,
-}
+words!(
+    /// What patients are ordered by; nulls last, ties by id. Names of stored orders hold the words.
+    PatientKey {
+        Name = "Name",
+        ChartNo = "ChartNo",
+        RegisteredOn = "RegisteredOn",
+        FirstVisit = "FirstVisit",
+        LastVisit = "LastVisit",
+    }
+);
 
 /// Which patients to list: those whose row is ACTIVE, and of them the ones that match.
 #[derive(Clone, Debug, Default)]

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::sql::Sql;
 use super::{Revision, Seek, State, Store, unknown};
 use crate::error::{Error, Result};
-use crate::statistics::{Day, DayRange, Ledger, LedgerBuilder, VisitChannel, VisitRow, VisitStatus};
+use crate::statistics::{Day, DayRange, Ledger, LedgerBuilder, VisitChannel, VisitRow, VisitStatus, words};
 
 const ATTENDED: &str = "status IN ('COMPLETED', 'ENDED')";
 
@@ -43,13 +43,14 @@ pub struct VisitQuery {
     pub dates: Option<DayRange>,
 }
 
-/// What visits are ordered by; ties by id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum VisitKey {
-    Date,
-    PatientName,
-    Status,
-}
+words!(
+    /// What visits are ordered by; ties by id. Names of stored orders hold the words.
+    VisitKey {
+        Date = "Date",
+        PatientName = "PatientName",
+        Status = "Status",
+    }
+);
 
 impl VisitKey {
     fn expression(self, of_one_patient: bool) -> String {
