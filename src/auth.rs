@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::attempts::{Attempts, Who};
 use crate::config::LIMITS;
 use crate::error::{Error, Result};
-use crate::password::PasswordHash;
+use crate::password::{self, NewPassword, PasswordHash};
 use crate::permissions::{Role, Viewer};
 use crate::statistics::sha256;
 use crate::store::{AuditAction, Change, NewEntry, RefreshUse, StaffRow, Store};
@@ -49,16 +49,17 @@ struct Claims {
     family: String,
 }
 
-fn random_token() -> String {
+fn random_text() -> String {
     URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
+}
+
+/// The hospital tells where to look the token up.
+fn refresh_token(hospital: i64, secret: &[u8; 32]) -> String {
+    format!("{hospital}.{}", URL_SAFE_NO_PAD.encode(secret))
 }
 
 fn token_hash(token: &str) -> String {
     URL_SAFE_NO_PAD.encode(sha256(token.as_bytes()))
-}
-
-fn wrong() -> Error {
-    Error::Unauthenticated("hospital, login or password is wrong".to_owned())
 }
 
 fn ended() -> Error {
@@ -79,7 +80,7 @@ impl Auth {
     /// Begins a session.
     ///
     /// # Errors
-    /// UNAUTHENTICATED where hospital, login or password is wrong, without telling which. RATE_LIMITED after failures, of the
+    /// INVALID_CREDENTIALS where hospital, login or password is wrong, without telling which. RATE_LIMITED after failures, of the
     /// login or the address, whether there is such a login or not.
     pub async fn sign_in(&self, hospital: &str, login: &str, password: String, address: IpAddr) -> Result<NewSession> {
         let who = [Who::login(hospital, login), Who::Address(address)];
@@ -96,13 +97,16 @@ impl Auth {
             None => self.decoy.clone(),
         };
         let right = hash.verify(password, turn).await?;
-        let staff = staff.filter(|_| right);
-        match staff {
+        let session = match staff.filter(|_| right) {
+            Some(verified) => self.begin(&verified).await?,
+            None => None,
+        };
+        match session {
             Some(_) => self.attempts.succeeded(&who[0]),
             None => self.attempts.failed(&who),
         }
         if let Some(hospital) = hospital {
-            let action = match staff {
+            let action = match session {
                 Some(_) => AuditAction::SignedIn,
                 None => AuditAction::SignInRefused,
             };
@@ -110,7 +114,7 @@ impl Auth {
                 .audit(vec![NewEntry::new(hospital, named_id, action)])
                 .await?;
         }
-        self.session(staff.ok_or_else(wrong)?, random_token()).await
+        session.ok_or(Error::InvalidCredentials)
     }
 
     /// Changes the viewer's own password, and begins a new session; all others end.
@@ -125,49 +129,55 @@ impl Auth {
         address: IpAddr,
     ) -> Result<NewSession> {
         let staff = self.store.staff_member(viewer.hospital, viewer.staff).await?;
-        let staff = staff.filter(|staff| staff.disabled_at.is_none()).ok_or_else(ended)?;
+        let mut staff = staff.filter(|staff| staff.disabled_at.is_none()).ok_or_else(ended)?;
         let who = [Who::member(viewer), Who::Address(address)];
         let turn = self.attempts.turn(&who).await?;
-        if !PasswordHash::kept(&staff.password_hash).verify(current, turn).await? {
+        let verified = PasswordHash::kept(&staff.password_hash);
+        if !verified.clone().verify(current, turn).await? {
             self.attempts.failed(&who);
-            return Err(Error::input("input.currentPassword", "it is another"));
+            return Err(password::incorrect());
         }
+        let password = NewPassword::made("input.newPassword", new).await?;
+        password.hash().as_str().clone_into(&mut staff.password_hash);
         let change = Change::SetPassword {
             id: staff.id,
-            password: PasswordHash::made("input.newPassword", new).await?,
+            password,
+            verified: Some(verified),
         };
         self.store.make_for_oneself(viewer, &change).await?;
-        self.session(staff, random_token()).await
+        self.begin(&staff).await?.ok_or_else(ended)
     }
 
-    /// Goes on with a session.
+    /// Continues a session.
+    ///
+    /// An unknown token is no failure of its address: nobody finds 256 random bits by trying, and a stale tab behind the
+    /// address of a hospital would make everybody there wait.
     ///
     /// # Errors
-    /// UNAUTHENTICATED where the token is not good, or not any more. RATE_LIMITED after failures of the address.
-    pub async fn refresh(&self, token: &str, address: IpAddr) -> Result<NewSession> {
-        let who = [Who::Address(address)];
-        self.attempts.check(&who)?;
-        let refreshed = self.refreshed(token).await;
-        if let Err(Error::Unauthenticated(_)) = refreshed {
-            self.attempts.failed(&who);
-        }
-        refreshed
-    }
-
-    async fn refreshed(&self, token: &str) -> Result<NewSession> {
+    /// UNAUTHENTICATED where the token is not good, or not any more.
+    pub async fn refresh(&self, token: &str) -> Result<NewSession> {
         let hospital = token
             .split_once('.')
             .and_then(|(hospital, _)| hospital.parse().ok())
             .ok_or_else(ended)?;
+        let successors = self.store.secrets().refresh_successors(token)?;
+        let successors: Vec<String> = successors
+            .iter()
+            .map(|secret| refresh_token(hospital, secret))
+            .collect();
+        let hashes: Vec<String> = successors.iter().map(|token| token_hash(token)).collect();
         match self
             .store
-            .use_refresh_token(hospital, &token_hash(token), Utc::now())
+            .use_refresh_token(hospital, &token_hash(token), &hashes)
             .await?
         {
-            RefreshUse::Good { staff, family } => {
-                let staff = self.store.staff_member(hospital, staff).await?;
-                let staff = staff.filter(|staff| staff.disabled_at.is_none()).ok_or_else(ended)?;
-                self.session(staff, family).await
+            RefreshUse::Good {
+                staff,
+                family,
+                successor,
+            } => {
+                let token = successors.into_iter().nth(successor).ok_or_else(ended)?;
+                self.session(staff, family, token)
             }
             RefreshUse::Reused { staff } => {
                 let entry = NewEntry::new(hospital, Some(staff), AuditAction::SessionEnded);
@@ -178,7 +188,15 @@ impl Auth {
         }
     }
 
-    async fn session(&self, staff: StaffRow, family: String) -> Result<NewSession> {
+    /// Begins a session of who said this password; none where it is another by now, or the account is disabled.
+    async fn begin(&self, verified: &StaffRow) -> Result<Option<NewSession>> {
+        let token = refresh_token(verified.hospital_id, &rand::random());
+        let family = random_text();
+        let staff = self.store.begin_session(verified, &token_hash(&token), &family).await?;
+        staff.map(|staff| self.session(staff, family, token)).transpose()
+    }
+
+    fn session(&self, staff: StaffRow, family: String, refresh_token: String) -> Result<NewSession> {
         let now = Utc::now();
         let access_expires_at = now + LIMITS.access_token;
         let claims = Claims {
@@ -200,16 +218,6 @@ impl Auth {
         header.kid = Some(kid);
         let access_token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&key))
             .map_err(|error| Error::Internal(format!("a token cannot be signed: {error}")))?;
-        let refresh_token = format!("{}.{}", staff.hospital_id, random_token());
-        self.store
-            .add_refresh_token(
-                staff.hospital_id,
-                token_hash(&refresh_token),
-                staff.id,
-                &family,
-                now + LIMITS.refresh_token,
-            )
-            .await?;
         let role = Role::kept(&staff.role)?;
         Ok(NewSession {
             viewer: Viewer {
@@ -230,7 +238,7 @@ impl Auth {
     /// # Errors
     /// Where the database fails.
     pub async fn sign_out(&self, viewer: &Viewer, family: &str) -> Result<()> {
-        self.store.end_family(viewer.hospital, family).await?;
+        self.store.end_session(viewer, family).await?;
         self.store
             .audit(vec![NewEntry::of(viewer, AuditAction::SignedOut)])
             .await

@@ -92,6 +92,8 @@ pub struct Limits {
     pub access_token: Duration,
     /// How long a refresh token is good.
     pub refresh_token: Duration,
+    /// How long a used refresh token leads to its successor again, while that is unused: an answer may get lost.
+    pub refresh_repeat: Duration,
     /// How often a server looks whether the keys were rotated, or the certificate renewed; far more often than an access token is good.
     pub key_file: Duration,
     /// Changes that the feed keeps behind the newest; a ledger further behind loads anew.
@@ -141,6 +143,7 @@ pub const LIMITS: Limits = Limits {
     snapshot_trust: Duration::from_secs(60 * 60),
     access_token: Duration::from_secs(15 * 60),
     refresh_token: Duration::from_secs(14 * 24 * 60 * 60),
+    refresh_repeat: Duration::from_secs(30),
     key_file: Duration::from_secs(10),
     feed: 500_000,
 };

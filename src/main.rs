@@ -14,7 +14,7 @@ use rollcall::demo;
 use rollcall::error::{Error, Result};
 use rollcall::import::{self, Kind, Mapping};
 use rollcall::observe;
-use rollcall::password::PasswordHash;
+use rollcall::password::NewPassword;
 use rollcall::permissions::Role;
 use rollcall::secrets::Secrets;
 use rollcall::statistics::WeekStart;
@@ -348,7 +348,7 @@ async fn run(command: Command) -> Result<()> {
                 login: named("login", &login)?,
                 name: named("name", &name)?,
                 role,
-                password: PasswordHash::of("password", &password_from_input()?)?,
+                password: NewPassword::of("password", password_from_input()?)?,
             };
             store.make_as_operator(hospital.id, &add).await?;
             println!("added {login} to {} as {}", hospital.code, role.word());
@@ -374,8 +374,13 @@ async fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Staff(StaffCommand::Reset { member }) => {
-            let password = PasswordHash::of("password", &password_from_input()?)?;
-            let login = member.change(|id| Change::SetPassword { id, password }).await?;
+            let password = NewPassword::of("password", password_from_input()?)?;
+            let reset = |id| Change::SetPassword {
+                id,
+                password,
+                verified: None,
+            };
+            let login = member.change(reset).await?;
             println!("{login} has a new password");
             Ok(())
         }

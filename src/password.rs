@@ -38,15 +38,6 @@ impl PasswordHash {
         Ok(Self(hash.to_string()))
     }
 
-    /// The hash of a new password, made where it keeps no other request waiting.
-    ///
-    /// # Errors
-    /// As [`Self::of`].
-    pub async fn made(argument: &'static str, password: String) -> Result<Self> {
-        let made = tokio::task::spawn_blocking(move || Self::of(argument, &password)).await;
-        made.map_err(|error| Error::Internal(format!("a password could not be hashed: {error}")))?
-    }
-
     /// A hash as it was kept.
     #[must_use]
     pub fn kept(hash: &str) -> Self {
@@ -58,17 +49,77 @@ impl PasswordHash {
     /// # Errors
     /// Never in practice: where the thread is lost.
     pub async fn verify(self, password: String, turn: Turn) -> Result<bool> {
-        let verified = tokio::task::spawn_blocking(move || {
+        verified(move || {
             let _until_done = turn;
-            phc::PasswordHash::new(&self.0)
-                .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
-        });
-        let verified = verified.await;
-        verified.map_err(|error| Error::Internal(format!("a password could not be verified: {error}")))
+            self.is_of(&password)
+        })
+        .await
+    }
+
+    fn is_of(&self, password: &str) -> bool {
+        phc::PasswordHash::new(&self.0)
+            .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
     }
 
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// A password that is to be set, with its hash. It never shows.
+#[derive(Clone)]
+pub struct NewPassword {
+    text: String,
+    hash: PasswordHash,
+}
+
+impl std::fmt::Debug for NewPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NewPassword")
+    }
+}
+
+impl NewPassword {
+    /// It takes its time to hash.
+    ///
+    /// # Errors
+    /// Where the password is too short or too long; `argument` names it.
+    pub fn of(argument: &str, text: String) -> Result<Self> {
+        let hash = PasswordHash::of(argument, &text)?;
+        Ok(Self { text, hash })
+    }
+
+    /// Hashed on a thread of its own, so that no other request waits.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub async fn made(argument: &'static str, text: String) -> Result<Self> {
+        let made = tokio::task::spawn_blocking(move || Self::of(argument, text)).await;
+        made.map_err(|error| Error::Internal(format!("a password could not be hashed: {error}")))?
+    }
+
+    #[must_use]
+    pub const fn hash(&self) -> &PasswordHash {
+        &self.hash
+    }
+
+    /// Whether a stored hash is of this password.
+    ///
+    /// # Errors
+    /// Never in practice: where the thread is lost.
+    pub async fn has_hash(&self, stored: PasswordHash) -> Result<bool> {
+        let text = self.text.clone();
+        verified(move || stored.is_of(&text)).await
+    }
+}
+
+async fn verified(verify: impl FnOnce() -> bool + Send + 'static) -> Result<bool> {
+    let verified = tokio::task::spawn_blocking(verify).await;
+    verified.map_err(|error| Error::Internal(format!("a password could not be verified: {error}")))
+}
+
+/// The refusal of whoever says another password than the current one.
+pub fn incorrect() -> Error {
+    Error::input("input.currentPassword", "the current password is incorrect")
 }

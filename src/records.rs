@@ -60,7 +60,7 @@ impl<T: Clone> Patch<T> {
     }
 }
 
-/// What is to be of a patient. A new one begins with everything unknown.
+/// What is to be of a patient. A new one begins with everything unknown, but that it is registered today.
 #[derive(Clone, Debug, Default)]
 pub struct PatientChange {
     pub chart_no: Option<String>,

@@ -1,4 +1,5 @@
-//! The keys, and what is derived from them: encryption of phones and memos, the look-up index of phones, the signing of tokens.
+//! The keys, and what is derived from them: encryption of phones and memos, the look-up index of phones, the signing of access
+//! tokens, the successors of refresh tokens.
 //!
 //! A key file has a key a line. The first is the one in use; those below it are old, and still open what they once closed.
 
@@ -38,6 +39,7 @@ struct Key {
     cipher: Aes256GcmSiv,
     index: [u8; 32],
     signing: [u8; 32],
+    refresh: [u8; 32],
     fingerprint: String,
 }
 
@@ -63,6 +65,7 @@ impl Key {
             cipher: Aes256GcmSiv::new(&derive("rollcall encryption")?.into()),
             index: derive("rollcall phone index")?,
             signing: derive("rollcall access token")?,
+            refresh: derive("rollcall refresh token")?,
             fingerprint: derive("rollcall fingerprint")?[..8]
                 .iter()
                 .map(|byte| format!("{byte:02x}"))
@@ -77,12 +80,17 @@ impl Key {
     }
 
     fn digest(&self, context: &[u8], text: &str) -> Result<Vec<u8>> {
-        let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&self.index)
-            .map_err(|error| Error::Internal(error.to_string()))?;
-        mac.update(context);
-        mac.update(text.as_bytes());
-        Ok(mac.finalize().into_bytes()[..16].to_vec())
+        Ok(mac(&self.index, &[context, text.as_bytes()])?[..16].to_vec())
     }
+}
+
+fn mac(key: &[u8; 32], parts: &[&[u8]]) -> Result<[u8; 32]> {
+    let mut mac =
+        <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).map_err(|error| Error::Internal(error.to_string()))?;
+    for part in parts {
+        mac.update(part);
+    }
+    Ok(mac.finalize().into_bytes().into())
 }
 
 fn keys(text: &str) -> Result<Arc<[Key]>> {
@@ -251,10 +259,7 @@ impl Secrets {
     /// # Errors
     /// Never in practice: the key has the right length.
     pub fn phone_indexes(&self, hospital: i64, phone: &str) -> Result<Vec<Vec<u8>>> {
-        // Nothing fails where a number is looked for by too few keys.
-        self.read_again();
-        let context = context(hospital, "phone");
-        self.keys().iter().map(|key| key.digest(&context, phone)).collect()
+        self.digests(hospital, "phone", phone)
     }
 
     /// A keyed hash, another one for each hospital and purpose: what it was made of cannot be guessed without the key.
@@ -263,6 +268,27 @@ impl Secrets {
     /// Never in practice: the key has the right length.
     pub fn digest(&self, hospital: i64, purpose: &str, text: &str) -> Result<Vec<u8>> {
         self.keys()[0].digest(&context(hospital, purpose), text)
+    }
+
+    /// That hash by each of the keys, the one in use first.
+    ///
+    /// # Errors
+    /// Never in practice: the key has the right length.
+    pub fn digests(&self, hospital: i64, purpose: &str, text: &str) -> Result<Vec<Vec<u8>>> {
+        // A look-up by too few keys finds nothing and does not fail, so nothing else would notice a rotation.
+        self.read_again();
+        let context = context(hospital, purpose);
+        self.keys().iter().map(|key| key.digest(&context, text)).collect()
+    }
+
+    /// The secrets of the refresh token that follows this one, by each of the keys, the one in use first.
+    ///
+    /// # Errors
+    /// Never in practice: the key has the right length.
+    pub fn refresh_successors(&self, token: &str) -> Result<Vec<[u8; 32]>> {
+        self.read_again();
+        let keys = self.keys();
+        keys.iter().map(|key| mac(&key.refresh, &[token.as_bytes()])).collect()
     }
 }
 

@@ -12,11 +12,13 @@ pub struct Model {
     pub staff_id: i64,
     #[sea_orm(primary_key, auto_increment = false)]
     pub name: String,
-    /// Keyed: what was sent cannot be guessed from it.
+    /// A version byte and a keyed hash: what was sent cannot be guessed from it.
     pub change_digest: Vec<u8>,
     /// The patient, visit or merge.
     pub outcome_id: i64,
     pub created_at: DateTimeUtc,
+    /// Argon2id, in PHC form: the password that was sent with the change, which is not part of the digest.
+    pub password_hash: Option<String>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

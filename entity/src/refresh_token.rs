@@ -15,6 +15,8 @@ pub struct Model {
     pub family: String,
     pub expires_at: DateTimeUtc,
     pub used_at: Option<DateTimeUtc>,
+    /// The epoch of the member of staff when the token was stored: with another one it is not good any more.
+    pub session_epoch: i64,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -18,6 +18,8 @@ pub struct Model {
     pub password_hash: String,
     pub disabled_at: Option<DateTimeUtc>,
     pub created_at: DateTimeUtc,
+    /// Counted up whenever the sessions end.
+    pub session_epoch: i64,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

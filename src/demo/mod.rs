@@ -8,7 +8,7 @@ use chrono::Utc;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::password::PasswordHash;
+use crate::password::NewPassword;
 use crate::permissions::Role;
 use crate::secrets::Secrets;
 use crate::statistics::WeekStart;
@@ -90,7 +90,7 @@ async fn fill(store: &Store) -> Result<()> {
     for batch in demo.visits.chunks(BATCH) {
         intake.visits(batch, &[]).await?;
     }
-    let password = PasswordHash::of("password", PASSWORD)?;
+    let password = NewPassword::of("password", PASSWORD.to_owned())?;
     for (login, name, role) in ACCOUNTS {
         let add = Change::AddStaff {
             login: login.to_owned(),

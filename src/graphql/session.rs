@@ -46,7 +46,7 @@ pub(super) struct Session {
     access_token: String,
     /// When the access token runs out.
     access_expires_at: DateTime,
-    /// Good for one use.
+    /// Good for one use, and for repeating that within 30 seconds.
     refresh_token: String,
     /// Who is signed in.
     viewer: Viewer,

@@ -23,7 +23,7 @@ on_each_database! {
             let query = "mutation ($i: SignInInput!) { signIn(input: $i) { session { accessToken } } }";
             let input = json!({"hospital": hospital, "login": login, "password": password});
             let answer = app.post(app.base(), None, query, json!({"i": input})).await;
-            assert_eq!(answer["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
+            assert_eq!(answer["errors"][0]["extensions"]["code"], "INVALID_CREDENTIALS");
             seen.push(answer["errors"][0]["message"].clone());
         }
         seen.dedup();
@@ -44,7 +44,9 @@ on_each_database! {
         let second = refresh(&session["refreshToken"]).await;
         let tokens = &second["data"]["refreshSession"]["session"];
         assert!(tokens["accessToken"].is_string(), "{second}");
-        // Used twice: the whole session ends, also for who holds the newer token.
+        let third = refresh(&tokens["refreshToken"]).await;
+        let tokens = &third["data"]["refreshSession"]["session"];
+        // Reused after its successor was used: the whole session ends, also for who holds the newest token.
         let reused = refresh(&session["refreshToken"]).await;
         assert_eq!(reused["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
         assert_eq!(refresh(&tokens["refreshToken"]).await["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");

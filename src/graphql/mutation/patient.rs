@@ -9,7 +9,7 @@ use crate::graphql::enums::Sex;
 use crate::graphql::patient::Patient;
 use crate::graphql::scalars::Date;
 use crate::graphql::{asker, id};
-use crate::records::{self, Patch, PatientChange};
+use crate::records::{self, PatientChange};
 use crate::statistics::Day;
 use crate::store::Change;
 
@@ -156,8 +156,7 @@ impl PatientMutation {
         #[graphql(desc = "Who.")] input: RegisterPatientInput,
     ) -> Result<RegisterPatientPayload> {
         let key = input.idempotency_key.clone();
-        let today = asker::today(ctx).await?;
-        let mut change = read(
+        let change = read(
             ctx,
             Fields {
                 chart_no: Some(input.chart_no),
@@ -171,9 +170,6 @@ impl PatientMutation {
             },
         )
         .await?;
-        if change.registered_on.given().flatten().is_none() {
-            change.registered_on = Patch::Put(today);
-        }
         let id = make(ctx, Change::RegisterPatient(change), key).await?;
         let patient = Patient::load(ctx, id).await?;
         Ok(RegisterPatientPayload { patient })

@@ -31,7 +31,8 @@ struct SignInPayload {
 /// Which session is to go on.
 #[derive(InputObject)]
 struct RefreshSessionInput {
-    /// The session's last refresh token. It is good for one use; one that comes twice ends the session.
+    /// The session's last refresh token. It is good for one use. Sent again within 30 seconds, while the token that it led to is
+    /// unused, it leads to that same token again: repeat a request whose answer was lost. Any other reuse ends the session.
     #[graphql(secret)]
     refresh_token: String,
 }
@@ -70,7 +71,7 @@ struct ChangePasswordPayload {
 
 #[Object]
 impl SessionMutation {
-    /// Begins a session. A wrong hospital, login or password is UNAUTHENTICATED, without telling which.
+    /// Begins a session. A wrong hospital, login or password is INVALID_CREDENTIALS, without telling which.
     async fn sign_in(
         &self,
         ctx: &Context<'_>,
@@ -93,7 +94,7 @@ impl SessionMutation {
         #[graphql(desc = "Which session.")] input: RefreshSessionInput,
     ) -> Result<RefreshSessionPayload> {
         let auth = &asker::shared(ctx)?.auth;
-        let session = auth.refresh(&input.refresh_token, asker::address(ctx)?).await?;
+        let session = auth.refresh(&input.refresh_token).await?;
         asker::enter(ctx, session.viewer.clone(), session.family.clone())?;
         Ok(RefreshSessionPayload {
             session: session.into(),

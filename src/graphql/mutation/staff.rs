@@ -8,7 +8,7 @@ use crate::graphql::enums::Role;
 use crate::graphql::hospital::{Department, Doctor};
 use crate::graphql::id;
 use crate::graphql::staff::StaffMember;
-use crate::password::PasswordHash;
+use crate::password::NewPassword;
 use crate::store::Change;
 
 #[derive(Default)]
@@ -143,6 +143,8 @@ struct ResetPasswordInput {
     /// The password from now on: 8 to 1,024 characters. The member should change it.
     #[graphql(secret)]
     password: String,
+    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    idempotency_key: Option<String>,
 }
 
 /// The member of staff who has a new password.
@@ -226,7 +228,7 @@ impl StaffMutation {
             login: line("input.login", &input.login)?,
             name: line("input.name", &input.name)?,
             role: input.role.into(),
-            password: PasswordHash::made("input.password", input.password).await?,
+            password: NewPassword::made("input.password", input.password).await?,
         };
         let id = make(ctx, change, input.idempotency_key).await?;
         let staff = member(ctx, id).await?;
@@ -260,9 +262,10 @@ impl StaffMutation {
     ) -> Result<ResetPasswordPayload> {
         let change = Change::SetPassword {
             id: id::staff("input.id", &input.id)?,
-            password: PasswordHash::made("input.password", input.password).await?,
+            password: NewPassword::made("input.password", input.password).await?,
+            verified: None,
         };
-        let id = make(ctx, change, None).await?;
+        let id = make(ctx, change, input.idempotency_key).await?;
         let staff = member(ctx, id).await?;
         Ok(ResetPasswordPayload { staff })
     }

@@ -1,6 +1,7 @@
 //! Changes that staff make one by one: allowed, locked by a version, made once however often they are sent, and noted with
 //! who made them and why.
 
+mod digest;
 mod patient;
 mod staff;
 mod visit;
@@ -15,7 +16,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait};
 use super::audit::{AuditAction, NewEntry, audit_in};
 use super::{Sql, Store};
 use crate::error::{Error, Result};
-use crate::password::PasswordHash;
+use crate::password::{NewPassword, PasswordHash};
 use crate::permissions::{Action, Role, Viewer};
 use crate::records::{Patch, PatientChange, VisitChange};
 
@@ -87,7 +88,7 @@ pub enum Change {
         login: String,
         name: String,
         role: Role,
-        password: PasswordHash,
+        password: NewPassword,
     },
     /// Another role, or a disabled account, ends the sessions. Somebody must be left who may administer.
     ChangeStaff {
@@ -99,7 +100,9 @@ pub enum Change {
     /// Ends the sessions, too.
     SetPassword {
         id: i64,
-        password: PasswordHash,
+        password: NewPassword,
+        /// The password that the member proved to know; where it is another by now, nothing changes.
+        verified: Option<PasswordHash>,
     },
 }
 
@@ -175,6 +178,20 @@ impl Change {
             _ => None,
         }
     }
+
+    const fn password(&self) -> Option<&NewPassword> {
+        match self {
+            Self::AddStaff { password, .. } | Self::SetPassword { password, .. } => Some(password),
+            _ => None,
+        }
+    }
+}
+
+/// A change that was made, now or before under the same idempotency key.
+struct Made {
+    outcome: i64,
+    /// The password that was sent when it was made before; not verified yet, since that takes long.
+    password_hash: Option<PasswordHash>,
 }
 
 /// A transaction in which a change is made.
@@ -197,7 +214,13 @@ impl Store {
     pub async fn make(&self, viewer: &Viewer, change: &Change, key: Option<&str>) -> Result<i64> {
         viewer.require(change.action(), change.what())?;
         let by = Some((viewer.staff, key));
-        self.again(|| self.make_once(viewer.hospital, by, change)).await
+        let made = self.again(|| self.make_once(viewer.hospital, by, change)).await?;
+        if let (Some(sent), Some(before)) = (change.password(), made.password_hash)
+            && !sent.has_hash(before).await?
+        {
+            return Err(another_change());
+        }
+        Ok(made.outcome)
     }
 
     /// Makes a change that everybody may make of what is their own.
@@ -206,7 +229,8 @@ impl Store {
     /// As [`Self::make`].
     pub async fn make_for_oneself(&self, viewer: &Viewer, change: &Change) -> Result<i64> {
         let by = Some((viewer.staff, None));
-        self.again(|| self.make_once(viewer.hospital, by, change)).await
+        let made = self.again(|| self.make_once(viewer.hospital, by, change)).await?;
+        Ok(made.outcome)
     }
 
     /// Makes a change from the command line, where nobody is signed in.
@@ -214,10 +238,11 @@ impl Store {
     /// # Errors
     /// As [`Self::make`], but that anything is allowed.
     pub async fn make_as_operator(&self, hospital: i64, change: &Change) -> Result<i64> {
-        self.again(|| self.make_once(hospital, None, change)).await
+        let made = self.again(|| self.make_once(hospital, None, change)).await?;
+        Ok(made.outcome)
     }
 
-    async fn make_once(&self, hospital: i64, by: Option<(i64, Option<&str>)>, change: &Change) -> Result<i64> {
+    async fn make_once(&self, hospital: i64, by: Option<(i64, Option<&str>)>, change: &Change) -> Result<Made> {
         let making = Making {
             store: self,
             transaction: self.change(hospital).await?,
@@ -225,12 +250,8 @@ impl Store {
             staff: by.map(|(staff, _)| staff),
         };
         let key = by.and_then(|(staff, key)| Some((staff, key?)));
-        let digest = match key {
-            Some(_) => self.secrets.digest(hospital, "change", &format!("{change:?}"))?,
-            None => Vec::new(),
-        };
         if let Some(key) = key
-            && let Some(made) = making.made_before(key, &digest).await?
+            && let Some(made) = making.made_before(key, change).await?
         {
             return Ok(made);
         }
@@ -279,20 +300,22 @@ impl Store {
                 name,
                 role,
                 password,
-            } => making.add_staff(login, name, *role, password).await?,
+            } => making.add_staff(login, name, *role, password.hash()).await?,
             Change::ChangeStaff {
                 id,
                 name,
                 role,
                 disabled,
             } => making.change_staff(*id, name.as_deref(), *role, *disabled).await?,
-            Change::SetPassword { id, password } => making.set_password(*id, password).await?,
+            Change::SetPassword { id, password, verified } => {
+                making.set_password(*id, password.hash(), verified.as_ref()).await?
+            }
         };
         if !matches!(change, Change::ErasePatient { .. }) {
             making.note(before, change.reason()).await?;
         }
         if let Some(key) = key {
-            making.note_key(key, digest, outcome).await?;
+            making.note_key(key, change, outcome).await?;
         }
         let entry = NewEntry::new(hospital, making.staff, AuditAction::Changed)
             .what(change.word())
@@ -300,7 +323,10 @@ impl Store {
             .patients(&making.patients(change, outcome).await?);
         audit_in(&making.transaction, entry).await?;
         making.transaction.commit().await?;
-        Ok(outcome)
+        Ok(Made {
+            outcome,
+            password_hash: None,
+        })
     }
 
     /// Forgets the keys of changes that were made longer ago than `age`.
@@ -332,28 +358,29 @@ impl Making<'_> {
         self.run(sql).await
     }
 
-    async fn made_before(&self, (staff, key): (i64, &str), digest: &[u8]) -> Result<Option<i64>> {
+    async fn made_before(&self, (staff, key): (i64, &str), change: &Change) -> Result<Option<Made>> {
         let id = (self.hospital, staff, key.to_owned());
         let Some(noted) = idempotency_key::Entity::find_by_id(id).one(&self.transaction).await? else {
             return Ok(None);
         };
-        if noted.change_digest == digest {
-            return Ok(Some(noted.outcome_id));
+        if !digest::digests(&self.store.secrets, self.hospital, change)?.contains(&noted.change_digest) {
+            return Err(another_change());
         }
-        Err(Error::input(
-            "input.idempotencyKey",
-            "another change was made under this key: make a new key for each change, and keep it only to send that change again",
-        ))
+        Ok(Some(Made {
+            outcome: noted.outcome_id,
+            password_hash: noted.password_hash.as_deref().map(PasswordHash::kept),
+        }))
     }
 
-    async fn note_key(&self, (staff, key): (i64, &str), change_digest: Vec<u8>, outcome_id: i64) -> Result<()> {
+    async fn note_key(&self, (staff, key): (i64, &str), change: &Change, outcome_id: i64) -> Result<()> {
         let row = idempotency_key::ActiveModel {
             hospital_id: Set(self.hospital),
             staff_id: Set(staff),
             name: Set(key.to_owned()),
-            change_digest: Set(change_digest),
+            change_digest: Set(digest::digest(&self.store.secrets, self.hospital, change)?),
             outcome_id: Set(outcome_id),
             created_at: Set(Utc::now().trunc_subsecs(6)),
+            password_hash: Set(change.password().map(|password| password.hash().as_str().to_owned())),
         };
         idempotency_key::Entity::insert(row)
             .exec_without_returning(&self.transaction)
@@ -424,6 +451,13 @@ impl Making<'_> {
         let row = row.ok_or_else(|| Error::Internal(format!("a row of {table} was inserted and has no id")))?;
         Ok(row.try_get_by_index(0)?)
     }
+}
+
+fn another_change() -> Error {
+    Error::input(
+        "input.idempotencyKey",
+        "another change was made under this key: make a new key for each change, and keep it only to send that change again",
+    )
 }
 
 fn check_version(what: &str, seen: i32, stands: i32) -> Result<()> {

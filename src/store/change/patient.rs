@@ -17,7 +17,11 @@ impl Making<'_> {
             version: 1,
             ..erased_patient(self.hospital, 0)
         };
-        let row = self.patient_after(empty, change).await?;
+        let mut row = self.patient_after(empty, change).await?;
+        if row.registered_on.is_none() {
+            let state = self.store.state_in(&self.transaction, self.hospital, 0).await?;
+            row.registered_on = Some(Utc::now().with_timezone(&state.time_zone).date_naive());
+        }
         let columns = [
             ("state", row.state.into()),
             ("chart_no", row.chart_no.into()),

@@ -5,12 +5,12 @@ use entity::{department, doctor, refresh_token, staff};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait, EntityTrait, IntoActiveModel as _, PaginatorTrait as _,
-    QueryFilter as _,
+    QueryFilter as _, QuerySelect as _,
 };
 
 use super::Making;
 use crate::error::{Error, Result};
-use crate::password::PasswordHash;
+use crate::password::{self, PasswordHash};
 use crate::permissions::Role;
 use crate::records::Patch;
 
@@ -96,7 +96,7 @@ impl Making<'_> {
             role.word().clone_into(&mut wanted.role);
         }
         wanted.disabled_at = since(row.disabled_at, disabled);
-        self.write_member(wanted.clone()).await?;
+        self.write_member(&row, &wanted).await?;
         if may_administer(&row) && !may_administer(&wanted) && self.administrators().await? == 0 {
             let argument = if disabled == Some(true) {
                 "input.disabled"
@@ -106,37 +106,55 @@ impl Making<'_> {
             let message = "nobody would be left who may administer the hospital: make somebody else ADMIN first";
             return Err(Error::input(argument, message));
         }
-        if (&row.role, row.disabled_at) != (&wanted.role, wanted.disabled_at) {
-            self.end_sessions(id).await?;
-        }
         Ok(id)
     }
 
-    pub(super) async fn set_password(&self, id: i64, password: &PasswordHash) -> Result<i64> {
+    pub(super) async fn set_password(
+        &self,
+        id: i64,
+        password: &PasswordHash,
+        verified: Option<&PasswordHash>,
+    ) -> Result<i64> {
         let row = self.member(id).await?;
-        self.write_member(staff::Model {
+        if verified.is_some_and(|verified| verified.as_str() != row.password_hash) {
+            return Err(password::incorrect());
+        }
+        let wanted = staff::Model {
             password_hash: password.as_str().to_owned(),
-            ..row
-        })
-        .await?;
-        self.end_sessions(id).await?;
+            ..row.clone()
+        };
+        self.write_member(&row, &wanted).await?;
         Ok(id)
     }
 
     async fn member(&self, id: i64) -> Result<staff::Model> {
+        // Sessions begin and continue under this lock.
         let row = staff::Entity::find_by_id((self.hospital, id))
+            .lock_exclusive()
             .one(&self.transaction)
             .await?;
         row.ok_or_else(|| Error::unknown_id("input.id", "member of staff"))
     }
 
-    async fn write_member(&self, row: staff::Model) -> Result<()> {
+    /// Writes the row. Another password or role, or a disabled account, ends the sessions; of each its access token is left,
+    /// until that runs out.
+    async fn write_member(&self, row: &staff::Model, wanted: &staff::Model) -> Result<()> {
+        let rights = |row: &staff::Model| (row.password_hash.clone(), row.role.clone(), row.disabled_at);
+        let ends_sessions = rights(row) != rights(wanted);
         let mut changed = row.clone().into_active_model();
-        changed.name = Set(row.name);
-        changed.role = Set(row.role);
-        changed.disabled_at = Set(row.disabled_at);
-        changed.password_hash = Set(row.password_hash);
+        changed.name = Set(wanted.name.clone());
+        changed.role = Set(wanted.role.clone());
+        changed.disabled_at = Set(wanted.disabled_at);
+        changed.password_hash = Set(wanted.password_hash.clone());
+        changed.session_epoch = Set(row.session_epoch + i64::from(ends_sessions));
         changed.update(&self.transaction).await?;
+        if ends_sessions {
+            refresh_token::Entity::delete_many()
+                .filter(refresh_token::Column::HospitalId.eq(self.hospital))
+                .filter(refresh_token::Column::StaffId.eq(row.id))
+                .exec(&self.transaction)
+                .await?;
+        }
         Ok(())
     }
 
@@ -146,16 +164,6 @@ impl Making<'_> {
             .filter(staff::Column::Role.eq(Role::Admin.word()))
             .filter(staff::Column::DisabledAt.is_null());
         Ok(enabled.count(&self.transaction).await?)
-    }
-
-    /// What is left of a session is its access token, until that runs out.
-    async fn end_sessions(&self, staff: i64) -> Result<()> {
-        refresh_token::Entity::delete_many()
-            .filter(refresh_token::Column::HospitalId.eq(self.hospital))
-            .filter(refresh_token::Column::StaffId.eq(staff))
-            .exec(&self.transaction)
-            .await?;
-        Ok(())
     }
 
     pub(super) async fn refuse_taken(
