@@ -369,6 +369,30 @@ proptest! {
     }
 
     #[test]
+    fn nobody_is_pending_where_churn_is_mature(
+        visits in some_visits(),
+        question in a_question(),
+        definition in a_definition(),
+        week_start in a_week_start(),
+    ) {
+        let question = Question { as_of: Day(question.as_of.0 + 40), ..question };
+        let snapshot = resolve(&ledger(&visits), &question, definition, week_start);
+        let reference = Reference::new(&visits, &question, &definition);
+        for at in buckets(&snapshot) {
+            let bucket = snapshot.bucket(at).unwrap();
+            let calendar = bucket.complete() && question.as_of.0 - bucket.bounds.to.0 >= definition.churn_after_days;
+            prop_assert_eq!(snapshot.churn_mature(at), calendar);
+            if snapshot.churn_mature(at) {
+                prop_assert_eq!(snapshot.patient_count(at, CohortKind::Pending), 0);
+                prop_assert!(reference.cohort(bucket.covered, CohortKind::Pending).patients.is_empty());
+                let new = reference.cohort(bucket.covered, CohortKind::New);
+                let first = |patient: &i64| reference.ends(*patient).0.unwrap();
+                prop_assert!(new.patients.keys().all(|patient| question.as_of.0 - first(patient).0 >= definition.churn_after_days));
+            }
+        }
+    }
+
+    #[test]
     fn buckets_are_without_gaps(range in a_range(), week_start in a_week_start(), as_of in a_day(), days in btree_set(a_day(), 1..5)) {
         for period in [Period::Day, Period::Week, Period::Month, Period::Quarter, Period::Year] {
             let question = Question { period, range, as_of, filter: Filter::default() };

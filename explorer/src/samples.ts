@@ -160,7 +160,7 @@ const LAST_DAY = `query LastDay($dates: DateRangeInput!) {
 const IDS = `query Ids($range: DateRangeInput!) {
   statistics(period: MONTH, range: $range) {
     id
-    buckets { start churnSettled churnSuspected { id patientCount } }
+    buckets { start churnMature churnSuspected { id patientCount } }
   }
 }`;
 
@@ -171,7 +171,7 @@ interface LastDay {
 interface Ids {
   statistics: {
     id: string;
-    buckets: { start: string; churnSettled: boolean; churnSuspected: { id: string; patientCount: number } }[];
+    buckets: { start: string; churnMature: boolean; churnSuspected: { id: string; patientCount: number } }[];
   };
 }
 
@@ -184,10 +184,10 @@ export async function samples(today: string): Promise<Sample[]> {
 
   const ids = await request<Ids>({ query: IDS, variables: { range } });
   const statistics = ids.data?.statistics;
-  // The last month that waiting will not change, and in which there is somebody to see.
+  // The last month whose new patients all had the time to come back, and in which there is somebody to see.
   const months = statistics?.buckets ?? [];
   const inhabited = months.filter(({ churnSuspected }) => churnSuspected.patientCount > 0);
-  const month = inhabited.findLast(({ churnSettled }) => churnSettled) ?? inhabited.at(-1) ?? months[0];
+  const month = inhabited.findLast(({ churnMature }) => churnMature) ?? inhabited.at(-1) ?? months[0];
 
   return [
     sample(YEAR_OVERVIEW, { range }),

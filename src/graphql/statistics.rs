@@ -341,12 +341,8 @@ impl StatisticsBucket {
         )
     }
 
-    fn settled(&self) -> bool {
-        let pending = self
-            .kept
-            .snapshot
-            .patient_count(self.at, statistics::CohortKind::Pending);
-        pending == 0 && self.bucket.complete()
+    fn mature(&self) -> bool {
+        self.kept.snapshot.churn_mature(self.at)
     }
 
     fn missed(&self) -> Option<f64> {
@@ -432,9 +428,10 @@ impl StatisticsBucket {
         self.churned()
     }
 
-    /// Nobody is PENDING and the bucket is complete: churnRate will not rise by waiting alone.
-    async fn churn_settled(&self) -> bool {
-        self.settled()
+    /// The bucket is complete, and asOf lies churnAfterDays or more after its end: every new patient has had that long to come
+    /// back, and nobody is PENDING. Those who did come back may still fall silent later.
+    async fn churn_mature(&self) -> bool {
+        self.mature()
     }
 
     /// noShow / (attended + noShow), in visits, 0 to 1; null where there is neither.
@@ -453,7 +450,7 @@ impl WriteFields for StatisticsBucket {
         }),
         ("complete", |bucket, _, _, json| json.value(&bucket.bucket.complete())),
         ("churnRate", |bucket, _, _, json| json.value(&bucket.churned())),
-        ("churnSettled", |bucket, _, _, json| json.value(&bucket.settled())),
+        ("churnMature", |bucket, _, _, json| json.value(&bucket.mature())),
         ("noShowRate", |bucket, _, _, json| json.value(&bucket.missed())),
         ("visitors", |bucket, ctx, field, json| {
             bucket.write_cohort(statistics::CohortKind::Visitors, ctx, field, json)

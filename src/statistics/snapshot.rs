@@ -493,6 +493,16 @@ impl Snapshot {
         u32::try_from(place).ok().map(BucketRef::At)
     }
 
+    /// Whether every NEW patient of the bucket has had churnAfterDays to come back: it is complete, and asOf lies that long or
+    /// longer after its end. Nobody is PENDING then.
+    #[must_use]
+    pub fn churn_mature(&self, bucket: BucketRef) -> bool {
+        self.bucket(bucket).is_some_and(|bucket| {
+            let since_end = self.question.as_of.0 - bucket.bounds.to.0;
+            bucket.complete() && since_end >= self.definition.churn_after_days
+        })
+    }
+
     /// The length of the cohort's list of patients.
     #[must_use]
     pub fn patient_count(&self, bucket: BucketRef, kind: CohortKind) -> usize {

@@ -25,7 +25,7 @@ pub const STATISTICS: &str = "fragment Whole on Statistics {
     total { ...Cohorts }
 }
 fragment Cohorts on StatisticsBucket {
-    start end covered { from to } complete churnRate churnSettled noShowRate
+    start end covered { from to } complete churnRate churnMature noShowRate
     VISITORS: cohort(kind: VISITORS) { ...List }
     NEW: cohort(kind: NEW) { ...List }
     RETURNING: cohort(kind: RETURNING) { ...List }
@@ -72,7 +72,7 @@ pub struct BucketAnswer {
     covered: Option<Days>,
     complete: bool,
     churn_rate: Option<f64>,
-    churn_settled: bool,
+    churn_mature: bool,
     no_show_rate: Option<f64>,
     /// By the word of their kind.
     #[serde(flatten)]
@@ -183,7 +183,7 @@ impl BucketAnswer {
         hold!(
             is_rate(self.churn_rate, patients(ChurnSuspected), patients(New))
                 && is_rate(self.no_show_rate, missed, missed + came)
-                && self.churn_settled == (patients(Pending) == 0 && self.complete),
+                && !(self.churn_mature && patients(Pending) > 0),
             "the rates from {} are not those of its counts",
             self.start
         );
@@ -248,6 +248,16 @@ impl Answer {
     pub fn agrees(&self) -> Held {
         for bucket in self.buckets.iter().chain([&self.total]) {
             bucket.agrees()?;
+        }
+        for bucket in self.buckets.iter().chain([&self.total]) {
+            let since_end = (self.as_of - bucket.end).num_days();
+            let mature = bucket.complete && since_end >= self.definition.churn_after_days.into();
+            hold!(
+                bucket.churn_mature == mature,
+                "churnMature from {} is {}",
+                bucket.start,
+                !mature
+            );
         }
         let mut new = BTreeSet::new();
         for patient in self

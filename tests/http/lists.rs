@@ -311,7 +311,7 @@ on_each_database! {
         app.example();
         let user = app.sign_in("clinician").await;
         let lists: Vec<String> = KINDS.iter().map(|kind| format!("{kind}: cohort(kind: {kind}) {{ patients {{ nodes {{ chartNo }} }} }}")).collect();
-        let answer = user.ask(&format!("{{ {EXAMPLE} {{ buckets {{ start churnRate churnSettled complete noShowRate {0} }} total {{ {0} }} }} }}", lists.join(" "))).await;
+        let answer = user.ask(&format!("{{ {EXAMPLE} {{ buckets {{ start churnRate churnMature complete noShowRate {0} }} total {{ {0} }} }} }}", lists.join(" "))).await;
         let who = |part: &Value, kind: &str| -> String {
             part[kind]["patients"]["nodes"].as_array().unwrap().iter().map(|node| node["chartNo"].as_str().unwrap()).collect()
         };
@@ -325,9 +325,25 @@ on_each_database! {
             assert_eq!(who(part, kind), wanted, "{kind} from {}", part["start"]);
         }
         assert_eq!(may["churnRate"], 0.5);
-        assert_eq!(may["churnSettled"], true);
-        assert_eq!(june["churnSettled"], false);
+        assert_eq!(may["churnMature"], true);
+        assert_eq!(june["churnMature"], false);
         assert_eq!(may["noShowRate"], 0.2);
+    }
+
+    async fn a_bucket_is_mature_once_all_its_new_patients_had_the_time_to_come_back(app: App) {
+        app.example();
+        let user = app.sign_in("clinician").await;
+        // By 08-15 nobody of May is PENDING, and yet the rate still rises by waiting: C, who came back, is silent since 08-20.
+        for (as_of, rate, mature) in [("2025-08-15", 0.5, false), ("2025-08-28", 0.5, false), ("2025-08-29", 0.5, true), ("2025-12-01", 1.0, true)] {
+            let query = format!("{{ statistics(period: MONTH, range: {{from: \"2025-05-01\", to: \"2025-05-31\"}}, asOf: \"{as_of}\") {{ buckets {{ churnRate churnMature complete pending: cohort(kind: PENDING) {{ patientCount }} }} }} }}");
+            let may = &user.ask(&query).await["statistics"]["buckets"][0];
+            assert_eq!((&may["churnRate"], &may["churnMature"]), (&json!(rate), &json!(mature)), "as of {as_of}");
+            assert_eq!((&may["complete"], &may["pending"]["patientCount"]), (&json!(true), &json!(0)));
+        }
+        let cut = "{ statistics(period: MONTH, range: {from: \"2025-05-02\", to: \"2025-05-31\"}, asOf: \"2025-12-01\") { buckets { churnMature } total { churnMature } } }";
+        let cut = user.ask(cut).await;
+        assert_eq!(cut["statistics"]["buckets"][0]["churnMature"], false, "a bucket that was cut is not");
+        assert_eq!(cut["statistics"]["total"]["churnMature"], true);
     }
 }
 

@@ -76,7 +76,7 @@ const RULES: &[(&str, Rule, &str)] = &[
     // Statistics, and the lists under them.
     ("Statistics", Everyone, "asOf computedAt definition filter id period pinnedAt range revision timeZone weekStart"),
     ("Statistics", Everyone, "bucket buckets changes explain total"),
-    ("StatisticsBucket", Everyone, "churnRate churnSettled complete covered end noShowRate start"),
+    ("StatisticsBucket", Everyone, "churnMature churnRate complete covered end noShowRate start"),
     ("StatisticsBucket", Everyone, "churnSuspected cohort newPatients noShow returning visitors"),
     ("Cohort", Everyone, "digest id kind patientCount patientIds visitCount visitIds"),
     ("Cohort", ByName, "patients visits"),
