@@ -451,6 +451,86 @@ fn a_big_hospital_is_counted_like_a_small_one() {
 }
 
 #[test]
+fn days_without_visits_take_no_memory() {
+    let mut visits = vec(a_visit(), 100)
+        .new_tree(&mut TestRunner::deterministic())
+        .unwrap()
+        .current();
+    for (visit, id) in visits.iter_mut().zip(1..) {
+        visit.id = id;
+    }
+    let near = ledger(&visits);
+    visits[0].date = day("1900-01-01");
+    visits[1].date = day("2200-12-31");
+    let far = ledger(&visits);
+    assert!(
+        far.bytes() < near.bytes() + 2_000,
+        "{} and {}",
+        far.bytes(),
+        near.bytes()
+    );
+    // Nor do they once the visits are gone from there.
+    let touched: BTreeSet<i64> = (1..12).collect();
+    let moved: Vec<VisitRow> = visits
+        .iter()
+        .map(|visit| VisitRow {
+            date: Day(BASE),
+            ..*visit
+        })
+        .collect();
+    let dates = visits.iter().map(|visit| visit.date).collect();
+    let moved_ledger = far.changed(&touched, &dates, &moved).unwrap();
+    assert_eq!(moved_ledger.len(), visits.len());
+    assert!(moved_ledger.bytes() < far.bytes());
+    let range = DayRange::new(day("1900-01-01"), day("2200-12-31")).unwrap();
+    let question = Question {
+        period: Period::Year,
+        range,
+        as_of: day("2200-12-31"),
+        filter: Filter::default(),
+    };
+    let definition = Definition {
+        version: 1,
+        churn_after_days: 90,
+        overdue_after_days: None,
+    };
+    check(&resolve(&far, &question, definition, WeekStart::Monday), &visits);
+    check(
+        &resolve(&Arc::new(moved_ledger), &question, definition, WeekStart::Monday),
+        &moved,
+    );
+}
+
+#[test]
+fn a_snapshot_holds_its_ledger_no_longer_than_it_needs_it() {
+    let visits = vec(a_visit(), 50)
+        .new_tree(&mut TestRunner::deterministic())
+        .unwrap()
+        .current();
+    let whole = ledger(&visits);
+    let range = DayRange::new(Day(BASE), Day(BASE + 60)).unwrap();
+    let question = Question {
+        period: Period::Day,
+        range,
+        as_of: Day(BASE + 60),
+        filter: Filter::default(),
+    };
+    let definition = Definition {
+        version: 1,
+        churn_after_days: 90,
+        overdue_after_days: None,
+    };
+    let snapshot = resolve(&whole, &question, definition, WeekStart::Monday);
+    let held = Arc::downgrade(&whole);
+    drop(whole);
+    let before = snapshot.bytes();
+    let packed = snapshot.pack();
+    assert!(held.upgrade().is_none());
+    assert!(snapshot.bytes() > before, "now the patients' ids are its own");
+    assert_eq!(snapshot.pack(), packed);
+}
+
+#[test]
 fn the_worked_example_of_the_definitions() {
     let [a, b, c, d, e] = [1, 2, 3, 4, 5];
     let rows = [

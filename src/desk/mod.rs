@@ -9,7 +9,8 @@ mod identity;
 mod ledgers;
 mod lists;
 
-use std::sync::{Arc, LazyLock};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use chrono::{DateTime, NaiveDate, SubsecRound as _, Utc};
 use moka::sync::Cache;
@@ -37,12 +38,23 @@ pub struct Desk {
     store: Store,
     ledgers: Ledgers,
     snapshots: Snapshots,
+    resolved: Mutex<HashMap<i64, Resolved>>,
     lists: Cache<(i64, SnapshotId, BucketRef, CohortKind), Arc<CohortList>>,
     orders: Cache<(i64, SnapshotId, BucketRef, CohortKind, ListOrder), Arc<Ordered>>,
 }
 
 /// Snapshots in memory, by hospital and id.
 type Snapshots = Cache<(i64, SnapshotId), Arc<Kept>>;
+
+/// What a cache takes for an entry beside key and value, in bytes, about.
+const ENTRY: usize = 256;
+
+/// The snapshots in memory that were resolved at a hospital's newest revision.
+#[derive(Default)]
+struct Resolved {
+    revision: String,
+    ids: Vec<SnapshotId>,
+}
 
 /// A snapshot with what is known of it beside its lists.
 pub struct Kept {
@@ -76,16 +88,17 @@ pub struct Asked {
 impl Desk {
     #[must_use]
     pub fn new(store: Store, memory: Memory) -> Self {
-        let weigh = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let weigh = |bytes: usize| u32::try_from(bytes + ENTRY).unwrap_or(u32::MAX);
         let snapshots = Cache::builder()
             .max_capacity(memory.snapshots)
             .time_to_live(LIMITS.snapshot_trust)
-            .weigher(move |_: &(i64, SnapshotId), kept: &Arc<Kept>| weigh(kept.snapshot.bytes()))
+            .weigher(move |_: &(i64, SnapshotId), kept: &Arc<Kept>| weigh(kept.bytes()))
             .build();
         Self {
             ledgers: Ledgers::new(store.clone(), memory.ledgers, snapshots.clone()),
             store,
             snapshots,
+            resolved: Mutex::default(),
             lists: Cache::builder()
                 .max_capacity(memory.lists / 2)
                 .weigher(move |_, list: &Arc<CohortList>| weigh(list.bytes()))
@@ -183,7 +196,31 @@ impl Desk {
             snapshot,
             stored: OnceCell::new(),
         });
-        Ok(self.snapshots.get_with((hospital, id), || kept))
+        let kept = self.snapshots.get_with((hospital, id), || kept);
+        self.note_resolved(&kept);
+        Ok(kept)
+    }
+
+    /// Notes a snapshot that was resolved just now. Where it is of another revision than those before, they leave the memory
+    /// unless they are stored: no question and no id finds them any more, and each may hold a ledger that is no longer current.
+    fn note_resolved(&self, kept: &Kept) {
+        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = resolved.entry(kept.hospital).or_default();
+        if noted.revision != kept.revision {
+            kept.revision.clone_into(&mut noted.revision);
+            for id in std::mem::take(&mut noted.ids) {
+                let key = (kept.hospital, id);
+                if self.snapshots.get(&key).is_some_and(|old| !old.stored.initialized()) {
+                    self.snapshots.invalidate(&key);
+                }
+            }
+        }
+        if noted.ids.len() == noted.ids.capacity() {
+            noted
+                .ids
+                .retain(|id| self.snapshots.contains_key(&(kept.hospital, *id)));
+        }
+        noted.ids.push(kept.id);
     }
 
     /// Finds a snapshot of the hospital again; none where there never was one of that id.
@@ -242,14 +279,20 @@ impl Desk {
     /// Where the database fails.
     #[instrument(name = "desk.keep", level = "debug", skip_all)]
     pub async fn keep(&self, kept: &Arc<Kept>) -> Result<()> {
+        if kept.stored.initialized() {
+            return Ok(());
+        }
         let store = async || {
             let shared = Arc::clone(kept);
             let packed = off_thread("packing a snapshot", move || shared.snapshot.pack()).await?;
             self.store.keep_snapshot(&kept.row()?, &packed).await?;
             self.store.metrics().snapshot_written();
-            Ok(())
+            Ok::<_, Error>(())
         };
-        kept.stored.get_or_try_init(store).await.copied()
+        kept.stored.get_or_try_init(store).await?;
+        // From now on it may be opened by its id, and weighs what it holds without its ledger.
+        self.snapshots.insert((kept.hospital, kept.id), Arc::clone(kept));
+        Ok(())
     }
 
     /// Keeps a snapshot for good, or lets it expire again, from now on; none where there never was one of that id.
@@ -316,6 +359,12 @@ impl Kept {
         Revision::read(&self.revision).ok_or_else(damaged)
     }
 
+    /// The memory that it takes, in bytes, about.
+    fn bytes(&self) -> usize {
+        let texts = self.revision.capacity() + self.time_zone.capacity();
+        self.snapshot.bytes() + texts + size_of::<Self>() - size_of::<Snapshot>()
+    }
+
     /// Whether it can be told which visits had been written when it was computed.
     fn knows_visits(&self) -> bool {
         self.newest_visit >= 0
@@ -348,5 +397,87 @@ impl Kept {
             overdue_after_days: rules.overdue_after_days,
             effective_from: Some(self.effective_from),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{PatientRecord, Sex, VisitRecord};
+    use crate::secrets::Secrets;
+    use crate::statistics::{Day, DayRange, VisitStatus};
+    use crate::store::{NewHospital, Open};
+
+    fn visit(number: usize, date: &str) -> VisitRecord {
+        VisitRecord {
+            visit_no: number.to_string(),
+            chart_no: "A".to_owned(),
+            date: date.parse().unwrap(),
+            scheduled_at: None,
+            status: VisitStatus::Completed,
+            department: None,
+            doctor: None,
+            channel: None,
+        }
+    }
+
+    /// While the data moves, snapshots in memory hold no ledger but the current one.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn snapshots_of_earlier_revisions_hold_no_ledger() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        let secrets = Secrets::open(&folder.path().join("key"), true).unwrap();
+        let store = Store::connect(&url, secrets, Open::Create).await.unwrap();
+        store.migrate().await.unwrap();
+        let new = NewHospital {
+            code: "H1".to_owned(),
+            name: "One".to_owned(),
+            country: None,
+            time_zone: chrono_tz::Asia::Seoul,
+            week_start: WeekStart::Monday,
+            churn_after_days: 90,
+            overdue_after_days: None,
+        };
+        let hospital = store.add_hospital(&new).await.unwrap();
+        let patient = PatientRecord {
+            chart_no: "A".to_owned(),
+            name: None,
+            phone: None,
+            birth_date: None,
+            birth_year: None,
+            sex: Sex::Unknown,
+            registered_on: None,
+        };
+        store.intake(hospital).patients(&[patient]).await.unwrap();
+        let desk = Desk::new(store.clone(), Memory::of(1 << 10));
+        let asked = |period| Asked {
+            period,
+            range: DayRange::new(Day(738_900), Day(739_500)).unwrap(),
+            filter: Filter::default(),
+            as_of: None,
+        };
+        let mut ledgers = Vec::new();
+        for number in 0..3 {
+            let visits = [visit(number, "2024-05-01")];
+            store.intake(hospital).visits(&visits, &[]).await.unwrap();
+            let (_, ledger) = desk.ledgers.current(hospital).await.unwrap();
+            ledgers.push(Arc::downgrade(&ledger));
+            drop(ledger);
+            desk.ask(hospital, asked(Period::Month)).await.unwrap();
+            let stored = desk.ask(hospital, asked(Period::Year)).await.unwrap();
+            desk.keep(&stored).await.unwrap();
+        }
+        desk.snapshots.run_pending_tasks();
+        let held: Vec<bool> = ledgers.iter().map(|ledger| ledger.upgrade().is_some()).collect();
+        assert_eq!(held, [false, false, true]);
+        assert_eq!(desk.snapshots.entry_count(), 4, "three that are stored, and the newest");
+        let kept: Vec<Arc<Kept>> = desk.snapshots.iter().map(|(_, kept)| kept).collect();
+        let bytes: usize = kept.iter().map(|kept| kept.bytes() + ENTRY).sum();
+        assert_eq!(
+            desk.snapshots.weighted_size(),
+            bytes as u64,
+            "each weighs what it holds now"
+        );
+        store.close().await.unwrap();
     }
 }

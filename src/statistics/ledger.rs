@@ -2,7 +2,8 @@
 //!
 //! Beside each visit stand the dates of its patient's first and last attended visit, so that a bucket is one pass over
 //! neighbouring memory, without a look-up by patient. Each day is a chunk of its own behind an `Arc`: a changed ledger
-//! shares the days that did not change with the one before it, and whoever still reads that one goes on undisturbed.
+//! shares the days that did not change with the one before it, and whoever still reads that one goes on undisturbed. The
+//! index of days holds only days with visits, so that one visit dated 1900-01-01 costs one entry and not 46,000.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -220,15 +221,17 @@ impl Keys {
 }
 
 const MOST_PATIENTS: u32 = u32::MAX;
-/// Departments and doctors are numbered in 16 bits; 0 says that the visit has none.
-const MOST_PLACES: u32 = u16::MAX as u32;
+/// Departments of a hospital at most, and doctors: a ledger numbers them in 16 bits, where 0 says that a visit has none.
+pub const MOST_PLACES: u32 = u16::MAX as u32;
+
+/// A day with its visits.
+pub(crate) type DayChunk = (Day, Arc<Chunk>);
 
 /// A hospital's visits at one revision.
 #[derive(Clone, Default)]
 pub struct Ledger {
-    /// The day of `days[0]`.
-    first_day: i32,
-    days: Vec<Arc<Chunk>>,
+    /// The days that have visits, in order.
+    days: Vec<DayChunk>,
     patients: Arc<Keys>,
     departments: Arc<Keys>,
     doctors: Arc<Keys>,
@@ -262,7 +265,8 @@ impl Ledger {
         /// A chunk itself with the allocator's share of its eight columns.
         const CHUNK: usize = size_of::<Chunk>() + 8 * 8 + 16;
         self.visits * COLUMNS
-            + self.days.len() * (CHUNK + size_of::<Arc<Chunk>>())
+            + self.days.len() * CHUNK
+            + self.days.capacity() * size_of::<DayChunk>()
             + self.patients.bytes()
             + self.departments.bytes()
             + self.doctors.bytes()
@@ -272,16 +276,11 @@ impl Ledger {
         &self.patients
     }
 
-    /// The chunks of the days from `from` to `to`, with their days.
-    pub(crate) fn days(&self, from: Day, to: Day) -> impl DoubleEndedIterator<Item = (Day, &Chunk)> {
-        let count = i32::try_from(self.days.len()).unwrap_or(i32::MAX);
-        let place = |day: i32| usize::try_from(day.saturating_sub(self.first_day).clamp(0, count)).unwrap_or(0);
-        let start = place(from.0);
-        let end = place(to.0.saturating_add(1)).max(start);
-        self.days[start..end]
-            .iter()
-            .zip(start..end)
-            .map(|(chunk, at)| (Day(self.first_day + i32::try_from(at).unwrap_or(i32::MAX)), &**chunk))
+    /// The days from `from` to `to` that have visits, in order.
+    pub(crate) fn days(&self, from: Day, to: Day) -> &[DayChunk] {
+        let start = self.days.partition_point(|&(day, _)| day < from);
+        let length = self.days[start..].partition_point(|&(day, _)| day <= to);
+        &self.days[start..start + length]
     }
 
     /// The ledger after a change.
@@ -305,13 +304,21 @@ impl Ledger {
         }
         let touched: BTreeSet<u32> = patients.iter().filter_map(|&id| next.patients.number(id)).collect();
         for (day, mut entries) in days {
-            let slot = next.slot(day);
-            let chunk = &next.days[slot];
-            let before = chunk.len();
-            entries.extend(chunk.entries().filter(|entry| !touched.contains(&entry.patient)));
+            let slot = next.days.binary_search_by_key(&day, |&(day, _)| day);
+            if let Ok(at) = slot {
+                let chunk = &next.days[at].1;
+                next.visits -= chunk.len();
+                entries.extend(chunk.entries().filter(|entry| !touched.contains(&entry.patient)));
+            }
+            next.visits += entries.len();
             entries.sort_unstable_by_key(|e| e.id);
-            next.visits = next.visits - before + entries.len();
-            next.days[slot] = Arc::new(Chunk::from_entries(&entries));
+            let chunk = || Arc::new(Chunk::from_entries(&entries));
+            match slot {
+                Ok(at) if entries.is_empty() => drop(next.days.remove(at)),
+                Ok(at) => next.days[at].1 = chunk(),
+                Err(_) if entries.is_empty() => {}
+                Err(at) => next.days.insert(at, (day, chunk())),
+            }
         }
         Ok(next)
     }
@@ -344,24 +351,6 @@ impl Ledger {
                 Ok((row.date, entry))
             })
             .collect()
-    }
-
-    /// Where the day's chunk stands; days up to it are added where they are missing.
-    fn slot(&mut self, day: Day) -> usize {
-        if self.days.is_empty() {
-            self.first_day = day.0;
-        }
-        let missing = usize::try_from(self.first_day - day.0).unwrap_or(0);
-        if missing > 0 {
-            let empty = Arc::<Chunk>::default();
-            self.days.splice(0..0, std::iter::repeat_n(empty, missing));
-            self.first_day = day.0;
-        }
-        let slot = usize::try_from(day.0 - self.first_day).unwrap_or(0);
-        if slot >= self.days.len() {
-            self.days.resize(slot + 1, Arc::default());
-        }
-        slot
     }
 
     /// What of the filter's departments, doctors and channels occurs here, as a mask to hold visits against.
@@ -550,6 +539,7 @@ impl LedgerBuilder {
         } = self;
         let mut days: Vec<_> = days.into_iter().collect();
         days.sort_unstable_by_key(|&(day, _)| day);
+        ledger.days.reserve_exact(days.len());
         for (day, mut entries) in days {
             for entry in &mut entries {
                 let history = &histories[entry.patient as usize];
@@ -560,11 +550,9 @@ impl LedgerBuilder {
                 }
             }
             entries.sort_unstable_by_key(|e| e.id);
-            let slot = ledger.slot(day);
             ledger.visits += entries.len();
-            ledger.days[slot] = Arc::new(Chunk::from_entries(&entries));
+            ledger.days.push((day, Arc::new(Chunk::from_entries(&entries))));
         }
-        ledger.days.shrink_to_fit();
         ledger
     }
 }

@@ -22,7 +22,7 @@ pub use cohort::CohortKind;
 pub use definition::Definition;
 pub use digest::{list_digest, sha256};
 pub use explain::{Case, Finding, Rule};
-pub use ledger::{Ledger, LedgerBuilder, TooManyKeys, VisitRow};
+pub use ledger::{Ledger, LedgerBuilder, MOST_PLACES, TooManyKeys, VisitRow};
 pub use packed::{PackedSnapshot, UnpackError};
 pub use question::{Filter, Question};
 pub use resolve::resolve;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::bits::Bits;
 use super::calendar::Bucket;
 use super::cohort::Segment;
-use super::ledger::{Chunk, Entry, Ledger, Mask};
+use super::ledger::{Chunk, DayChunk, Entry, Ledger, Mask};
 use super::snapshot::{Assembler, Counted, Patients, SIDE_BY_SIDE, Snapshot, side_by_side};
 use super::{Day, DayRange, Definition, Question, VisitStatus, WeekStart};
 
@@ -79,19 +79,28 @@ pub(crate) fn segment_of_new(first: i32, last: i32, as_of: Day, definition: &Def
 pub fn resolve(ledger: &Arc<Ledger>, question: &Question, definition: Definition, week_start: WeekStart) -> Snapshot {
     let total = Bucket::new(question.range, question.range, question.as_of);
     let buckets = Bucket::all(question.period, question.range, week_start, question.as_of);
-    let pass = Pass::new(ledger, question, &definition, total.covered);
-    let visits_of = |bucket: &Bucket| {
-        bucket.covered.map_or(0, |days| {
-            ledger.days(days.from, days.to).map(|(_, chunk)| chunk.len()).sum()
+    let all_days = total.covered.map_or(&[][..], |days| ledger.days(days.from, days.to));
+    let pass = Pass::new(ledger, question, &definition, total.covered, all_days);
+    // Of each bucket its days: buckets follow each other without a gap, so that one walk over the days finds them all.
+    let mut rest = all_days;
+    let buckets: Vec<(Bucket, &[DayChunk])> = buckets
+        .into_iter()
+        .map(|bucket| {
+            let last = bucket.covered.map_or(Day(i32::MIN), |covered| covered.to);
+            let length = rest.iter().take_while(|&&(day, _)| day <= last).count();
+            let (days, later) = rest.split_at(length);
+            rest = later;
+            (bucket, days)
         })
-    };
-    let visits: usize = visits_of(&total);
-    let assemble = |buckets: &[Bucket], visits| {
+        .collect();
+    let visits_of = |days: &[DayChunk]| days.iter().map(|(_, chunk)| chunk.len()).sum::<usize>();
+    let visits = visits_of(all_days);
+    let assemble = |buckets: &[(Bucket, &[DayChunk])], visits| {
         let mut assembler = Assembler::new(buckets.len(), visits);
-        for bucket in buckets {
+        for (bucket, days) in buckets {
             if let Some(covered) = bucket.covered {
-                for (day, chunk) in ledger.days(covered.from, covered.to) {
-                    pass.day(day, chunk, covered, &mut assembler);
+                for (day, chunk) in *days {
+                    pass.day(*day, chunk, covered, &mut assembler);
                 }
             }
             assembler.end_bucket(*bucket);
@@ -99,8 +108,8 @@ pub fn resolve(ledger: &Arc<Ledger>, question: &Question, definition: Definition
         assembler
     };
     let mut before = 0;
-    let half = buckets.iter().take_while(|bucket| {
-        before += visits_of(bucket);
+    let half = buckets.iter().take_while(|(_, days)| {
+        before += visits_of(days);
         visits >= SIDE_BY_SIDE && before <= visits / 2
     });
     let (first, second) = buckets.split_at(half.count());
@@ -125,6 +134,7 @@ pub fn resolve(ledger: &Arc<Ledger>, question: &Question, definition: Definition
 fn attended_after(ledger: &Ledger, day: Day) -> bool {
     ledger
         .days(Day(day.0.saturating_add(1)), Day(i32::MAX))
+        .iter()
         .any(|(_, chunk)| chunk.entries().any(|visit| visit.attended()))
 }
 
@@ -142,7 +152,14 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(ledger: &Ledger, question: &'a Question, definition: &'a Definition, covered: Option<DayRange>) -> Self {
+    /// `days` are those of the ledger that are covered.
+    fn new(
+        ledger: &Ledger,
+        question: &'a Question,
+        definition: &'a Definition,
+        covered: Option<DayRange>,
+        days: &[DayChunk],
+    ) -> Self {
         let mut pass = Self {
             question,
             definition,
@@ -154,7 +171,7 @@ impl<'a> Pass<'a> {
         let patients = ledger.patients().ids().len();
         if let Some(mask) = &pass.mask {
             pass.first_passes = Bits::new(patients);
-            for (_, chunk) in ledger.days(covered.from, covered.to) {
+            for (_, chunk) in days {
                 for visit in chunk.entries() {
                     if visit.is_first() && mask.passes(&visit) {
                         pass.first_passes.insert(visit.patient);

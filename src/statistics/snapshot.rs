@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::bits::Bits;
 use super::cohort::Segment;
@@ -34,15 +34,15 @@ impl History {
 
 /// The numbering of patients that a snapshot's lists are written in.
 pub(crate) enum Patients {
-    /// The ledger's; it also knows the histories.
-    Ledger(Arc<Ledger>, Arc<Keys>),
+    /// The ledger's. The ledger itself is held only until the histories were read from it.
+    Ledger(Mutex<Option<Arc<Ledger>>>, Arc<Keys>),
     /// The snapshot's own: ids in order, and their histories.
     Own(Vec<i64>, Vec<History>),
 }
 
 impl Patients {
     pub(crate) fn of_ledger(ledger: &Arc<Ledger>) -> Self {
-        Self::Ledger(Arc::clone(ledger), Arc::clone(ledger.patients()))
+        Self::Ledger(Mutex::new(Some(Arc::clone(ledger))), Arc::clone(ledger.patients()))
     }
 
     fn ids(&self) -> &[i64] {
@@ -619,9 +619,13 @@ impl Snapshot {
     fn histories(&self) -> &[History] {
         match &self.patients {
             Patients::Own(_, histories) => histories,
-            Patients::Ledger(ledger, keys) => self
-                .histories
-                .get_or_init(|| self.histories_in(ledger, keys.ids().len())),
+            Patients::Ledger(ledger, keys) => self.histories.get_or_init(|| {
+                let held = || ledger.lock().unwrap_or_else(PoisonError::into_inner);
+                let whole = held().clone();
+                let histories = whole.map(|whole| self.histories_in(&whole, keys.ids().len()));
+                *held() = None;
+                histories.unwrap_or_default()
+            }),
         }
     }
 
@@ -641,7 +645,7 @@ impl Snapshot {
         }
         // Who came after asOf too: their last visit up to asOf is looked for, from asOf backwards.
         let mut open = histories.iter().filter(|history| history.last > as_of.0).count();
-        for (day, chunk) in ledger.days(Day(i32::MIN), as_of).rev() {
+        for (day, chunk) in ledger.days(Day(i32::MIN), as_of).iter().rev() {
             if open == 0 {
                 break;
             }
@@ -691,22 +695,30 @@ impl Snapshot {
         self.patients.ids()[number as usize]
     }
 
-    /// The memory that it takes, in bytes, about: what is its own, not the ledger that it may still share.
+    /// The memory that it takes, in bytes, about. Counted are the histories also before they are made; not counted is the ledger
+    /// that it holds until then.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        const VISIT: usize = 8 + 4 + 1;
+        const VISIT: usize = size_of::<i64>() + size_of::<u32>() + size_of::<u8>();
+        const PATIENT: usize = size_of::<i64>() + size_of::<History>();
         let lists: usize = self
             .buckets
             .iter()
             .map(|(_, lists)| lists)
             .chain([&self.total.1])
-            .map(|lists| (lists.visits.len() + lists.patients.len()) * 4 + size_of::<(Bucket, Lists)>())
+            .map(|lists| (lists.visits.len() + lists.patients.len()) * size_of::<u32>() + size_of::<(Bucket, Lists)>())
             .sum();
-        let own = match &self.patients {
-            Patients::Own(ids, _) => ids.len() * 16,
-            Patients::Ledger(_, keys) => keys.ids().len() * 8,
+        let patients = match &self.patients {
+            Patients::Own(ids, _) => ids.len() * PATIENT,
+            // Once the ledger is released, nobody else may hold its keys.
+            Patients::Ledger(_, keys) if self.histories.get().is_some() => keys.ids().len() * PATIENT,
+            Patients::Ledger(_, keys) => keys.ids().len() * size_of::<History>(),
         };
-        self.visits.id.len() * VISIT + lists + own + size_of::<Self>()
+        let filter = &self.question.filter;
+        let ids = [&filter.departments, &filter.doctors].into_iter().flatten();
+        let filter: usize = ids.map(|ids| size_of_val(&**ids)).sum();
+        let days = self.visits.days.capacity() * size_of::<(Day, u32)>();
+        self.visits.id.capacity() * VISIT + days + lists + patients + filter + size_of::<Self>()
     }
 }
 
@@ -739,7 +751,9 @@ impl CohortList {
     /// The memory that it takes, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.patients) + size_of_val(&*self.visits) + size_of::<Self>()
+        self.patients.capacity() * size_of::<CountedPatient>()
+            + self.visits.capacity() * size_of::<CountedVisit>()
+            + size_of::<Self>()
     }
 
     /// The places of the patients in an order; nulls last, ties by id.
