@@ -1,6 +1,7 @@
 //! Patients and visits as they come in: from a file, from the demo hospital, or one by one.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeZone as _, Utc};
+use chrono_tz::{GapInfo, Tz};
 
 use crate::statistics::{VisitChannel, VisitStatus};
 
@@ -75,13 +76,15 @@ pub struct PatientChange {
     pub memo: Patch<String>,
 }
 
-/// What is to be of a visit. A new one is BOOKED and came about in an OTHER way, and needs a patient and a date.
+/// What is to be of a visit. A new one is BOOKED and came about in an OTHER way, and needs a patient and a date. A date alone takes
+/// the time of day along, and a time alone its date.
 #[derive(Clone, Debug, Default)]
 pub struct VisitChange {
     pub visit_no: Patch<String>,
     pub patient: Option<i64>,
     /// In the hospital's time zone.
     pub date: Option<NaiveDate>,
+    /// On the date, where both are given.
     pub scheduled_at: Patch<DateTime<Utc>>,
     pub status: Option<VisitStatus>,
     pub department: Patch<i64>,
@@ -98,6 +101,16 @@ crate::statistics::words!(
         Unknown = "UNKNOWN",
     }
 );
+
+/// The same local time on another day. Of two such times the earlier one; where the clocks skip it, the first instant after. None
+/// where that is on a later day: the zone has no such day.
+#[must_use]
+pub fn moved_to(at: DateTime<Utc>, date: NaiveDate, zone: Tz) -> Option<DateTime<Utc>> {
+    let local = date.and_time(at.with_timezone(&zone).time());
+    let after_gap = || GapInfo::new(&local, &zone).and_then(|gap| gap.end);
+    let moved = zone.from_local_datetime(&local).earliest().or_else(after_gap)?;
+    (moved.date_naive() == date).then(|| moved.to_utc())
+}
 
 /// A phone number in E.164; none where it is no whole number. Without a country code it is one of `country`.
 #[must_use]
@@ -136,6 +149,53 @@ mod tests {
         }
         assert_eq!(country_of_time_zone("Nowhere/City"), None);
         assert_eq!(country_of_time_zone("UTC"), None);
+    }
+
+    #[test]
+    fn a_visit_moves_with_its_local_time() {
+        let moved = |at: &str, date: &str, zone: Tz| {
+            moved_to(at.parse().unwrap(), date.parse().unwrap(), zone).map(|at| at.with_timezone(&zone).to_rfc3339())
+        };
+        let (seoul, berlin, apia) = (
+            chrono_tz::Asia::Seoul,
+            chrono_tz::Europe::Berlin,
+            chrono_tz::Pacific::Apia,
+        );
+        for (at, date, zone, wanted) in [
+            (
+                "2025-05-11T00:30:00+09:00",
+                "2025-05-13",
+                seoul,
+                "2025-05-13T00:30:00+09:00",
+            ),
+            // Into summer time, and onto the day that begins it: 02:30 does not exist there.
+            (
+                "2025-03-20T09:15:00+01:00",
+                "2025-04-01",
+                berlin,
+                "2025-04-01T09:15:00+02:00",
+            ),
+            (
+                "2025-03-20T02:30:00+01:00",
+                "2025-03-30",
+                berlin,
+                "2025-03-30T03:00:00+02:00",
+            ),
+            // 02:30 exists twice on the day that ends it.
+            (
+                "2025-10-20T02:30:00+02:00",
+                "2025-10-26",
+                berlin,
+                "2025-10-26T02:30:00+02:00",
+            ),
+        ] {
+            assert_eq!(moved(at, date, zone).as_deref(), Some(wanted), "{at} to {date}");
+        }
+        assert_eq!(
+            moved("2011-12-28T09:00:00-10:00", "2011-12-30", apia),
+            None,
+            "Samoa had no such day"
+        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod patient_merge;
 pub mod patient_tombstone;
 pub mod refresh_token;
 pub mod revision;
+pub mod scheduled_at;
 pub mod snapshot;
 pub mod snapshot_order;
 pub mod staff;

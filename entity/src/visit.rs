@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::scheduled_at::ScheduledAt;
+
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "visit")]
@@ -14,7 +16,7 @@ pub struct Model {
     pub patient_id: i64,
     /// In the hospital's time zone; fixed when written.
     pub date: Date,
-    pub scheduled_at: Option<DateTimeUtc>,
+    pub scheduled_at: Option<ScheduledAt>,
     /// A word of `VisitStatus`.
     pub status: String,
     pub department_id: Option<i64>,

@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::scheduled_at::ScheduledAt;
+
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "visit_change")]
@@ -18,7 +20,7 @@ pub struct Model {
     pub changed_at: DateTimeUtc,
     pub patient_id: i64,
     pub date: Date,
-    pub scheduled_at: Option<DateTimeUtc>,
+    pub scheduled_at: Option<ScheduledAt>,
     pub status: String,
     pub department_id: Option<i64>,
     pub doctor_id: Option<i64>,

@@ -68,7 +68,7 @@ impl Visit {
     /// When it was to begin; null where only the day is known.
     async fn scheduled_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
         asker::saw(ctx, self.row.patient_id)?;
-        Ok(self.row.scheduled_at.map(DateTime))
+        Ok(self.row.scheduled_at.map(|at| DateTime(at.0)))
     }
 
     /// How far it got.

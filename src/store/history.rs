@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
+use entity::scheduled_at::ScheduledAt;
 use entity::{patient_merge, visit_change};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
 
@@ -241,7 +242,7 @@ fn old_row(row: &visit_change::Model) -> Result<VisitRow> {
         id: row.visit_id,
         patient: row.patient_id,
         date: row.date.into(),
-        scheduled_at: row.scheduled_at.map(|at| at.timestamp_micros()),
+        scheduled_at: row.scheduled_at.map(ScheduledAt::micros),
         status: VisitStatus::from_word(&row.status).ok_or_else(|| unknown("visit_change.status", &row.status))?,
         channel: VisitChannel::from_word(&row.channel).ok_or_else(|| unknown("visit_change.channel", &row.channel))?,
         department: row.department_id,

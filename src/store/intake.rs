@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use entity::scheduled_at::ScheduledAt;
 use entity::{department, doctor, patient, visit};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{
@@ -225,7 +226,7 @@ impl Intake<'_> {
                     visit_no: Set(Some(record.visit_no.clone())),
                     patient_id: Set(patient_id),
                     date: Set(record.date),
-                    scheduled_at: Set(record.scheduled_at),
+                    scheduled_at: Set(record.scheduled_at.map(ScheduledAt)),
                     status: Set(record.status.word().to_owned()),
                     department_id: Set(department),
                     doctor_id: Set(doctor),
@@ -238,7 +239,7 @@ impl Intake<'_> {
             let wanted = visit::Model {
                 patient_id,
                 date: record.date,
-                scheduled_at: record.scheduled_at.or(row.scheduled_at),
+                scheduled_at: record.scheduled_at.map(ScheduledAt).or(row.scheduled_at),
                 status: record.status.word().to_owned(),
                 department_id: department.or(row.department_id),
                 doctor_id: doctor.or(row.doctor_id),

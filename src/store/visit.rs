@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use entity::scheduled_at::ScheduledAt;
 use entity::{department, doctor, visit, visit_tombstone};
 use futures_util::TryStreamExt as _;
 use sea_orm::sqlx::postgres::PgRow;
@@ -218,7 +219,9 @@ impl Store {
     }
 
     /// Reads an SQLite database's visits many to a row. The driver hands each value of a row over between two threads, which
-    /// both want SQLite's memory lock for it: value by value a million visits take five times as long.
+    /// both want SQLite's memory lock for it: value by value a million visits take five times as long. Of a `scheduled_at` that
+    /// was written by hand, only characters of an instant get into the run: a sign that separates visits there, or bytes
+    /// that are no text, would take the other visits with them.
     async fn read_runs(
         &self,
         view: &DatabaseTransaction,
@@ -230,7 +233,8 @@ impl Store {
             let mut sql = self.sql(
                 "SELECT MAX(id), group_concat(id || ',' || patient_id || ',' || date || ',' || status || ',' || channel
                     || ',' || coalesce(department_id, '') || ',' || coalesce(doctor_id, '')
-                    || ',' || coalesce(scheduled_at, ''), ';')
+                    || ',' || CASE WHEN scheduled_at NOT GLOB '*[^-0-9TtZz:.+ ]*' AND typeof(scheduled_at) = 'text'
+                        AND length(scheduled_at) = length(CAST(scheduled_at AS BLOB)) THEN scheduled_at ELSE '' END, ';')
                 FROM (SELECT * FROM visit WHERE hospital_id = ",
             );
             sql.bind(hospital).push(" AND id > ").bind(after);
@@ -514,28 +518,20 @@ impl Store {
         patients: &[i64],
         today: chrono::NaiveDate,
     ) -> Result<HashMap<i64, PatientEnds>> {
-        // The order of a history: date, then the instant (none first), then id.
-        let instant = "CASE WHEN v.scheduled_at IS NULL THEN 0 ELSE 1 END";
-        // SQLite keeps an instant as text, and by hand it may be written in more than one way.
-        let at = match self.readers.get_database_backend() {
-            DbBackend::Sqlite => "julianday(v.scheduled_at)",
-            _ => "v.scheduled_at",
-        };
-        let forth = format!("v.date, {instant}, {at}, v.id");
-        let back = format!("v.date DESC, {instant} DESC, {at} DESC, v.id DESC");
         let mut sql = self.sql("SELECT * FROM (");
         let ends = [
-            ("F", &forth, ATTENDED, "<="),
-            ("L", &back, ATTENDED, "<="),
-            ("N", &forth, "status IN ('TENTATIVE', 'BOOKED')", ">="),
+            ("F", "ASC", ATTENDED, "<="),
+            ("L", "DESC", ATTENDED, "<="),
+            ("N", "ASC", "status IN ('TENTATIVE', 'BOOKED')", ">="),
         ];
-        for (i, (end, order, status, when)) in ends.into_iter().enumerate() {
+        // All visits of the day: which of them is the first or the last, the order of a history says below.
+        for (i, (end, direction, status, when)) in ends.into_iter().enumerate() {
             if i > 0 {
                 sql.push(" UNION ALL ");
             }
             sql.push(&format!(
                 "SELECT {COLUMNS}, '{end}' AS which,
-                    ROW_NUMBER() OVER (PARTITION BY v.patient_id ORDER BY {order}) AS place
+                    RANK() OVER (PARTITION BY v.patient_id ORDER BY v.date {direction}) AS place
                 FROM visit v WHERE v.hospital_id = "
             ));
             sql.bind(hospital).push(" AND v.patient_id").numbers(patients);
@@ -547,10 +543,17 @@ impl Store {
             let visit = visit::Model::from_query_result(&row, "")?;
             let which: String = row.try_get("", "which")?;
             let entry = ends.entry(visit.patient_id).or_default();
-            match which.as_str() {
-                "F" => entry.first = Some(visit),
-                "L" => entry.last = Some(visit),
-                _ => entry.next = Some(visit),
+            let (end, latest) = match which.as_str() {
+                "F" => (&mut entry.first, false),
+                "L" => (&mut entry.last, true),
+                _ => (&mut entry.next, false),
+            };
+            let place = |visit: &visit::Model| (visit.scheduled_at.map(ScheduledAt::micros), visit.id);
+            if end
+                .as_ref()
+                .is_none_or(|found| (place(&visit) > place(found)) == latest)
+            {
+                *end = Some(visit);
             }
         }
         Ok(ends)
@@ -564,12 +567,12 @@ pub(super) fn ledger_row(row: &QueryResult) -> Result<VisitRow> {
     let status: String = row.try_get_by_index(4)?;
     let channel: String = row.try_get_by_index(5)?;
     let date: chrono::NaiveDate = row.try_get_by_index(2)?;
-    let scheduled_at: Option<sea_orm::prelude::DateTimeUtc> = row.try_get_by_index(3)?;
+    let scheduled_at: Option<ScheduledAt> = row.try_get_by_index(3)?;
     Ok(VisitRow {
         id: row.try_get_by_index(0)?,
         patient: row.try_get_by_index(1)?,
         date: date.into(),
-        scheduled_at: scheduled_at.map(|at| at.timestamp_micros()),
+        scheduled_at: scheduled_at.map(ScheduledAt::micros),
         status: VisitStatus::from_word(&status).ok_or_else(|| unknown("visit.status", &status))?,
         channel: VisitChannel::from_word(&channel).ok_or_else(|| unknown("visit.channel", &channel))?,
         department: row.try_get_by_index(6)?,
@@ -616,20 +619,8 @@ fn run_row(text: &str) -> Option<VisitRow> {
         channel: VisitChannel::from_word(next()?)?,
         department: optional(next()?)?,
         doctor: optional(next()?)?,
-        scheduled_at: match next()? {
-            "" => None,
-            at => Some(instant(at)?.timestamp_micros()),
-        },
+        scheduled_at: ScheduledAt::read(next()?).map(ScheduledAt::micros),
     })
-}
-
-/// An instant as SQLite holds it, also where it was written by hand; without an offset it is UTC.
-fn instant(text: &str) -> Option<sea_orm::prelude::DateTimeUtc> {
-    let local = |form| chrono::NaiveDateTime::parse_from_str(text, form).ok();
-    let forms = ["%FT%T%.f", "%F %T%.f", "%FT%R", "%F %R"];
-    text.parse()
-        .ok()
-        .or_else(|| forms.into_iter().find_map(local).map(|at| at.and_utc()))
 }
 
 /// Names the visit that cannot be read, and nothing else of it.
@@ -735,25 +726,4 @@ pub(super) fn one_count(row: Option<QueryResult>) -> Result<u64> {
         None => 0,
     };
     Ok(count.unsigned_abs())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn instants_read_as_they_may_have_been_written() {
-        let noon = instant("2025-05-01T12:00:00+00:00");
-        assert!(noon.is_some());
-        for text in [
-            "2025-05-01T21:00:00+09:00",
-            "2025-05-01 12:00:00",
-            "2025-05-01T12:00",
-            "2025-05-01 12:00:00.000",
-            "2025-05-01T12:00:00Z",
-        ] {
-            assert_eq!(instant(text), noon, "{text}");
-        }
-        assert_eq!(instant("noon"), None);
-    }
 }

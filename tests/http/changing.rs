@@ -361,3 +361,64 @@ on_each_database! {
         assert_eq!(made["visit"]["date"], "2025-05-30");
     }
 }
+
+on_each_database! {
+    async fn a_visit_that_moves_to_another_day_keeps_its_time_of_day(app: App) {
+        app.example();
+        let desk = app.sign_in("desk").await;
+        let found = desk.ask("{ patients(filter: {search: \"E\"}) { nodes { id } } }").await;
+        let patient = found["patients"]["nodes"][0]["id"].clone();
+        // 01:00 of the day, in Seoul; in UTC it is the day before.
+        let input = json!({"patientId": patient, "date": "2026-12-01", "scheduledAt": "2026-11-30T16:00:00Z"});
+        let visit = desk.change("recordVisit", input, "visit { id version date scheduledAt }").await["visit"].take();
+        assert_eq!((&visit["date"], &visit["scheduledAt"]), (&json!("2026-12-01"), &json!("2026-11-30T16:00:00Z")));
+        let mut version = visit["version"].as_i64().unwrap();
+        let mut moved = async |change: Value| {
+            let mut input = json!({"id": visit["id"], "version": version});
+            input.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            let after = desk.change("changeVisit", input, "visit { version date scheduledAt }").await["visit"].take();
+            version = after["version"].as_i64().unwrap();
+            (after["date"].as_str().unwrap().to_owned(), after["scheduledAt"].clone())
+        };
+        let at = |date: &str, at: Value| (date.to_owned(), at);
+        assert_eq!(moved(json!({"date": "2026-12-03"})).await, at("2026-12-03", json!("2026-12-02T16:00:00Z")));
+        assert_eq!(moved(json!({"date": "2026-12-03"})).await, at("2026-12-03", json!("2026-12-02T16:00:00Z")), "it is there already");
+        assert_eq!(moved(json!({"scheduledAt": "2026-12-05T03:30:00Z"})).await, at("2026-12-05", json!("2026-12-05T03:30:00Z")));
+        // Into the night in which the clocks skip the time from 02:00 to 03:00.
+        app.execute("UPDATE hospital SET time_zone = 'Europe/Berlin'").await;
+        assert_eq!(moved(json!({"scheduledAt": "2027-03-20T01:30:00Z"})).await, at("2027-03-20", json!("2027-03-20T01:30:00Z")));
+        assert_eq!(moved(json!({"date": "2027-03-28"})).await, at("2027-03-28", json!("2027-03-28T01:00:00Z")));
+        assert_eq!(moved(json!({"date": "2027-03-30", "scheduledAt": "2027-03-29T22:00:00Z"})).await, at("2027-03-30", json!("2027-03-29T22:00:00Z")));
+        assert_eq!(moved(json!({"date": "2027-04-02", "scheduledAt": null})).await, at("2027-04-02", Value::Null));
+        assert_eq!(moved(json!({"date": "2027-04-03"})).await, at("2027-04-03", Value::Null));
+        // A visit that had a time on another day, which only SQL and imports bring, keeps that as long as it is not moved.
+        app.execute("UPDATE visit SET scheduled_at = '2027-04-09 07:00:00', version = version WHERE date = '2027-04-03'").await;
+        assert_eq!(moved(json!({"date": "2027-04-03", "channel": "APP"})).await, at("2027-04-03", json!("2027-04-09T07:00:00Z")));
+        assert_eq!(moved(json!({"date": "2027-04-05"})).await, at("2027-04-05", json!("2027-04-05T07:00:00Z")));
+    }
+
+    async fn a_date_and_a_time_of_different_days_are_refused(app: App) {
+        app.example();
+        let desk = app.sign_in("desk").await;
+        let found = desk.ask("{ patients(filter: {search: \"E\"}) { nodes { id visits { nodes { id version } } } } }").await;
+        let patient = &found["patients"]["nodes"][0];
+        let visit = &patient["visits"]["nodes"][0];
+        let wrong = json!({"date": "2026-12-01", "scheduledAt": "2026-12-01T15:00:00Z"});
+        for (name, mut input) in [
+            ("recordVisit", json!({"patientId": patient["id"]})),
+            ("changeVisit", json!({"id": visit["id"], "version": visit["version"], "reason": "moved"})),
+        ] {
+            input.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+            let answer = desk.try_change(name, input, "visit { id }").await;
+            let error = &answer["errors"][0];
+            assert_eq!(error["extensions"]["code"], "BAD_USER_INPUT", "{name}: {answer}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains("input.date") && message.contains("input.scheduledAt"), "{message}");
+        }
+        assert_eq!(app.number("SELECT COUNT(*) FROM visit").await, 11);
+        let after = desk.ask_with("query ($id: ID!) { visit(id: $id) { date scheduledAt } }", json!({"id": visit["id"]})).await;
+        assert_eq!(after["visit"], json!({"date": "2025-06-15", "scheduledAt": null}));
+        let neither = desk.refused_change("recordVisit", json!({"patientId": patient["id"]})).await;
+        assert_eq!(neither, ("BAD_USER_INPUT".to_owned(), "input.date".to_owned()));
+    }
+}

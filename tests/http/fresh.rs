@@ -267,3 +267,68 @@ async fn truncate_does_not_come_between_a_revision_and_its_visits() {
     })
     .await;
 }
+
+/// What SQLite's triggers take as `scheduled_at` is what can be read, and what was there before them harms nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_that_cannot_be_read_is_refused_and_takes_nothing_down() {
+    use entity::scheduled_at::ScheduledAt;
+    use proptest::strategy::{Strategy as _, ValueTree as _};
+    with(Kind::Sqlite, async |app: &App| {
+        app.example();
+        let user = app.sign_in("admin").await;
+        let query = format!("{{ {EXAMPLE} {COUNTS} }}");
+        let before = user.ask(&query).await;
+        let mut written = ["2025-05-01T10:00:00+09:00", "2025-05-01", "noon", "", "2025-02-29 10:00", "2024-02-29 10:00:00.123Z", "0000-01-01T00:00"]
+            .map(str::to_owned).to_vec();
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let form = "(2025|1999|20é5)-(0[0-9]|1[0-3])-[0-3][0-9][Tt _]([01][0-9]|2[0-5]):[0-6][0-9](:[0-6][0-9](\\.[0-9]{0,10})?)?([Zz]| ?[+-][0-2][0-9]:?[0-6][0-9])?";
+        let form = proptest::string::string_regex(form).unwrap();
+        written.extend((0..2_000).map(|_| form.new_tree(&mut runner).unwrap().current()));
+        let all = app.sql.begin().await.unwrap();
+        let mut taken = 0;
+        for text in &written {
+            for statement in ["UPDATE visit SET scheduled_at = ? WHERE visit_no = '1'", "INSERT INTO visit (hospital_id, patient_id, date, scheduled_at, status, channel) SELECT hospital_id, id, '2025-05-01', ?, 'BOOKED', 'OTHER' FROM patient WHERE chart_no = 'A'"] {
+                let statement = sea_orm::Statement::from_sql_and_values(sea_orm::DbBackend::Sqlite, statement, [text.as_str().into()]);
+                let result = all.execute_raw(statement).await;
+                assert_eq!(result.is_ok(), ScheduledAt::read(text).is_some(), "{text:?}: {result:?}");
+                taken += usize::from(result.is_ok());
+            }
+        }
+        assert!((500..3_500).contains(&taken), "{taken} of {}", 2 * written.len());
+        all.rollback().await.unwrap();
+        for bytes in ["x'323032352d30352d30315431303a3030'", "CAST(x'ff' AS TEXT)", "CAST(x'323032352d30352d30315431303a3030003b' AS TEXT)", "20250501", "1.5"] {
+            let error = app.sql.execute_unprepared(&format!("UPDATE visit SET scheduled_at = {bytes} WHERE visit_no = '1'")).await.unwrap_err();
+            assert!(error.to_string().contains("visit.scheduled_at is an instant"), "{error}");
+        }
+
+        // As it may stand there from before.
+        for trigger in ["visit_time_comes", "visit_time_changes"] {
+            app.execute(&format!("DROP TRIGGER {trigger}")).await;
+        }
+        for (number, text) in [(1, "'noon; 3,A,2025'"), (2, "x'2c3bff'"), (4, "CAST(x'313b00ff3b2c' AS TEXT)"), (6, "'2025-05-32T10:00'"), (9, "'2025-05-09T09:00:00 Uhr'"), (10, "CAST(x'ff' AS TEXT)")] {
+            app.execute(&format!("UPDATE visit SET scheduled_at = {text} WHERE visit_no = '{number}'")).await;
+        }
+        let second = app.second_server();
+        let there = app.sign_in_at(&second.base, "H1", "admin").await;
+        let rows = "{ patients { nodes { firstVisit { visitNo scheduledAt } lastVisit { visitNo } visits { nodes { id visitNo version date scheduledAt } } } } visits { totalCount } }";
+        for user in [&user, &there] {
+            let mut after = user.ask(&query).await;
+            after["statistics"]["revision"] = before["statistics"]["revision"].clone();
+            assert_eq!(after, before);
+            let rows = user.ask(rows).await;
+            assert_eq!(rows["visits"]["totalCount"], 11);
+            for visit in rows["patients"]["nodes"].as_array().unwrap().iter().flat_map(|patient| patient["visits"]["nodes"].as_array().unwrap()) {
+                assert_eq!(visit["scheduledAt"], serde_json::Value::Null, "{visit}");
+            }
+        }
+        // Such a visit can be changed, its past told, and deleted.
+        let found = user.ask(rows).await;
+        let visit = &found["patients"]["nodes"][0]["visits"]["nodes"][0];
+        assert_eq!(visit["visitNo"], "2");
+        let input = serde_json::json!({"id": visit["id"], "version": visit["version"], "channel": "APP", "reason": "x"});
+        let changed = user.change("changeVisit", input, "visit { version scheduledAt }").await["visit"].take();
+        user.change("deleteVisit", serde_json::json!({"id": visit["id"], "version": changed["version"], "reason": "x"}), "visit { id }").await;
+        assert_eq!(there.ask(&query).await["statistics"]["total"]["visitors"]["visitCount"], 6);
+    })
+    .await;
+}

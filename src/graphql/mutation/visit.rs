@@ -6,11 +6,10 @@ use chrono::NaiveDate;
 use super::{department, doctor, line, lines, make, never_null, patch};
 use crate::error::{Error, Result};
 use crate::graphql::enums::{VisitChannel, VisitStatus};
+use crate::graphql::id;
 use crate::graphql::scalars::{Date, DateTime};
 use crate::graphql::visit::Visit;
-use crate::graphql::{asker, id};
 use crate::records::VisitChange;
-use crate::statistics::Day;
 use crate::store::Change;
 
 #[derive(Default)]
@@ -21,9 +20,10 @@ pub struct VisitMutation;
 struct RecordVisitInput {
     /// Whose visit it is: a patient who is ACTIVE.
     patient_id: ID,
-    /// The day of the visit; that of scheduledAt where absent. One of the two is needed, and date wins where both are given.
+    /// The day of the visit; that of scheduledAt in the hospital's time zone where absent. One of the two is needed; both together
+    /// must be of the same day.
     date: Option<Date>,
-    /// When it is to begin, or began.
+    /// When it is to begin, or began; on the day of date, where both are given.
     scheduled_at: MaybeUndefined<DateTime>,
     /// How far it got.
     #[graphql(default_with = "VisitStatus::Booked")]
@@ -59,7 +59,8 @@ struct ChangeVisitInput {
     patient_id: MaybeUndefined<ID>,
     /// The day of the visit; never null. It follows scheduledAt where that alone is given.
     date: MaybeUndefined<Date>,
-    /// When it is to begin, or began.
+    /// When it is to begin, or began; on the day of date, where both are given. Where date alone is given, the visit keeps its local
+    /// time of day on the new day; where the clocks skip that time, it becomes the first instant after.
     scheduled_at: MaybeUndefined<DateTime>,
     /// How far it got; never null.
     status: MaybeUndefined<VisitStatus>,
@@ -112,15 +113,10 @@ impl VisitMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Which visit.")] input: RecordVisitInput,
     ) -> Result<RecordVisitPayload> {
-        let date = match (&input.date, &input.scheduled_at) {
-            (Some(date), _) => date.day("input.date")?.date(),
-            (None, MaybeUndefined::Value(instant)) => day_of(ctx, *instant).await?,
-            (None, _) => return Err(Error::input("input.date", "either date or scheduledAt is needed")),
-        };
         let change = VisitChange {
             visit_no: patch(input.visit_no, |text| line("input.visitNo", &text))?,
             patient: Some(id::patient("input.patientId", &input.patient_id)?),
-            date: Some(date),
+            date: input.date.map(|date| day(&date)).transpose()?,
             scheduled_at: patch(input.scheduled_at, |instant| Ok(instant.0))?,
             status: Some(input.status.into()),
             department: department(ctx, input.department_id).await?,
@@ -138,16 +134,12 @@ impl VisitMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Which visit, and what.")] input: ChangeVisitInput,
     ) -> Result<ChangeVisitPayload> {
-        let date = match (never_null("input.date", input.date)?, &input.scheduled_at) {
-            (Some(date), _) => Some(date.day("input.date")?.date()),
-            (None, MaybeUndefined::Value(instant)) => Some(day_of(ctx, *instant).await?),
-            (None, _) => None,
-        };
+        let date = never_null("input.date", input.date)?;
         let patient = never_null("input.patientId", input.patient_id)?;
         let change = VisitChange {
             visit_no: patch(input.visit_no, |text| line("input.visitNo", &text))?,
             patient: patient.map(|id| id::patient("input.patientId", &id)).transpose()?,
-            date,
+            date: date.map(|date| day(&date)).transpose()?,
             scheduled_at: patch(input.scheduled_at, |instant| Ok(instant.0))?,
             status: never_null("input.status", input.status)?.map(Into::into),
             department: department(ctx, input.department_id).await?,
@@ -183,17 +175,8 @@ impl VisitMutation {
     }
 }
 
-/// The instant's day in the hospital's time zone.
-async fn day_of(ctx: &Context<'_>, instant: DateTime) -> Result<NaiveDate> {
-    let zone = asker::state(ctx).await?.time_zone;
-    let date = instant.0.with_timezone(&zone).date_naive();
-    if Day::accepts(date) {
-        return Ok(date);
-    }
-    Err(Error::input(
-        "input.scheduledAt",
-        format!("{date} lies outside 1900-01-01 to 2200-12-31"),
-    ))
+fn day(date: &Date) -> Result<NaiveDate> {
+    Ok(date.day("input.date")?.date())
 }
 
 async fn changed(ctx: &Context<'_>, id: i64) -> Result<Visit> {

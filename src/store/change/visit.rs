@@ -1,23 +1,28 @@
 //! Changes of visits.
 
+use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
+use entity::scheduled_at::ScheduledAt;
 use entity::visit;
 use sea_orm::ActiveValue::{Set, Unchanged};
 use sea_orm::{ActiveModelTrait as _, ConnectionTrait as _, EntityTrait};
 
 use super::{Making, check_version};
 use crate::error::{Error, Result};
-use crate::records::VisitChange;
-use crate::statistics::{VisitChannel, VisitStatus};
+use crate::records::{Patch, VisitChange, moved_to};
+use crate::statistics::{Day, VisitChannel, VisitStatus};
 
 impl Making<'_> {
     pub(super) async fn record_visit(&self, change: &VisitChange) -> Result<i64> {
-        let missing = |argument: &str| Error::input(argument, "a visit has one");
         let new = visit::Model {
             hospital_id: self.hospital,
             id: 0,
             visit_no: None,
-            patient_id: change.patient.ok_or_else(|| missing("input.patientId"))?,
-            date: change.date.ok_or_else(|| missing("input.date"))?,
+            patient_id: change
+                .patient
+                .ok_or_else(|| Error::input("input.patientId", "a visit has one"))?,
+            // As it will be.
+            date: NaiveDate::default(),
             scheduled_at: None,
             status: VisitStatus::Booked.word().to_owned(),
             department_id: None,
@@ -26,7 +31,8 @@ impl Making<'_> {
             version: 1,
         };
         self.active_patient("input.patientId", new.patient_id).await?;
-        let row = self.visit_after(new, change).await?;
+        let (date, scheduled_at) = self.when(None, change).await?;
+        let row = self.visit_after(new, change, date, scheduled_at).await?;
         let columns = [
             ("visit_no", row.visit_no.into()),
             ("patient_id", row.patient_id.into()),
@@ -49,7 +55,8 @@ impl Making<'_> {
         has_reason: bool,
     ) -> Result<i64> {
         let row = self.visit(id, version).await?;
-        let wanted = self.visit_after(row.clone(), change).await?;
+        let (date, scheduled_at) = self.when(Some(&row), change).await?;
+        let wanted = self.visit_after(row.clone(), change, date, scheduled_at).await?;
         if wanted == row {
             return Ok(id);
         }
@@ -71,15 +78,50 @@ impl Making<'_> {
         Ok(id)
     }
 
+    /// The day and the time of the visit as they will be. A day alone takes the time of day along, a time alone its day.
+    async fn when(&self, row: Option<&visit::Model>, change: &VisitChange) -> Result<(NaiveDate, Option<ScheduledAt>)> {
+        let kept = match change.scheduled_at {
+            Patch::Keep => row.and_then(|row| row.scheduled_at),
+            _ => None,
+        };
+        let before = row.map(|row| row.date);
+        match (change.date.or(before), &change.scheduled_at, kept) {
+            (_, Patch::Put(at), _) => {
+                let date = day_of(*at, self.time_zone().await?, change.date)?;
+                Ok((date, Some(ScheduledAt(*at))))
+            }
+            (Some(date), _, Some(at)) if before != Some(date) => {
+                let zone = self.time_zone().await?;
+                let moved = moved_to(at.0, date, zone).ok_or_else(|| {
+                    let message = format!("the clocks of {zone} skipped this day: say scheduledAt as well");
+                    Error::input("input.date", message)
+                })?;
+                Ok((date, Some(ScheduledAt(moved))))
+            }
+            (Some(date), ..) => Ok((date, kept)),
+            (None, ..) => Err(Error::input("input.date", "either date or scheduledAt is needed")),
+        }
+    }
+
+    async fn time_zone(&self) -> Result<Tz> {
+        let state = self.store.state_in(&self.transaction, self.hospital, 0).await?;
+        Ok(state.time_zone)
+    }
+
     /// The row as it will be.
-    async fn visit_after(&self, row: visit::Model, change: &VisitChange) -> Result<visit::Model> {
+    async fn visit_after(
+        &self,
+        row: visit::Model,
+        change: &VisitChange,
+        date: NaiveDate,
+        scheduled_at: Option<ScheduledAt>,
+    ) -> Result<visit::Model> {
         let mut wanted = row.clone();
         if let Some(Some(visit_no)) = change.visit_no.given() {
             self.refuse_taken("visit", "visit_no", "input.visitNo", visit_no, row.id)
                 .await?;
         }
         change.visit_no.apply(&mut wanted.visit_no);
-        change.scheduled_at.apply(&mut wanted.scheduled_at);
         change.department.apply(&mut wanted.department_id);
         change.doctor.apply(&mut wanted.doctor_id);
         if wanted.department_id != row.department_id {
@@ -91,7 +133,8 @@ impl Making<'_> {
                 .await?;
         }
         wanted.patient_id = change.patient.unwrap_or(row.patient_id);
-        wanted.date = change.date.unwrap_or(row.date);
+        wanted.date = date;
+        wanted.scheduled_at = scheduled_at;
         if let Some(status) = change.status {
             status.word().clone_into(&mut wanted.status);
         }
@@ -127,5 +170,23 @@ impl Making<'_> {
             .exec(&self.transaction)
             .await?;
         Ok(id)
+    }
+}
+
+/// The day of an instant, which is the one that is given beside it.
+fn day_of(at: DateTime<Utc>, zone: Tz, given: Option<NaiveDate>) -> Result<NaiveDate> {
+    let date = at.with_timezone(&zone).date_naive();
+    if !Day::accepts(date) {
+        let message = format!("{date} lies outside {} to {}", Day::MIN, Day::MAX);
+        return Err(Error::input("input.scheduledAt", message));
+    }
+    match given {
+        Some(given) if given != date => {
+            let message = format!(
+                "input.date is {given}, and input.scheduledAt lies on {date} in {zone}: leave one of the two out, or say the same day"
+            );
+            Err(Error::input("input.scheduledAt", message))
+        }
+        _ => Ok(date),
     }
 }
