@@ -96,6 +96,10 @@ pub struct Limits {
     pub refresh_repeat: Duration,
     /// How often a server looks whether the keys were rotated, or the certificate renewed; far more often than an access token is good.
     pub key_file: Duration,
+    /// Departments of a hospital at most, and doctors; retired ones count as well.
+    pub places: u32,
+    /// Ids in one statement at most: some 20 bytes each, they stay well below what a database takes in one packet.
+    pub ids_of_statement: usize,
     /// Changes that the feed keeps behind the newest; a ledger further behind loads anew.
     pub feed: i64,
 }
@@ -145,6 +149,8 @@ pub const LIMITS: Limits = Limits {
     refresh_token: Duration::from_secs(14 * 24 * 60 * 60),
     refresh_repeat: Duration::from_secs(30),
     key_file: Duration::from_secs(10),
+    places: crate::statistics::MOST_PLACES,
+    ids_of_statement: 40_000,
     feed: 500_000,
 };
 

@@ -9,7 +9,7 @@ use tracing::instrument;
 
 use super::{Snapshots, off_thread};
 use crate::error::Result;
-use crate::statistics::Ledger;
+use crate::statistics::{Ledger, TooManyKeys};
 use crate::store::{Changes, Revision, State, Store};
 
 /// Past this share of a ledger, catching up costs more than loading anew.
@@ -95,7 +95,11 @@ impl Ledgers {
                     ledger
                 } else {
                     let change = move || ledger.changed(&patients, &old_dates, &rows);
-                    Arc::new(off_thread("catching up", change).await??)
+                    match off_thread("catching up", change).await? {
+                        Ok(changed) => Arc::new(changed),
+                        // It still numbers departments and doctors that are gone: a new one does not.
+                        Err(TooManyKeys { .. }) => return self.loaded(hospital).await,
+                    }
                 };
                 self.store.metrics().ledger_caught_up(started.elapsed());
                 Ok((state, ledger))

@@ -6,6 +6,7 @@ use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect as _};
 
 use super::{Store, unknown};
+use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::statistics::{Definition, WeekStart};
 
@@ -22,6 +23,14 @@ pub struct NewHospital {
     pub week_start: WeekStart,
     pub churn_after_days: i32,
     pub overdue_after_days: Option<i32>,
+}
+
+/// Why one more department or doctor is refused.
+pub(super) fn full(table: &str) -> String {
+    format!(
+        "the hospital has {} {table}s already, retired ones included, and no more are possible: rename one that is not needed",
+        LIMITS.places
+    )
 }
 
 pub(super) fn week_start(word: &str) -> Result<WeekStart> {

@@ -11,6 +11,8 @@ use sea_orm::{
 };
 
 use super::Store;
+use super::hospital::full;
+use crate::config::LIMITS;
 use crate::error::Result;
 use crate::records::{PatientRecord, VisitRecord};
 use crate::statistics::VisitChannel;
@@ -213,11 +215,15 @@ impl Intake<'_> {
                 taken.push(Taken::Refused(reason));
                 continue;
             };
-            let department = record
-                .department
-                .as_ref()
-                .and_then(|name| departments.get(name).copied());
-            let doctor = record.doctor.as_ref().and_then(|name| doctors.get(name).copied());
+            let department = place("department", record.department.as_ref(), &departments);
+            let doctor = place("doctor", record.doctor.as_ref(), &doctors);
+            let (department, doctor) = match (department, doctor) {
+                (Ok(department), Ok(doctor)) => (department, doctor),
+                (Err(reason), _) | (_, Err(reason)) => {
+                    taken.push(Taken::Refused(reason));
+                    continue;
+                }
+            };
             let channel = record.channel.map(|channel| channel.word().to_owned());
             let Some(row) = known.get(&record.visit_no) else {
                 new.push(visit::ActiveModel {
@@ -307,6 +313,7 @@ impl Intake<'_> {
         let known = self.named(transaction, "department").await?;
         let new: Vec<_> = missing(wanted, &known)
             .into_keys()
+            .take(room(&known))
             .map(|name| department::ActiveModel {
                 hospital_id: Set(self.hospital),
                 id: NotSet,
@@ -330,15 +337,13 @@ impl Intake<'_> {
         departments: &HashMap<String, i64>,
     ) -> Result<HashMap<String, i64>> {
         let wanted = records.iter().filter_map(|record| {
-            let department = record
-                .department
-                .as_ref()
-                .and_then(|name| departments.get(name).copied());
+            let department = place("department", record.department.as_ref(), departments).ok()?;
             record.doctor.as_ref().map(|name| (name, department))
         });
         let known = self.named(transaction, "doctor").await?;
         let new: Vec<_> = missing(wanted, &known)
             .into_iter()
+            .take(room(&known))
             .map(|(name, department_id)| doctor::ActiveModel {
                 hospital_id: Set(self.hospital),
                 id: NotSet,
@@ -367,6 +372,18 @@ impl Intake<'_> {
         }
         Ok(named)
     }
+}
+
+/// How many more departments or doctors the hospital may have.
+fn room(known: &HashMap<String, i64>) -> usize {
+    (LIMITS.places as usize).saturating_sub(known.len())
+}
+
+/// The department or doctor of a record, or why there is none of that name.
+fn place(table: &str, name: Option<&String>, known: &HashMap<String, i64>) -> std::result::Result<Option<i64>, String> {
+    let find = |name| known.get(name).copied();
+    name.map(|name| find(name).ok_or_else(|| format!("{table}: {}", full(table))))
+        .transpose()
 }
 
 /// Those of the names that are not known, each once, with what goes with it first.

@@ -8,6 +8,7 @@ use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use super::sql::Sql;
 use super::visit::{one_count, seek_sql};
 use super::{Seek, Store};
+use crate::config::LIMITS;
 use crate::error::Result;
 use crate::statistics::{DayRange, words};
 
@@ -93,14 +94,22 @@ impl Store {
         key: PatientKey,
     ) -> Result<HashMap<i64, Option<String>>> {
         let expression = self.patient_key(key, chrono::NaiveDate::MIN);
-        let mut sql = self.sql(&format!(
-            "SELECT p.id, {expression} FROM patient p WHERE p.hospital_id = "
-        ));
-        sql.bind(hospital).push(" AND p.id").numbers(ids);
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
         let mut keys = HashMap::with_capacity(ids.len());
-        for row in self.readers.query_all_raw(sql.done()).await? {
-            keys.insert(row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        // One view: rows may change between two statements.
+        let view = self.view().await?;
+        for ids in ids.chunks(LIMITS.ids_of_statement) {
+            let mut sql = self.sql(&format!(
+                "SELECT p.id, {expression} FROM patient p WHERE p.hospital_id = "
+            ));
+            sql.bind(hospital).push(" AND p.id").numbers(ids);
+            for row in view.query_all_raw(sql.done()).await? {
+                keys.insert(row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+            }
         }
+        view.commit().await?;
         Ok(keys)
     }
 
@@ -264,5 +273,46 @@ impl Store {
             sql.push(" AND ").bind(range.to.date());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secrets::Secrets;
+    use crate::store::Open;
+
+    /// One statement with three million ids would be larger than what a database takes in one packet.
+    #[tokio::test]
+    async fn ids_travel_in_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        let secrets = Secrets::open(&folder.path().join("key"), true).unwrap();
+        let store = Store::connect(&url, secrets, Open::Create).await.unwrap();
+        store.migrate().await.unwrap();
+        let parts: i64 = 3;
+        let known = parts * i64::try_from(LIMITS.ids_of_statement).unwrap();
+        for sql in [
+            "INSERT INTO hospital (id, code, name, time_zone, week_start, created_at) VALUES (1, 'H1', 'One', 'Asia/Seoul', 'MONDAY', '2025-01-01')".to_owned(),
+            format!("WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {known})
+                INSERT INTO patient (id, hospital_id, state, chart_no, sex) SELECT n, 1, 'ACTIVE', n, 'UNKNOWN' FROM numbers"),
+        ] {
+            store.writer.execute_unprepared(&sql).await.unwrap();
+        }
+        // As of a list of visits: each patient more than once.
+        let ids: Vec<i64> = (1..=known).chain(1..=known).collect();
+        let statements = || {
+            let text = store.metrics().text(0, 0, &[]).unwrap();
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("rollcall_database_statements_total "))
+                .unwrap();
+            line.rsplit(' ').next().unwrap().parse::<i64>().unwrap()
+        };
+        let before = statements();
+        let keys = store.patient_sort_keys(1, &ids, PatientKey::ChartNo).await.unwrap();
+        assert_eq!(statements() - before, parts);
+        assert!((1..=known).all(|id| keys[&id].as_deref() == Some(id.to_string().as_str())));
+        store.close().await.unwrap();
     }
 }

@@ -36,7 +36,8 @@ impl Sql {
         self
     }
 
-    /// Asks that what stands before is one of the numbers: they travel as one value, however many they are.
+    /// Asks that what stands before is one of the numbers: they travel as one value. Of lists that may be longer, as many at a time
+    /// as [`crate::config::Limits::ids_of_statement`] says.
     pub(super) fn numbers(&mut self, numbers: &[i64]) -> &mut Self {
         match self.backend {
             // Not = ANY: a plan made once for all arrays compares them element by element.

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::sql::Sql;
 use super::{Revision, Seek, State, Store, unknown};
+use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::statistics::{Day, DayRange, Ledger, LedgerBuilder, VisitChannel, VisitRow, VisitStatus, words};
 
@@ -289,10 +290,10 @@ impl Store {
             }
         }
         let mut rows = Vec::new();
-        if !patients.is_empty() {
-            let ids: Vec<i64> = patients.iter().copied().collect();
+        let ids: Vec<i64> = patients.iter().copied().collect();
+        for ids in ids.chunks(LIMITS.ids_of_statement) {
             let mut sql = self.sql(LEDGER);
-            sql.bind(hospital).push(" AND patient_id").numbers(&ids);
+            sql.bind(hospital).push(" AND patient_id").numbers(ids);
             for row in view.query_all_raw(sql.done()).await? {
                 rows.push(ledger_row(&row)?);
             }

@@ -421,4 +421,58 @@ on_each_database! {
         let neither = desk.refused_change("recordVisit", json!({"patientId": patient["id"]})).await;
         assert_eq!(neither, ("BAD_USER_INPUT".to_owned(), "input.date".to_owned()));
     }
+
+    async fn a_hospital_has_as_many_departments_and_doctors_as_a_ledger_can_number(app: App) {
+        app.example();
+        let admin = app.sign_in("admin").await;
+        let digit = "(SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7)";
+        let number = "a.n + 8 * b.n + 64 * c.n + 512 * d.n + 4096 * e.n + 32768 * f.n";
+        let name = match app.kind() {
+            crate::harness::Kind::Mariadb => format!("CONCAT('n', {number})"),
+            _ => format!("'n' || ({number})"),
+        };
+        for table in ["department", "doctor"] {
+            let there = app.number(&format!("SELECT COUNT(*) FROM {table}")).await;
+            app.execute(&format!(
+                "INSERT INTO {table} (hospital_id, name) SELECT h.id, {name} FROM hospital h, {digit} a, {digit} b, {digit} c, {digit} d, {digit} e, {digit} f
+                WHERE {number} < {}", 65_534 - there
+            )).await;
+        }
+        // One more fits, and then none, neither by a change nor by an import.
+        for (change, table) in [("addDepartment", "department"), ("addDoctor", "doctor")] {
+            admin.change(change, json!({"name": "the last"}), &format!("{table} {{ id }}")).await;
+            let refused = admin.try_change(change, json!({"name": "too many"}), &format!("{table} {{ id }}")).await;
+            let error = &refused["errors"][0];
+            assert_eq!(error["extensions"], json!({"code": "BAD_USER_INPUT", "argument": "input.name"}), "{refused}");
+            assert!(error["message"].as_str().unwrap().contains("65535"), "{refused}");
+        }
+        let rows = "visit_no,chart_no,date,status,department,doctor\n\
+            a,A,2025-05-01,COMPLETED,the last,the last\nb,A,2025-05-02,COMPLETED,new,the last\nc,A,2025-05-03,COMPLETED,,new\n";
+        let path = app.file("full.csv", rows);
+        let output = app.try_rollcall(&["import", "visits", "--hospital", "H1", path.to_str().unwrap()]);
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        assert_eq!(text(&output.stdout), "1 inserted, 0 changed, 0 unchanged, 2 refused, 0 values left empty\n");
+        for wanted in ["line 3: department: the hospital has 65535 departments", "line 4: doctor: the hospital has 65535 doctors"] {
+            assert!(text(&output.stderr).contains(wanted), "{}", text(&output.stderr));
+        }
+        // A ledger that numbers them all takes a new one once an old one is gone.
+        app.execute("DELETE FROM visit").await;
+        app.execute(
+            "INSERT INTO visit (hospital_id, patient_id, date, status, channel, department_id)
+            SELECT d.hospital_id, p.id, '2025-05-04', 'COMPLETED', 'OTHER', d.id FROM department d JOIN patient p ON p.hospital_id = d.hospital_id AND p.chart_no = 'A'",
+        ).await;
+        let count = async |filter: &str| {
+            let query = format!("{{ statistics(period: MONTH, range: {{from: \"2025-05-01\", to: \"2025-05-31\"}}{filter}) {{ total {{ visitors {{ visitCount }} }} }} }}");
+            admin.ask(&query).await["statistics"]["total"]["visitors"]["visitCount"].as_u64().unwrap()
+        };
+        assert_eq!(count("").await, 65_535);
+        app.execute("UPDATE visit SET department_id = NULL WHERE department_id = (SELECT id FROM department WHERE name = 'n1')").await;
+        app.execute("DELETE FROM department WHERE name = 'n1'").await;
+        let new = admin.change("addDepartment", json!({"name": "instead"}), "department { id }").await["department"]["id"].take();
+        app.execute("UPDATE visit SET department_id = (SELECT id FROM department WHERE name = 'instead') WHERE department_id = (SELECT id FROM department WHERE name = 'n2')").await;
+        let loads = app.metric("rollcall_ledger_loads_total").await;
+        assert_eq!(count(&format!(", filter: {{departmentIds: [{new}]}}")).await, 1);
+        assert_eq!(count("").await, 65_535);
+        assert_eq!(app.metric("rollcall_ledger_loads_total").await, loads + 1);
+    }
 }

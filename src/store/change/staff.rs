@@ -9,14 +9,18 @@ use sea_orm::{
 };
 
 use super::Making;
+use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::password::{self, PasswordHash};
 use crate::permissions::Role;
 use crate::records::Patch;
+use crate::store::hospital::full;
+use crate::store::visit::one_count;
 
 impl Making<'_> {
     pub(super) async fn add_department(&self, name: &str) -> Result<i64> {
         self.refuse_taken("department", "name", "input.name", name, 0).await?;
+        self.refuse_full("department").await?;
         self.insert("department", &[("name", name.into())]).await
     }
 
@@ -38,6 +42,7 @@ impl Making<'_> {
 
     pub(super) async fn add_doctor(&self, name: &str, department: Option<i64>) -> Result<i64> {
         self.refuse_taken("doctor", "name", "input.name", name, 0).await?;
+        self.refuse_full("doctor").await?;
         let columns = [("name", name.into()), ("department_id", department.into())];
         self.insert("doctor", &columns).await
     }
@@ -164,6 +169,18 @@ impl Making<'_> {
             .filter(staff::Column::Role.eq(Role::Admin.word()))
             .filter(staff::Column::DisabledAt.is_null());
         Ok(enabled.count(&self.transaction).await?)
+    }
+
+    /// Refuses one more department or doctor than a hospital may have.
+    async fn refuse_full(&self, table: &str) -> Result<()> {
+        let mut sql = self
+            .store
+            .sql(&format!("SELECT COUNT(*) FROM {table} WHERE hospital_id = "));
+        sql.bind(self.hospital);
+        if one_count(self.transaction.query_one_raw(sql.done()).await?)? < u64::from(LIMITS.places) {
+            return Ok(());
+        }
+        Err(Error::input("input.name", full(table)))
     }
 
     pub(super) async fn refuse_taken(
