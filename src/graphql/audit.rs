@@ -29,7 +29,7 @@ enum AuditAction {
     SignInRefused,
     /// Somebody signed out.
     SignedOut,
-    /// A refresh token came twice, and its session was ended.
+    /// A used refresh token was presented again, and its session was ended.
     SessionEnded,
     /// A viewer asked for something that the role may not do.
     Refused,

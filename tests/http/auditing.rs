@@ -78,11 +78,15 @@ on_each_database! {
         desk.ask("mutation { signOut { signedOut } }").await;
         let actions: Vec<Value> = newest(&admin, 2).await.iter().map(|entry| entry["action"].clone()).collect();
         assert_eq!(actions, ["SIGNED_OUT", "SIGNED_IN"]);
-        let twice = sign_in("desk", PASSWORD).await["data"]["signIn"]["session"]["refreshToken"].take();
-        for _ in 0..2 {
+        let refresh = async |token: &Value| {
             let query = "mutation ($t: String!) { refreshSession(input: {refreshToken: $t}) { session { refreshToken } } }";
-            app.post(app.base(), None, query, json!({"t": twice})).await;
-        }
+            app.post(app.base(), None, query, json!({"t": token})).await["data"]["refreshSession"]["session"]["refreshToken"].take()
+        };
+        let first = sign_in("desk", PASSWORD).await["data"]["signIn"]["session"]["refreshToken"].take();
+        let second = refresh(&first).await;
+        refresh(&second).await;
+        assert_eq!(newest(&admin, 1).await[0]["action"], "SIGNED_IN");
+        assert_eq!(refresh(&first).await, Value::Null);
         assert_eq!(newest(&admin, 1).await[0]["action"], "SESSION_ENDED");
         app.rollcall_with(&["staff", "add", "--hospital", "H1", "--login", "eve", "--name", "Eve", "--role", "desk"], PASSWORD);
         let entry = newest(&admin, 1).await[0].clone();

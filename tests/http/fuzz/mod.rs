@@ -47,11 +47,12 @@ const ROLES: [&str; 4] = ["ADMIN", "DESK", "CLINICIAN", "SUPPORT"];
 /// The first two of them may change what is counted.
 const MAY_CHANGE: usize = 2;
 
-const CODES: [&str; 12] = [
+const CODES: [&str; 13] = [
     "BAD_USER_INPUT",
     "NOT_FOUND",
     "CONFLICT",
     "SNAPSHOT_EXPIRED",
+    "INVALID_CREDENTIALS",
     "UNAUTHENTICATED",
     "FORBIDDEN",
     "QUERY_TOO_COSTLY",
