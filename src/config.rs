@@ -73,6 +73,9 @@ pub struct Limits {
     pub statement: Duration,
     /// How long the database lets a transaction of the server stand idle: one whose server is gone keeps its locks no longer.
     pub idle_transaction: Duration,
+    /// How long a change waits for other changes of its hospital, and any statement of a server for a lock: longer than an import
+    /// takes for a batch.
+    pub lock: Duration,
     /// How long anything waits for a connection to the database.
     pub connection: Duration,
     /// How long a connection may take to be done with what a request gave up on; one that takes longer makes way
@@ -138,6 +141,7 @@ pub const LIMITS: Limits = Limits {
     request: Duration::from_secs(30),
     statement: Duration::from_secs(35),
     idle_transaction: Duration::from_secs(15),
+    lock: Duration::from_secs(10),
     connection: Duration::from_secs(10),
     release: Duration::from_secs(5),
     readiness: Duration::from_secs(2),

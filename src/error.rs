@@ -145,7 +145,11 @@ pub fn whole_seconds(wait: Duration) -> u64 {
 
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
-        Self::Database(DatabaseError::from(&error))
+        let error = DatabaseError::from(&error);
+        match error.kind() {
+            DatabaseErrorKind::LockTimeout => Self::Busy,
+            _ => Self::Database(error),
+        }
     }
 }
 

@@ -68,8 +68,8 @@ impl DatabaseCode {
             Self::Sqlite(code) => match code {
                 // SQLITE_BUSY_SNAPSHOT: a read transaction that wants to write has fallen behind.
                 517 => Deadlock,
-                // The low byte is the primary code: SQLITE_BUSY, SQLITE_LOCKED.
-                code if matches!(code & 0xff, 5 | 6) => LockTimeout,
+                // The low byte is the primary code: SQLITE_BUSY.
+                code if code & 0xff == 5 => LockTimeout,
                 _ => Other,
             },
         }
@@ -184,9 +184,7 @@ mod tests {
         }
         for (code, kind) in [
             (5, LockTimeout),
-            (6, LockTimeout),
             (261, LockTimeout),
-            (262, LockTimeout),
             (517, Deadlock),
             (773, LockTimeout),
             (2067, Other),

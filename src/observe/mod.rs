@@ -8,4 +8,4 @@ mod traces;
 
 pub use logs::{Observing, start};
 pub use metrics::{Lookup, Metrics, Pool};
-pub use notes::{Notes, Operation, OperationKind, note, noting, request_id};
+pub use notes::{Notes, Operation, OperationKind, note, noting, request_id, with_current_notes};

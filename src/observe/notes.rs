@@ -71,6 +71,17 @@ pub async fn noting<T>(notes: Arc<Mutex<Notes>>, work: impl Future<Output = T>) 
     NOTES.scope(notes, work).await
 }
 
+/// Lets work that is to be spawned note for the request that runs now.
+pub fn with_current_notes<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
+    let notes = NOTES.try_with(Arc::clone).ok();
+    async move {
+        match notes {
+            Some(notes) => noting(notes, work).await,
+            None => work.await,
+        }
+    }
+}
+
 /// Notes something of the request that runs; outside of any, nothing.
 pub fn note(what: impl FnOnce(&mut Notes)) {
     let _ = NOTES.try_with(|notes| what(&mut notes.lock().unwrap_or_else(PoisonError::into_inner)));

@@ -80,7 +80,7 @@ impl Intake<'_> {
     }
 
     async fn patients_once(&self, records: &[PatientRecord]) -> Result<Vec<Taken>> {
-        let transaction = self.store.change(self.hospital).await?;
+        let (transaction, _turn) = self.store.change(self.hospital).await?;
         let known = self
             .known_patients(&transaction, records.iter().map(|r| r.chart_no.as_str()))
             .await?;
@@ -190,7 +190,7 @@ impl Intake<'_> {
     }
 
     async fn visits_once(&self, records: &[VisitRecord], brought: &[PatientRecord]) -> Result<Vec<Taken>> {
-        let transaction = self.store.change(self.hospital).await?;
+        let (transaction, _turn) = self.store.change(self.hospital).await?;
         let patients = self.patients_of_visits(&transaction, records, brought).await?;
         let departments = self.departments(&transaction, records).await?;
         let doctors = self.doctors(&transaction, records, &departments).await?;

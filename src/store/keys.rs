@@ -59,7 +59,7 @@ impl Store {
 
     /// How many of the patients after this one were done, and the last that was looked at.
     async fn encrypt_batch(&self, hospital: i64, after: i64) -> Result<(u64, Option<i64>)> {
-        let transaction = self.change(hospital).await?;
+        let (transaction, _turn) = self.change(hospital).await?;
         let rows = patient::Entity::find()
             .filter(patient::Column::HospitalId.eq(hospital))
             .filter(patient::Column::Id.gt(after))

@@ -14,19 +14,20 @@ mod session;
 mod snapshot;
 mod sql;
 mod visit;
+mod writers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{
-    AccessMode, ConnAcquireErr, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
-    DbBackend, DbErr, IsolationLevel, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    AccessMode, ConnAcquireErr, ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    IsolationLevel, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use tokio::sync::Semaphore;
 
 use crate::config::LIMITS;
-use crate::error::{DatabaseCode, DatabaseError, DatabaseErrorKind, Error, Result};
+use crate::error::{DatabaseCode, DatabaseError, Error, Result};
 use crate::observe::{Metrics, note};
 use crate::secrets::Secrets;
 
@@ -36,12 +37,14 @@ pub use history::{Past, PastChange, PastVisit, Span};
 pub use hospital::{NewHospital, StaffRow};
 pub use intake::{Intake, Taken};
 pub use patient::{KeyedPatient, PatientKey, PatientSearch, erased_patient};
+pub use pool::check_connection;
 pub use readiness::Unready;
 pub use revision::{Revision, State};
 pub use session::RefreshUse;
 pub use snapshot::{SnapshotRow, StoredSnapshot};
 use sql::Sql;
 pub use visit::{Changes, FoundVisit, KeyedVisit, PatientEnds, PatientVisits, VisitKey, VisitQuery};
+use writers::Writers;
 
 /// Connections to the database, of a server or a command; SQLite has one more, which writes.
 const CONNECTIONS: u32 = 8;
@@ -59,6 +62,7 @@ pub struct Store {
     /// Turns to begin a transaction, as many as the pool has connections.
     readers_begin: Arc<Semaphore>,
     writer_begins: Arc<Semaphore>,
+    writers: Arc<Writers>,
 }
 
 /// What a database is opened for.
@@ -102,6 +106,7 @@ impl Store {
             std::fs::create_dir_all(folder)
                 .map_err(|error| Error::Internal(format!("the folder {} cannot be made: {error}", folder.display())))?;
         }
+        check_connection(&url).await?;
         let metrics = Arc::new(Metrics::default());
         let hint = match (open, sqlite_folder(&url)) {
             (Open::Existing | Open::Serve, Some(_)) => "; where there is none yet, run `rollcall migrate` first",
@@ -123,9 +128,17 @@ impl Store {
         };
         let readers = connect(options(&url, CONNECTIONS, open)).await?;
         let readers_begin = Arc::new(Semaphore::new(CONNECTIONS as usize));
-        let (writer, writer_begins) = match readers.get_database_backend() {
-            DbBackend::Sqlite => (connect(options(&url, 1, open)).await?, Arc::new(Semaphore::new(1))),
-            _ => (readers.clone(), Arc::clone(&readers_begin)),
+        let (writer, writer_begins, writers) = match readers.get_database_backend() {
+            DbBackend::Sqlite => (
+                connect(options(&url, 1, open)).await?,
+                Arc::new(Semaphore::new(1)),
+                Writers::new(1),
+            ),
+            _ => (
+                readers.clone(),
+                Arc::clone(&readers_begin),
+                Writers::new(CONNECTIONS / 2),
+            ),
         };
         Ok(Self {
             readers,
@@ -135,6 +148,7 @@ impl Store {
             metrics,
             readers_begin,
             writer_begins,
+            writers: Arc::new(writers),
         })
     }
 
@@ -207,27 +221,12 @@ impl Store {
         begun(&self.readers, &self.readers_begin, options).await
     }
 
-    /// A transaction that changes the hospital's data. It takes the revision first, so that no two lock each other out.
-    async fn change(&self, hospital: i64) -> Result<DatabaseTransaction> {
-        let transaction = self.begin_write().await?;
-        if self.writer.get_database_backend() != DbBackend::Sqlite {
-            let mut lock = self.sql("SELECT number FROM revision WHERE hospital_id = ");
-            lock.bind(hospital).push(" FOR UPDATE");
-            transaction.query_one_raw(lock.done()).await?;
-        }
-        Ok(transaction)
-    }
-
     /// Tries a write again where the database broke a tie between two.
     async fn again<T, F: Future<Output = Result<T>>>(&self, once: impl Fn() -> F) -> Result<T> {
         let mut tries = 1;
         loop {
             match once().await {
-                Err(Error::Database(error))
-                    if tries < TRIES && (error.is_retryable() || error.kind() == DatabaseErrorKind::LockTimeout) =>
-                {
-                    tries += 1
-                }
+                Err(Error::Database(error)) if tries < TRIES && error.is_retryable() => tries += 1,
                 result => return result,
             }
         }
@@ -260,7 +259,11 @@ async fn begun(
     let pool = pool.clone();
     // As many as the pool has connections: who goes away while all are taken leaves nothing behind.
     let turn = tokio::time::timeout(LIMITS.connection, Arc::clone(turns).acquire_owned()).await;
-    let turn = turn.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?;
+    let turn = turn.map_err(|_| match pool.get_database_backend() {
+        // Whose turn it is waits for another process to end its transaction.
+        DbBackend::Sqlite => Error::Busy,
+        _ => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout).into(),
+    })?;
     let turn = turn.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
     let begun = tokio::spawn(async move {
         let _until_begun = turn;
@@ -305,7 +308,7 @@ fn options(url: &str, connections: u32, open: Open) -> ConnectOptions {
                 .pragma("journal_mode", "WAL")
                 .pragma("synchronous", "NORMAL")
                 .pragma("cache_size", "-65536")
-                .busy_timeout(Duration::from_secs(10))
+                .busy_timeout(writers::busy_timeout(open == Open::Serve))
         });
     options
 }

@@ -2,28 +2,33 @@
 
 use std::time::Duration;
 
+use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sea_orm::sqlx::pool::PoolOptions;
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
 use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Connection, Database, Error, Executor};
 use sea_orm::{DatabaseConnection, DbBackend};
 
 use super::Store;
 use crate::config::LIMITS;
+use crate::error;
 use crate::observe::Pool;
 
-/// Makes the database end statements that no request waits for any more, and transactions that nobody goes on with, also where
-/// nobody is left to tell it.
+/// Makes the database end statements that no request waits for any more, transactions that nobody goes on with, also where
+/// nobody is left to tell it, and long waits for locks.
 pub(super) fn ended_in_time(database: DbBackend, statement: Duration) -> String {
     let idle = LIMITS.idle_transaction;
     match database {
         DbBackend::Postgres => format!(
-            "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}",
+            "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}; SET lock_timeout = {}",
             statement.as_millis(),
-            idle.as_millis()
+            idle.as_millis(),
+            LIMITS.lock.as_millis()
         ),
         _ => format!(
-            "SET SESSION max_statement_time = {}, idle_transaction_timeout = {}",
+            "SET SESSION max_statement_time = {}, idle_transaction_timeout = {}, innodb_lock_wait_timeout = {}",
             statement.as_secs(),
-            idle.as_secs()
+            idle.as_secs(),
+            LIMITS.lock.as_secs()
         ),
     }
 }
@@ -65,6 +70,47 @@ where
             Ok(true)
         })
     })
+}
+
+/// Connects once, and says why that cannot be done. A pool goes on trying where a connection is refused, and then says only that
+/// it took too long.
+///
+/// # Errors
+/// Says the host, the port and the reason in words, never the password.
+pub async fn check_connection(url: &str) -> error::Result<()> {
+    if url.starts_with("postgres") {
+        let options: PgConnectOptions = url.parse().map_err(|error| unusable_url(&error))?;
+        let place = match options.get_socket() {
+            Some(folder) => folder.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        return connect_once::<PgConnection>(options, &format!("PostgreSQL at {place}")).await;
+    }
+    if url.starts_with("mysql:") {
+        let options: MySqlConnectOptions = url.parse().map_err(|error| unusable_url(&error))?;
+        let place = format!("MariaDB at {}:{}", options.get_host(), options.get_port());
+        return connect_once::<MySqlConnection>(options, &place).await;
+    }
+    Ok(())
+}
+
+fn unusable_url(error: &Error) -> error::Error {
+    error::Error::input("database-url", error.to_string())
+}
+
+async fn connect_once<C: Connection>(options: C::Options, place: &str) -> error::Result<()> {
+    let connected = tokio::time::timeout(LIMITS.connection, options.disable_statement_logging().connect()).await;
+    let why = match connected {
+        Ok(Ok(connection)) => {
+            // It has served its purpose, however it ends.
+            let _ = tokio::time::timeout(LIMITS.release, connection.close()).await;
+            return Ok(());
+        }
+        Ok(Err(Error::Io(error))) => error.kind().to_string(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", LIMITS.connection.as_secs()),
+    };
+    Err(error::Error::Internal(format!("cannot connect to {place}: {why}")))
 }
 
 async fn begin<D>(connection: &mut D::Connection, first: Option<String>) -> Result<(), Error>
@@ -115,12 +161,16 @@ fn pool(name: &'static str, of: &DatabaseConnection) -> Pool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::future::poll_fn;
+    use std::io::Write as _;
     use std::pin::pin;
+    use std::sync::LazyLock;
     use std::task::Poll;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::Mutex;
 
     use sea_orm::ConnectionTrait as _;
     use sea_orm::sqlx::{self, MySql, Postgres, Row as _};
@@ -131,22 +181,42 @@ mod tests {
     use crate::secrets::Secrets;
 
     /// Where it is, with a pool whose statements have a second; none where it does not answer, which CI does not take.
-    async fn database<D: Database>(variable: &str, usual: &str, kind: DbBackend) -> Option<(String, sqlx::Pool<D>)>
+    async fn database<D: Database>(
+        variable: &'static str,
+        usual: &str,
+        kind: DbBackend,
+    ) -> Option<(String, sqlx::Pool<D>)>
     where
         for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
     {
-        let url = std::env::var(variable).unwrap_or_else(|_| usual.to_owned());
-        let url = url.replacen("mariadb:", "mysql:", 1);
+        let url = reached(variable, usual).await?;
         let pool = PoolOptions::new().idle_timeout(None).max_lifetime(None);
         let pool = in_time(pool, &url, Some(ended_in_time(kind, Duration::from_secs(1))));
-        match pool.connect(&url).await {
-            Ok(pool) => Some((url, pool)),
+        let pool = pool.connect(&url).await.unwrap();
+        Some((url, pool))
+    }
+
+    /// The address of a database that answers: each is asked once a run.
+    async fn reached(variable: &'static str, usual: &str) -> Option<String> {
+        static ASKED: LazyLock<Mutex<HashMap<&str, Option<String>>>> = LazyLock::new(Mutex::default);
+        let mut asked = ASKED.lock().await;
+        if let Some(url) = asked.get(variable) {
+            return url.clone();
+        }
+        let url = std::env::var(variable).unwrap_or_else(|_| usual.to_owned());
+        let url = url.replacen("mariadb:", "mysql:", 1);
+        let found = match check_connection(&url).await {
+            Ok(()) => Some(url),
             Err(error) => {
-                assert!(std::env::var_os("CI").is_none(), "CI leaves nothing out: {error}");
-                eprintln!("LEFT OUT: {variable} does not answer");
+                let why = error.for_operator();
+                assert!(std::env::var_os("CI").is_none(), "CI leaves nothing out: {why}");
+                // Past the capture of passing tests' output.
+                let _ = writeln!(std::io::stderr(), "LEFT OUT: tests of connections: {why}");
                 None
             }
-        }
+        };
+        asked.insert(variable, found.clone());
+        found
     }
 
     async fn store(url: &str, open: Open) -> Store {
@@ -242,10 +312,10 @@ mod tests {
         holder.execute(lock()).await.unwrap();
         let error = waiter.execute(lock()).await.unwrap_err();
         assert_eq!(error.as_database_error().unwrap().code().unwrap(), "57014", "{error}");
-        for (open, wanted) in [(Open::Serve, "35s 15s"), (Open::Existing, "0 0")] {
+        for (open, wanted) in [(Open::Serve, "35s 15s 10s"), (Open::Existing, "0 0 0")] {
             let served = served(&url, open).await;
             let asked = "SELECT current_setting('statement_timeout') || ' ' ||
-                current_setting('idle_in_transaction_session_timeout')";
+                current_setting('idle_in_transaction_session_timeout') || ' ' || current_setting('lock_timeout')";
             let row = served.get_postgres_connection_pool().fetch_one(asked).await.unwrap();
             assert_eq!(row.get::<String, _>(0), wanted, "{open:?}");
         }
@@ -263,11 +333,13 @@ mod tests {
         // Null: neither granted nor waited for to the end, but interrupted.
         let row = waiter.fetch_one(lock()).await.unwrap();
         assert_eq!(row.get::<Option<i64>, _>(0), None);
-        for (open, wanted) in [(Open::Serve, (35, 15)), (Open::Existing, (0, 0))] {
+        for (open, wanted) in [(Open::Serve, (35, 15, 10)), (Open::Existing, (0, 0, 50))] {
             let served = served(&url, open).await;
-            let asked = "SELECT CAST(@@SESSION.max_statement_time AS SIGNED), CAST(@@SESSION.idle_transaction_timeout AS SIGNED)";
+            let asked = "SELECT CAST(@@SESSION.max_statement_time AS SIGNED),
+                CAST(@@SESSION.idle_transaction_timeout AS SIGNED), CAST(@@SESSION.innodb_lock_wait_timeout AS SIGNED)";
             let row = served.get_mysql_connection_pool().fetch_one(asked).await.unwrap();
-            assert_eq!((row.get::<i64, _>(0), row.get::<i64, _>(1)), wanted, "{open:?}");
+            let is: (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+            assert_eq!(is, wanted, "{open:?}");
         }
     }
 

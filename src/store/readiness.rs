@@ -8,6 +8,7 @@ use sea_orm::{ConnectionTrait as _, DbBackend, DbErr};
 
 use super::Store;
 use crate::config::LIMITS;
+use crate::error::Error;
 
 /// What is not as it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,7 @@ impl Store {
         match tokio::time::timeout(Duration::from_millis(500), self.begin_write()).await {
             Err(_) => Ok(true),
             Ok(Ok(transaction)) => transaction.rollback().await.map(|()| true),
+            Ok(Err(Error::Busy)) => Ok(true),
             Ok(Err(_)) => Ok(false),
         }
     }

@@ -409,6 +409,8 @@ impl Change {
         };
         let holds = match (&*refused.code, &*refused.argument) {
             ("CONFLICT", "input.version") => !self.version_stands(site).await?,
+            // On a busy machine others may hold the lock for long.
+            ("BUSY", _) => true,
             ("NOT_FOUND", argument) => !self.row_stands(site, argument).await?,
             // Somebody may have finished the visit meanwhile.
             ("BAD_USER_INPUT", "input.reason") => self.input["reason"].is_null(),
@@ -419,6 +421,7 @@ impl Change {
         let what = match &*refused.code {
             "CONFLICT" => "changes refused: CONFLICT",
             "NOT_FOUND" => "changes refused: NOT_FOUND",
+            "BUSY" => "changes refused: BUSY",
             _ => "changes refused: merged, erased, finished or undone meanwhile",
         };
         site.figures.count(what, 1);

@@ -46,7 +46,13 @@ on_each_database! {
         let staff = ["staff", "add", "--hospital", "H1", "--login", "x", "--name", "X", "--role", "ADMIN"];
         assert!(refused(&staff).contains("8 characters or more"));
         assert!(refused(&["serve", "--database-url", "oracle://x"]).contains("begins with sqlite:"));
-        assert!(refused(&["serve", "--database-url", "postgres://postgres@127.0.0.1:1/none"]).contains("cannot be opened"));
+        for (scheme, database) in [("postgres", "PostgreSQL"), ("mysql", "MariaDB"), ("mariadb", "MariaDB")] {
+            let url = format!("{scheme}://root:secret@127.0.0.1:1/none");
+            for command in ["serve", "migrate"] {
+                let said = refused(&[command, "--database-url", &url]);
+                assert_eq!(said, format!("rollcall: cannot connect to {database} at 127.0.0.1:1: connection refused\n"));
+            }
+        }
         assert!(refused(&["serve", "--database-url", "sqlite://none/such.db"]).contains("rollcall migrate"));
         assert!(refused(&["serve", "--key-file", "no/such/key"]).contains("rollcall migrate"));
     }

@@ -243,9 +243,10 @@ impl Store {
     }
 
     async fn make_once(&self, hospital: i64, by: Option<(i64, Option<&str>)>, change: &Change) -> Result<Made> {
+        let (transaction, _turn) = self.change(hospital).await?;
         let making = Making {
             store: self,
-            transaction: self.change(hospital).await?,
+            transaction,
             hospital,
             staff: by.map(|(staff, _)| staff),
         };
