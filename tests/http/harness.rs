@@ -8,6 +8,14 @@ use std::time::{Duration, Instant};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, Statement};
 use serde_json::{Value, json};
 
+// Said in full, since another suite includes this file by its path.
+#[path = "harness/suite.rs"]
+mod suite;
+#[path = "harness/template.rs"]
+mod template;
+
+use template::Template;
+
 pub const PASSWORD: &str = "correct horse";
 
 /// Makes of `async fn name(app: App)` a test on each of the databases.
@@ -69,47 +77,16 @@ impl Drop for Server {
 
 /// Runs a test on a database of this kind. One that is not there is left out, aloud; in CI that is a failure.
 pub async fn with(kind: Kind, test: impl AsyncFnOnce(&App)) {
+    let template = match Template::of(kind).await {
+        Ok(template) => template,
+        Err(why) => {
+            assert!(std::env::var_os("CI").is_none(), "CI leaves nothing out: {why}");
+            suite::left_out(why);
+            return;
+        }
+    };
     let folder = tempfile::tempdir().unwrap();
-    let Some((url, admin)) = make_database(kind, folder.path()).await else {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "{kind:?} does not answer, and CI leaves nothing out"
-        );
-        leave_out(&format!("{kind:?} does not answer"));
-        return;
-    };
-    let cleanup = Cleanup {
-        url: url.clone(),
-        admin,
-    };
-    run(&url, folder.path(), &["migrate"], "");
-    let add = [
-        "hospital",
-        "add",
-        "--code",
-        "H1",
-        "--name",
-        "One",
-        "--time-zone",
-        "Asia/Seoul",
-    ];
-    run(&url, folder.path(), &add, "");
-    for role in ["ADMIN", "CLINICIAN", "DESK", "SUPPORT"] {
-        let login = role.to_lowercase();
-        let add = [
-            "staff",
-            "add",
-            "--hospital",
-            "H1",
-            "--login",
-            &login,
-            "--name",
-            role,
-            "--role",
-            role,
-        ];
-        run(&url, folder.path(), &add, PASSWORD);
-    }
+    let (url, cleanup) = template.database(folder.path()).await;
     let app = App {
         server: Server::start(&url, folder.path()),
         sql: connect(&url).await.unwrap(),
@@ -140,7 +117,7 @@ pub async fn until(what: &str, holds: impl AsyncFn() -> bool) {
 
 /// Says that something was left out, past the capture of passing tests' output.
 pub fn leave_out(what: &str) {
-    let _ = writeln!(std::io::stderr(), "LEFT OUT: {what}");
+    suite::left_out(what);
 }
 
 /// Says what was done also where the test passes: that is what it is worth.
@@ -155,63 +132,11 @@ pub fn setting(name: &str) -> Option<u64> {
     Some(number.unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
-/// Drops the database also when the test fails.
-struct Cleanup {
-    url: String,
-    admin: Option<String>,
-}
-
-impl Drop for Cleanup {
-    fn drop(&mut self) {
-        let Some(admin) = self.admin.take() else { return };
-        let name = self.url.rsplit('/').next().unwrap().to_owned();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            runtime.block_on(async {
-                let force = if admin.starts_with("postgres") {
-                    " WITH (FORCE)"
-                } else {
-                    ""
-                };
-                let admin = connect(&admin).await.unwrap();
-                admin
-                    .execute_unprepared(&format!("DROP DATABASE {name}{force}"))
-                    .await
-                    .unwrap();
-            });
-        })
-        .join()
-        .unwrap();
-    }
-}
-
 /// A pool that nobody looks after in the background: see the store's.
 async fn connect(url: &str) -> Result<DatabaseConnection, sea_orm::DbErr> {
     let mut options = ConnectOptions::new(url.to_owned());
     options.idle_timeout(None).max_lifetime(None);
     Database::connect(options).await
-}
-
-async fn make_database(kind: Kind, folder: &Path) -> Option<(String, Option<String>)> {
-    let (variable, usual) = match kind {
-        Kind::Sqlite => return Some((format!("sqlite://{}", folder.join("test.db").display()), None)),
-        Kind::Postgres => (
-            "ROLLCALL_TEST_POSTGRES_URL",
-            "postgres://postgres@127.0.0.1:5432/postgres",
-        ),
-        Kind::Mariadb => ("ROLLCALL_TEST_MARIADB_URL", "mysql://root@127.0.0.1:3306/mysql"),
-    };
-    let admin = std::env::var(variable)
-        .unwrap_or_else(|_| usual.to_owned())
-        .replacen("mariadb:", "mysql:", 1);
-    let connection = connect(&admin).await.ok()?;
-    let name = format!("rollcall_test_{:016x}", rand::random::<u64>());
-    connection
-        .execute_unprepared(&format!("CREATE DATABASE {name}"))
-        .await
-        .unwrap();
-    let (server, _) = admin.rsplit_once('/').unwrap();
-    Some((format!("{server}/{name}"), Some(admin)))
 }
 
 fn command(url: &str, folder: &Path, args: &[&str]) -> Command {
