@@ -16,6 +16,7 @@ mod m0007_retired;
 mod m0008_audit;
 mod m0010_scheduled_at;
 mod m0011_session_epoch;
+mod m0012_erasure;
 
 /// Every step, in order.
 pub struct Migrator;
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0008_audit::Migration),
             Box::new(m0010_scheduled_at::Migration),
             Box::new(m0011_session_epoch::Migration),
+            Box::new(m0012_erasure::Migration),
         ]
     }
 }

@@ -4,6 +4,7 @@ mod mapping;
 mod rows;
 mod seen;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -74,6 +75,13 @@ impl Row {
             Self::Visit(visit, _) => &visit.visit_no,
         }
     }
+
+    fn chart_no(&self) -> &str {
+        match self {
+            Self::Patient(patient) => &patient.chart_no,
+            Self::Visit(visit, _) => &visit.chart_no,
+        }
+    }
 }
 
 /// A file on its way in.
@@ -81,6 +89,8 @@ struct Import<'a> {
     intake: Intake<'a>,
     kind: Kind,
     seen: Seen,
+    /// Chart numbers of erased patients that were reported.
+    erased: HashSet<String>,
     batch: Vec<(u64, Row)>,
     summary: Summary,
     report: &'a mut dyn FnMut(&Remark),
@@ -133,6 +143,7 @@ pub async fn import(
         intake: store.intake(hospital.id),
         kind,
         seen: Seen::new().await?,
+        erased: HashSet::new(),
         batch: Vec::with_capacity(BATCH),
         summary: Summary::default(),
         report,
@@ -177,6 +188,13 @@ impl Import<'_> {
         (self.report)(&Remark { line, column, reason });
     }
 
+    /// Reports a row that changes nothing, on purpose.
+    fn leave_out(&mut self, line: u64, column: &str, reason: &str) {
+        self.summary.unchanged += 1;
+        let (column, reason) = (Some(column.to_owned()), reason.to_owned());
+        (self.report)(&Remark { line, column, reason });
+    }
+
     /// Takes the rows read so far, but for those whose number the file had before.
     async fn take(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
@@ -196,7 +214,7 @@ impl Import<'_> {
                 );
                 continue;
             }
-            lines.push(line);
+            lines.push((line, row.chart_no().to_owned()));
             match row {
                 Row::Patient(patient) => patients.push(patient),
                 Row::Visit(visit, patient) => {
@@ -209,11 +227,23 @@ impl Import<'_> {
             Kind::Patients => self.intake.patients(&patients).await?,
             Kind::Visits => self.intake.visits(&visits, &patients).await?,
         };
-        for (line, taken) in lines.into_iter().zip(taken) {
+        for ((line, chart_no), taken) in lines.into_iter().zip(taken) {
             match taken {
                 Taken::Inserted => self.summary.inserted += 1,
                 Taken::Changed => self.summary.changed += 1,
                 Taken::Unchanged => self.summary.unchanged += 1,
+                Taken::Erased => {
+                    if self.erased.insert(chart_no) {
+                        let reason = "the patient was erased: the row is left out, and so is each with this number";
+                        self.leave_out(line, "chart_no", reason);
+                    } else {
+                        self.summary.unchanged += 1;
+                    }
+                }
+                Taken::VisitOfErased => {
+                    let reason = "the visit is of a patient who was erased: the row is left out";
+                    self.leave_out(line, "visit_no", reason);
+                }
                 Taken::Refused(reason) => self.refuse(line, None, &reason),
             }
         }

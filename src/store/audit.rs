@@ -231,7 +231,7 @@ impl AuditQuery {
         }
         if let Some(actions) = &self.actions {
             let words: Vec<&str> = actions.iter().map(|action| action.word()).collect();
-            sql.push(" AND action").few_texts(&words);
+            sql.push(" AND action").few(&words);
         }
         if let Some(patient) = self.patient {
             sql.push(" AND patient_ids LIKE ").bind(format!("%,{patient},%"));

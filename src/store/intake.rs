@@ -1,6 +1,6 @@
 //! Takes patients and visits in, batch by batch: new ones are inserted, known ones changed where they differ.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use entity::scheduled_at::ScheduledAt;
 use entity::{department, doctor, patient, visit};
@@ -23,8 +23,18 @@ pub enum Taken {
     Inserted,
     Changed,
     Unchanged,
+    /// Its chart number was an erased patient's: nothing was changed.
+    Erased,
+    /// The visit is an erased patient's, whatever the record says: nothing was changed.
+    VisitOfErased,
     /// It could not be taken, for this reason.
     Refused(String),
+}
+
+/// A visit that is there already.
+struct KnownVisit {
+    row: visit::Model,
+    of_erased: bool,
 }
 
 /// Takes records into one hospital.
@@ -84,10 +94,17 @@ impl Intake<'_> {
         let known = self
             .known_patients(&transaction, records.iter().map(|r| r.chart_no.as_str()))
             .await?;
+        let erased = self
+            .erased_numbers(&transaction, records.iter().map(|r| r.chart_no.as_str()), &known)
+            .await?;
         let mut taken = Vec::with_capacity(records.len());
         let mut new = Vec::new();
         for record in records {
             let Some(row) = known.get(&record.chart_no) else {
+                if erased.contains(&record.chart_no) {
+                    taken.push(Taken::Erased);
+                    continue;
+                }
                 new.push(self.new_patient(record)?);
                 taken.push(Taken::Inserted);
                 continue;
@@ -127,6 +144,17 @@ impl Intake<'_> {
             }
         }
         Ok(known)
+    }
+
+    /// Which of the chart numbers were an erased patient's and are nobody's now.
+    async fn erased_numbers(
+        &self,
+        transaction: &DatabaseTransaction,
+        chart_nos: impl Iterator<Item = &str>,
+        known: &HashMap<String, patient::Model>,
+    ) -> Result<HashSet<String>> {
+        let unknown = chart_nos.filter(|chart_no| !known.contains_key(*chart_no));
+        self.store.erased_numbers(transaction, self.hospital, unknown).await
     }
 
     fn new_patient(&self, record: &PatientRecord) -> Result<patient::ActiveModel> {
@@ -191,29 +219,35 @@ impl Intake<'_> {
 
     async fn visits_once(&self, records: &[VisitRecord], brought: &[PatientRecord]) -> Result<Vec<Taken>> {
         let (transaction, _turn) = self.store.change(self.hospital).await?;
-        let patients = self.patients_of_visits(&transaction, records, brought).await?;
-        let departments = self.departments(&transaction, records).await?;
-        let doctors = self.doctors(&transaction, records, &departments).await?;
-        let numbers: Vec<&str> = records.iter().map(|record| record.visit_no.as_str()).collect();
-        let mut sql = self.store.sql("SELECT * FROM visit WHERE hospital_id = ");
-        sql.bind(self.hospital).push(" AND visit_no").texts(&numbers);
-        let mut known: HashMap<String, visit::Model> = HashMap::new();
-        for row in transaction.query_all_raw(sql.done()).await? {
-            let row = visit::Model::from_query_result(&row, "")?;
-            if let Some(number) = row.visit_no.clone() {
-                known.insert(number, row);
+        let (patients, erased) = self.patients_of_visits(&transaction, records, brought).await?;
+        let known = self.known_visits(&transaction, records).await?;
+        let left_out = |record: &VisitRecord| {
+            if erased.contains(&record.chart_no) {
+                return Some(Taken::Erased);
             }
-        }
+            if known.get(&record.visit_no).is_some_and(|known| known.of_erased) {
+                return Some(Taken::VisitOfErased);
+            }
+            let reason = || {
+                format!(
+                    "chart_no: no patient has the number {}; import patients first",
+                    record.chart_no
+                )
+            };
+            (!patients.contains_key(&record.chart_no)).then(|| Taken::Refused(reason()))
+        };
+        let let_in: Vec<&VisitRecord> = records.iter().filter(|record| left_out(record).is_none()).collect();
+        let departments = self.departments(&transaction, &let_in).await?;
+        let doctors = self.doctors(&transaction, &let_in, &departments).await?;
         let mut taken = Vec::with_capacity(records.len());
         let mut new = Vec::new();
         for record in records {
-            let Some(&patient_id) = patients.get(&record.chart_no) else {
-                let reason = format!(
-                    "chart_no: no patient has the number {}; import patients first",
-                    record.chart_no
-                );
-                taken.push(Taken::Refused(reason));
-                continue;
+            let patient_id = match (left_out(record), patients.get(&record.chart_no)) {
+                (None, Some(&patient)) => patient,
+                (left_out, _) => {
+                    taken.extend(left_out);
+                    continue;
+                }
             };
             let department = place("department", record.department.as_ref(), &departments);
             let doctor = place("doctor", record.doctor.as_ref(), &doctors);
@@ -225,7 +259,7 @@ impl Intake<'_> {
                 }
             };
             let channel = record.channel.map(|channel| channel.word().to_owned());
-            let Some(row) = known.get(&record.visit_no) else {
+            let Some(KnownVisit { row, .. }) = known.get(&record.visit_no) else {
                 new.push(visit::ActiveModel {
                     hospital_id: Set(self.hospital),
                     id: NotSet,
@@ -272,20 +306,45 @@ impl Intake<'_> {
         Ok(taken)
     }
 
-    /// The patients of the visits by chart number; those brought along and not known are inserted. A merged patient's
-    /// visits go to whom it was merged into.
+    /// The visits that are there already, by number.
+    async fn known_visits(
+        &self,
+        transaction: &DatabaseTransaction,
+        records: &[VisitRecord],
+    ) -> Result<HashMap<String, KnownVisit>> {
+        let numbers: Vec<&str> = records.iter().map(|record| record.visit_no.as_str()).collect();
+        let mut sql = self.store.sql(
+            "SELECT v.*, p.state AS patient_state FROM visit v
+            JOIN patient p ON p.hospital_id = v.hospital_id AND p.id = v.patient_id WHERE v.hospital_id = ",
+        );
+        sql.bind(self.hospital).push(" AND v.visit_no").texts(&numbers);
+        let mut known = HashMap::new();
+        for found in transaction.query_all_raw(sql.done()).await? {
+            let row = visit::Model::from_query_result(&found, "")?;
+            if let Some(number) = row.visit_no.clone() {
+                let of_erased = found.try_get::<String>("", "patient_state")? == "ERASED";
+                known.insert(number, KnownVisit { row, of_erased });
+            }
+        }
+        Ok(known)
+    }
+
+    /// The patients of the visits by chart number, and the numbers that were an erased patient's; patients who are brought along
+    /// and not known are inserted. A merged patient's visits go to whom it was merged into.
     async fn patients_of_visits(
         &self,
         transaction: &DatabaseTransaction,
         records: &[VisitRecord],
         brought: &[PatientRecord],
-    ) -> Result<HashMap<String, i64>> {
+    ) -> Result<(HashMap<String, i64>, HashSet<String>)> {
         let chart_nos = || records.iter().map(|record| record.chart_no.as_str());
         let mut known = self.known_patients(transaction, chart_nos()).await?;
+        let erased = self.erased_numbers(transaction, chart_nos(), &known).await?;
         let mut new = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
+        let unknown = |chart_no| !known.contains_key(chart_no) && !erased.contains(chart_no);
         for record in brought {
-            if !known.contains_key(&record.chart_no) && seen.insert(&record.chart_no) {
+            if unknown(&record.chart_no) && seen.insert(&record.chart_no) {
                 new.push(self.new_patient(record)?);
             }
         }
@@ -295,16 +354,16 @@ impl Intake<'_> {
                 .await?;
             known = self.known_patients(transaction, chart_nos()).await?;
         }
-        Ok(known
+        let patients = known
             .into_iter()
-            .map(|(chart_no, row)| (chart_no, row.merged_into.unwrap_or(row.id)))
-            .collect())
+            .map(|(chart_no, row)| (chart_no, row.merged_into.unwrap_or(row.id)));
+        Ok((patients.collect(), erased))
     }
 
     async fn departments(
         &self,
         transaction: &DatabaseTransaction,
-        records: &[VisitRecord],
+        records: &[&VisitRecord],
     ) -> Result<HashMap<String, i64>> {
         let wanted = records
             .iter()
@@ -333,7 +392,7 @@ impl Intake<'_> {
     async fn doctors(
         &self,
         transaction: &DatabaseTransaction,
-        records: &[VisitRecord],
+        records: &[&VisitRecord],
         departments: &HashMap<String, i64>,
     ) -> Result<HashMap<String, i64>> {
         let wanted = records.iter().filter_map(|record| {

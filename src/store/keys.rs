@@ -41,11 +41,12 @@ impl Store {
         Ok(())
     }
 
-    /// Encrypts the hospital's phones and memos with the key in use, where they are not. Says of how many patients.
+    /// Encrypts the hospital's secret, phones and memos with the key in use, where they are not. Says of how many patients.
     ///
     /// # Errors
     /// Where the database fails, or a value cannot be decrypted; what was done until then stays.
     pub async fn encrypt_anew(&self, hospital: i64) -> Result<u64> {
+        self.again(|| self.seal_secret_anew(hospital)).await?;
         let (mut done, mut after) = (0, i64::MIN);
         loop {
             let (batch, last) = self.again(|| self.encrypt_batch(hospital, after)).await?;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod change;
+mod erasure;
 mod history;
 mod hospital;
 mod intake;

@@ -135,7 +135,7 @@ impl Store {
             let digests: Vec<&str> = digests.iter().map(String::as_str).collect();
             let mut sql = self.sql("UPDATE list_part SET kept_at = ");
             sql.bind(now).push(" WHERE hospital_id = ").bind(hospital);
-            sql.push(" AND digest").few_texts(&digests);
+            sql.push(" AND digest").few(&digests);
             connection.execute_raw(sql.done()).await?;
         }
         Ok(())
@@ -225,7 +225,7 @@ impl Store {
                 .bind(Vec::<u8>::new());
             sql.push(" WHERE hospital_id = ").bind(hospital);
             sql.push(" AND pinned_at IS NULL AND kept_at < ").bind(before);
-            sql.push(" AND id").few_texts(&ids);
+            sql.push(" AND id").few(&ids);
             expired += self.writer.execute_raw(sql.done()).await?.rows_affected();
         }
         let mut sql = self.sql("DELETE FROM snapshot_order WHERE hospital_id = ");
@@ -278,7 +278,7 @@ impl Store {
             let digests: Vec<&str> = digests.iter().map(String::as_str).collect();
             let mut sql = self.sql("DELETE FROM list_part WHERE hospital_id = ");
             sql.bind(hospital).push(" AND kept_at < ").bind(before);
-            sql.push(" AND digest").few_texts(&digests);
+            sql.push(" AND digest").few(&digests);
             self.writer.execute_raw(sql.done()).await?;
         }
     }

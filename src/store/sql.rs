@@ -76,11 +76,11 @@ impl Sql {
         }
     }
 
-    /// Asks that what stands before is one of at most a few hundred texts. For statements that change rows: with a query
+    /// Asks that what stands before is one of at most a few hundred values. For statements that change rows: with a query
     /// inside the brackets MariaDB would go through the whole table for them.
-    pub(super) fn few_texts(&mut self, texts: &[&str]) -> &mut Self {
-        for (place, &text) in texts.iter().enumerate() {
-            self.push(if place == 0 { " IN (" } else { ", " }).bind(text);
+    pub(super) fn few<T: Into<Value> + Copy>(&mut self, values: &[T]) -> &mut Self {
+        for (place, &value) in values.iter().enumerate() {
+            self.push(if place == 0 { " IN (" } else { ", " }).bind(value);
         }
         self.push(")")
     }

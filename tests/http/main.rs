@@ -12,6 +12,7 @@ mod contention;
 mod counting;
 mod crowds;
 mod endpoint;
+mod erasing;
 mod explain;
 mod failing;
 mod faults;

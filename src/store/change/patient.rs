@@ -1,9 +1,13 @@
 //! Changes of patients.
 
+use std::collections::BTreeSet;
+
 use chrono::{Datelike as _, SubsecRound as _, Utc};
 use entity::{patient, patient_merge};
 use sea_orm::ActiveValue::{Set, Unchanged};
-use sea_orm::{ActiveModelTrait as _, ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _};
+use sea_orm::{
+    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _,
+};
 
 use super::{Making, check_version};
 use crate::error::{Error, Result};
@@ -42,10 +46,30 @@ impl Making<'_> {
         let row = self.active_patient("input.id", id).await?;
         check_version("the patient", version, row.version)?;
         let wanted = self.patient_after(row.clone(), change).await?;
-        if wanted != row {
-            self.write_patient(wanted).await?;
+        if wanted == row {
+            return Ok(id);
         }
+        if let Some(chart_no) = row.chart_no.as_ref().filter(|_| wanted.chart_no != row.chart_no) {
+            self.store
+                .note_former_number(&self.transaction, self.hospital, id, chart_no)
+                .await?;
+        }
+        self.write_patient(wanted).await?;
         Ok(id)
+    }
+
+    /// A chart number that an erased patient had is given to nobody else: files that still have it would fill the new record
+    /// with the erased patient's data.
+    async fn refuse_erased(&self, chart_no: &str) -> Result<()> {
+        let numbers = std::iter::once(chart_no);
+        let erased = self.store.erased_numbers(&self.transaction, self.hospital, numbers);
+        if erased.await?.is_empty() {
+            return Ok(());
+        }
+        Err(Error::input(
+            "input.chartNo",
+            "a patient who was erased had this chart number: it is not given again",
+        ))
     }
 
     /// The row as it will be.
@@ -55,6 +79,9 @@ impl Making<'_> {
         if let Some(chart_no) = &change.chart_no {
             self.refuse_taken("patient", "chart_no", "input.chartNo", chart_no, row.id)
                 .await?;
+            if wanted.chart_no.as_ref() != Some(chart_no) {
+                self.refuse_erased(chart_no).await?;
+            }
             wanted.chart_no = Some(chart_no.clone());
         }
         change.name.apply(&mut wanted.name);
@@ -135,27 +162,57 @@ impl Making<'_> {
             .filter(patient::Column::MergedInto.eq(id))
             .all(&self.transaction)
             .await?;
-        for row in same_person.into_iter().chain([row]) {
-            let id = row.id;
+        let same_person: Vec<_> = same_person.into_iter().chain([row]).collect();
+        let ids: Vec<i64> = same_person.iter().map(|row| row.id).collect();
+        self.clear_reasons(&ids).await?;
+        for row in same_person {
+            if let Some(chart_no) = &row.chart_no {
+                self.store
+                    .note_former_number(&self.transaction, self.hospital, row.id, chart_no)
+                    .await?;
+            }
+            self.store
+                .note_erased_numbers(&self.transaction, self.hospital, row.id)
+                .await?;
             self.write_patient(patient::Model {
                 merged_into: row.merged_into,
                 version: row.version,
                 ..erased_patient(self.hospital, row.id)
             })
             .await?;
-            // A reason may say something of the person.
-            for (table, column, cleared) in [
-                ("visit_change", "patient_id", "NULL"),
-                ("patient_merge", "patient_id", "''"),
-            ] {
+        }
+        Ok(id)
+    }
+
+    /// Clears every reason that may speak of the patients: those of changes of visits that are theirs, or were at any time, and
+    /// those of merges on either side.
+    async fn clear_reasons(&self, patients: &[i64]) -> Result<()> {
+        let mut visits = BTreeSet::new();
+        for table in ["visit", "visit_tombstone", "visit_change"] {
+            let column = if table == "visit_change" { "visit_id" } else { "id" };
+            let mut sql = self
+                .store
+                .sql(&format!("SELECT {column} FROM {table} WHERE hospital_id = "));
+            sql.bind(self.hospital).push(" AND patient_id").numbers(patients);
+            for row in self.transaction.query_all_raw(sql.done()).await? {
+                visits.insert(row.try_get_by_index::<i64>(0)?);
+            }
+        }
+        let visits: Vec<i64> = visits.into_iter().collect();
+        for (table, column, cleared, ids) in [
+            ("visit_change", "visit_id", "NULL", visits.as_slice()),
+            ("patient_merge", "patient_id", "''", patients),
+            ("patient_merge", "into_id", "''", patients),
+        ] {
+            for ids in ids.chunks(500) {
                 let mut sql = self
                     .store
                     .sql(&format!("UPDATE {table} SET reason = {cleared} WHERE hospital_id = "));
-                sql.bind(self.hospital).push(&format!(" AND {column} = ")).bind(id);
+                sql.bind(self.hospital).push(&format!(" AND {column}")).few(ids);
                 self.run(sql).await?;
             }
         }
-        Ok(id)
+        Ok(())
     }
 
     pub(super) async fn merge(&self, id: i64, version: i32, into: i64, reason: &str) -> Result<i64> {

@@ -1,0 +1,19 @@
+//! Keyed hashes of chart numbers that patients had before: those of erased patients, and those that were replaced.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "former_chart_number")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub hospital_id: i64,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub number_hash: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub patient_id: i64,
+    /// Null while the patient is not erased.
+    pub erased_at: Option<DateTimeUtc>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}
