@@ -203,6 +203,9 @@ struct Serving {
     /// A snapshot that nobody asked for anew in so many days expires, unless it is pinned
     #[arg(long, env = "ROLLCALL_SNAPSHOT_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     snapshot_days: u32,
+    /// Entries of the audit that are older than so many days are deleted, once an hour; where it is not given, all are kept
+    #[arg(long, env = "ROLLCALL_AUDIT_DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    audit_days: Option<u32>,
     /// Memory for ledgers, snapshots and lists that are kept between questions, in MiB
     #[arg(long, env = "ROLLCALL_MEMORY", default_value_t = LIMITS.memory, value_parser = clap::value_parser!(u64).range(1..))]
     memory: u64,
@@ -547,6 +550,7 @@ impl Serving {
         };
         Ok(http::Options {
             snapshot_days: self.snapshot_days,
+            audit_days: self.audit_days,
             memory: Memory::of(self.memory),
             hint,
             viewer_rate: self.requests_per_second,

@@ -23,8 +23,6 @@ pub struct Model {
     /// -1 is the total.
     pub bucket: Option<i32>,
     pub cohort: Option<String>,
-    /// The patients concerned, each between commas: `,7,12,`.
-    pub patient_ids: Option<String>,
     /// The same as in the log and in the answer's header.
     pub request_id: Option<String>,
 }

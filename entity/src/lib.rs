@@ -1,6 +1,8 @@
 //! Rollcall's tables, one file each. Words (statuses, roles, …) are text here, as they stand in the database.
 
 pub mod audit_entry;
+pub mod audit_patient;
+pub mod audit_retention;
 pub mod change_feed;
 pub mod definition;
 pub mod department;

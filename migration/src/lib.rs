@@ -17,6 +17,7 @@ mod m0008_audit;
 mod m0010_scheduled_at;
 mod m0011_session_epoch;
 mod m0012_erasure;
+mod m0013_audit_patients;
 
 /// Every step, in order.
 pub struct Migrator;
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_scheduled_at::Migration),
             Box::new(m0011_session_epoch::Migration),
             Box::new(m0012_erasure::Migration),
+            Box::new(m0013_audit_patients::Migration),
         ]
     }
 }

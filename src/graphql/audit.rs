@@ -8,6 +8,7 @@ use serde_json::json;
 use super::connection::{ListName, Marked, PageInfo, page_info, rows_wanted};
 use super::cursor::Window;
 use super::id::{self, Id};
+use super::loaders::AuditedPatientsOf;
 use super::patient::Patient;
 use super::scalars::DateTime;
 use super::staff::StaffMember;
@@ -60,7 +61,8 @@ pub(super) struct AuditFilter {
 #[derive(Clone)]
 pub(super) struct AuditEntry(AuditRow);
 
-/// Something that was done, once and for all: entries are neither changed nor deleted.
+/// Something that was done, once and for all: entries are never changed, and deleted only when they are older than the operator
+/// has them kept.
 #[Object]
 impl AuditEntry {
     /// Opaque.
@@ -95,10 +97,13 @@ impl AuditEntry {
     }
 
     /// The patients whose data it was; empty for a list, which says it itself.
-    async fn patient_ids(&self) -> Vec<ID> {
-        let ids = self.0.patient_ids.as_deref().unwrap_or_default();
-        let ids = ids.split(',').filter_map(|id| id.parse().ok());
-        ids.map(|id| Id::Patient(id).into()).collect()
+    async fn patient_ids(&self, ctx: &Context<'_>) -> Result<Vec<ID>> {
+        let ids = asker::loaders(ctx)?.load_one(AuditedPatientsOf(self.0.id)).await?;
+        Ok(ids
+            .unwrap_or_default()
+            .into_iter()
+            .map(|id| Id::Patient(id).into())
+            .collect())
     }
 
     /// The Cohort.id of the list that was opened.

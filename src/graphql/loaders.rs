@@ -64,6 +64,10 @@ pub(super) struct VisitTotalOf(pub(super) i64, pub(super) VisitQuery);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PastOf(pub(super) i64, pub(super) Span);
 
+/// The patients that an audit entry is about.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct AuditedPatientsOf(pub(super) i64);
+
 type Loaded<K, V> = std::result::Result<HashMap<K, V>, Error>;
 
 impl Loader<DepartmentId> for Loaders {
@@ -196,6 +200,20 @@ impl Loader<PastOf> for Loaders {
             loaded.extend(pasts.map(|(patient, past)| (PastOf(patient, span), Arc::new(past))));
         }
         Ok(loaded)
+    }
+}
+
+impl Loader<AuditedPatientsOf> for Loaders {
+    type Value = Vec<i64>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[AuditedPatientsOf]) -> Loaded<AuditedPatientsOf, Self::Value> {
+        let entries: Vec<i64> = keys.iter().map(|key| key.0).collect();
+        let patients = self.store.audit_patients(self.hospital, &entries).await?;
+        let patients = patients.into_iter();
+        Ok(patients
+            .map(|(entry, patients)| (AuditedPatientsOf(entry), patients))
+            .collect())
     }
 }
 

@@ -53,6 +53,8 @@ use tls::{Certificate, Handshaken};
 pub struct Options {
     /// Snapshots that nobody asked for anew in so many days expire.
     pub snapshot_days: u32,
+    /// Entries of the audit older than so many days are deleted; none are where it is not given.
+    pub audit_days: Option<u32>,
     /// What may be kept in memory between questions.
     pub memory: Memory,
     /// What the explorer's sign-in page is told.
@@ -98,7 +100,7 @@ pub async fn serve(listener: TcpListener, store: Store, mut options: Options) ->
     let tls = options.tls.take();
     let cors = cors(std::mem::take(&mut options.cors_origins));
     tokio::spawn(watch_keys(store.clone()));
-    tokio::spawn(sweep(store.clone(), options.snapshot_days));
+    tokio::spawn(sweep(store.clone(), options.snapshot_days, options.audit_days));
     let connections = Connections::new(listener, options.trusted_proxies.clone());
     let app = App::new(store, options)?;
     match tls {
@@ -201,17 +203,17 @@ async fn watch_certificate(certificate: Arc<Certificate>) {
 }
 
 /// Forgets once an hour what has been kept long enough.
-async fn sweep(store: Store, snapshot_days: u32) {
+async fn sweep(store: Store, snapshot_days: u32, audit_days: Option<u32>) {
     let mut hours = tokio::time::interval(Duration::from_secs(60 * 60));
     loop {
         hours.tick().await;
-        if let Err(error) = swept(&store, snapshot_days).await {
+        if let Err(error) = swept(&store, snapshot_days, audit_days).await {
             tracing::warn!("what is old was not swept: {}", error.for_operator());
         }
     }
 }
 
-async fn swept(store: &Store, snapshot_days: u32) -> Result<()> {
+async fn swept(store: &Store, snapshot_days: u32, audit_days: Option<u32>) -> Result<()> {
     let days = TimeDelta::days(snapshot_days.into());
     let keys = TimeDelta::from_std(LIMITS.idempotency_key).unwrap_or(TimeDelta::MAX);
     for hospital in store.hospitals().await? {
@@ -220,6 +222,13 @@ async fn swept(store: &Store, snapshot_days: u32) -> Result<()> {
         let expired = store.expire_snapshots(hospital, Utc::now() - days).await?;
         if expired > 0 {
             tracing::info!(hospital, expired, "snapshots have expired");
+        }
+        if let Some(days) = audit_days {
+            let cut_off = Utc::now() - TimeDelta::days(days.into());
+            let deleted = store.prune_audit(hospital, cut_off).await?;
+            if deleted > 0 {
+                tracing::info!(hospital, deleted, "old entries of the audit were deleted");
+            }
         }
     }
     Ok(())

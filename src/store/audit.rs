@@ -1,16 +1,15 @@
 //! The audit: who looked at whose data, who changed what, who signed in and who was refused. Entries are only ever added.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, SubsecRound as _, Utc};
-use entity::audit_entry;
+use entity::{audit_entry, audit_retention};
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryTrait as _};
 use tokio::sync::oneshot;
 
-use super::{Seek, Store};
+use super::{Seek, Sql, Store};
 use crate::error::{Error, Result};
 use crate::observe::request_id;
 use crate::permissions::Viewer;
@@ -32,13 +31,21 @@ words!(
 
 /// Entries of one statement at most.
 const ROWS: usize = 500;
+/// Patients of one statement at most.
+const PATIENTS: usize = 10_000;
+/// Entries that one transaction deletes at most.
+const SWEPT: u64 = 5_000;
 
 /// An entry as it is kept.
 pub type AuditRow = audit_entry::Model;
 
-/// An entry to be.
+/// An entry to be, with the patients whose data it is about.
 #[derive(Clone, Debug)]
-pub struct NewEntry(audit_entry::ActiveModel);
+pub struct NewEntry {
+    hospital: i64,
+    row: audit_entry::ActiveModel,
+    patients: Vec<i64>,
+}
 
 /// A list of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +61,7 @@ pub struct AuditedList {
 impl NewEntry {
     #[must_use]
     pub fn new(hospital: i64, staff: Option<i64>, action: AuditAction) -> Self {
-        Self(audit_entry::ActiveModel {
+        let row = audit_entry::ActiveModel {
             hospital_id: Set(hospital),
             id: NotSet,
             at: Set(Utc::now().trunc_subsecs(6)),
@@ -65,9 +72,13 @@ impl NewEntry {
             snapshot_id: Set(None),
             bucket: Set(None),
             cohort: Set(None),
-            patient_ids: Set(None),
             request_id: Set(request_id()),
-        })
+        };
+        Self {
+            hospital,
+            row,
+            patients: Vec::new(),
+        }
     }
 
     #[must_use]
@@ -79,35 +90,31 @@ impl NewEntry {
     #[must_use]
     pub fn what(mut self, what: &str) -> Self {
         // As much as the column takes.
-        self.0.what = Set(Some(what.chars().take(255).collect()));
+        self.row.what = Set(Some(what.chars().take(255).collect()));
         self
     }
 
     /// Says which record was changed.
     #[must_use]
     pub fn subject(mut self, id: i64) -> Self {
-        self.0.subject_id = Set(Some(id));
+        self.row.subject_id = Set(Some(id));
         self
     }
 
     /// Says whose data it was.
     #[must_use]
     pub fn patients(mut self, ids: &BTreeSet<i64>) -> Self {
-        let text = ids.iter().fold(",".to_owned(), |mut text, id| {
-            let _ = write!(text, "{id},");
-            text
-        });
-        self.0.patient_ids = Set((!ids.is_empty()).then_some(text));
+        self.patients = ids.iter().copied().collect();
         self
     }
 
     /// Says which list it was.
     #[must_use]
     pub fn list(mut self, list: &AuditedList) -> Self {
-        self.0.what = Set(Some(list.list.to_owned()));
-        self.0.snapshot_id = Set(Some(list.snapshot.clone()));
-        self.0.bucket = Set(Some(list.bucket));
-        self.0.cohort = Set(Some(list.cohort.to_owned()));
+        self.row.what = Set(Some(list.list.to_owned()));
+        self.row.snapshot_id = Set(Some(list.snapshot.clone()));
+        self.row.bucket = Set(Some(list.bucket));
+        self.row.cohort = Set(Some(list.cohort.to_owned()));
         self
     }
 }
@@ -122,53 +129,225 @@ pub struct AuditQuery {
     pub until: Option<DateTime<Utc>>,
 }
 
-/// Entries on their way into the database. Those of requests at the same time go in one statement: whose turn it is takes all
-/// that wait.
+/// Entries on their way into the database, by hospital.
 #[derive(Default)]
-pub(super) struct Waiting {
-    entries: Mutex<Vec<(Vec<NewEntry>, oneshot::Sender<()>)>>,
+pub(super) struct Waiting(Mutex<HashMap<i64, Arc<Queue>>>);
+
+/// Those of one hospital. Entries of requests at the same time are committed together: whose turn it is writes all that wait.
+#[derive(Default)]
+struct Queue {
+    requests: Mutex<Vec<Request>>,
     turn: tokio::sync::Mutex<()>,
 }
 
+/// The entries of one request, and where it is told what became of them.
+struct Request {
+    entries: Vec<NewEntry>,
+    written: oneshot::Sender<Result<()>>,
+}
+
+impl Waiting {
+    fn of(&self, hospital: i64) -> Arc<Queue> {
+        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(queues.entry(hospital).or_default())
+    }
+}
+
+impl Queue {
+    fn requests(&self) -> std::sync::MutexGuard<'_, Vec<Request>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Store {
-    /// Adds entries. Once it comes back they are in the database.
+    /// Adds entries, all of one hospital. Once it comes back they are in the database.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn audit(&self, entries: Vec<NewEntry>) -> Result<()> {
-        if entries.is_empty() {
+        let Some(hospital) = entries.first().map(|entry| entry.hospital) else {
             return Ok(());
-        }
+        };
+        let queue = self.waiting.of(hospital);
         loop {
-            let (written, mut done) = oneshot::channel();
-            self.waiting
-                .entries
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push((entries.clone(), written));
-            let _turn = self.waiting.turn.lock().await;
-            match done.try_recv() {
-                Ok(()) => return Ok(()),
-                // Whose turn it was went away, or failed, with them in hand.
+            let (written, mut outcome) = oneshot::channel();
+            let entries = entries.clone();
+            queue.requests().push(Request { entries, written });
+            let _turn = queue.turn.lock().await;
+            match outcome.try_recv() {
+                Ok(outcome) => return outcome,
+                // Whose turn it was went away with them in hand.
                 Err(oneshot::error::TryRecvError::Closed) => continue,
                 Err(oneshot::error::TryRecvError::Empty) => {}
             }
-            let all = std::mem::take(&mut *self.waiting.entries.lock().unwrap_or_else(PoisonError::into_inner));
-            let rows: Vec<_> = all
-                .iter()
-                .flat_map(|(entries, _)| entries)
-                .map(|entry| entry.0.clone())
-                .collect();
-            for rows in rows.chunks(ROWS) {
-                audit_entry::Entity::insert_many(rows.to_vec())
-                    .exec_without_returning(&self.writer)
-                    .await?;
-            }
-            for (_, written) in all {
-                let _ = written.send(());
-            }
-            return Ok(());
+            let all = std::mem::take(&mut *queue.requests());
+            self.write_entries(hospital, all).await;
+            return outcome
+                .try_recv()
+                .unwrap_or_else(|_| Err(Error::Internal("entries of the audit were not written".to_owned())));
         }
+    }
+
+    /// Writes the entries of several requests together. Where the database refuses that, each request's by itself: what it
+    /// refuses of one fails that one alone.
+    async fn write_entries(&self, hospital: i64, requests: Vec<Request>) {
+        let all = requests.iter().flat_map(|request| &request.entries);
+        let mut outcome = self.write_together(hospital, all).await;
+        let one_by_one = requests.len() > 1 && is_refusal(&outcome);
+        for Request { entries, written } in requests {
+            // Not where the database is not there: each would wait for it anew.
+            if one_by_one && (outcome.is_ok() || is_refusal(&outcome)) {
+                outcome = self.write_together(hospital, entries.iter()).await;
+            }
+            // Nobody listens where the request was given up.
+            let _ = written.send(outcome.clone());
+        }
+    }
+
+    async fn write_together(&self, hospital: i64, entries: impl Iterator<Item = &NewEntry>) -> Result<()> {
+        let entries: Vec<&NewEntry> = entries.collect();
+        if let [entry] = entries.as_slice()
+            && entry.patients.is_empty()
+        {
+            let insert = audit_entry::Entity::insert(entry.row.clone());
+            return Ok(insert.exec_without_returning(&self.writer).await.map(drop)?);
+        }
+        let transaction = self.begin_write().await?;
+        self.insert_entries(&transaction, hospital, &entries).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn insert_entries(
+        &self,
+        transaction: &impl ConnectionTrait,
+        hospital: i64,
+        entries: &[&NewEntry],
+    ) -> Result<()> {
+        let backend = self.writer.get_database_backend();
+        let mut pairs = Vec::new();
+        for entries in entries.chunks(ROWS) {
+            let rows = entries.iter().map(|entry| entry.row.clone());
+            let mut insert = audit_entry::Entity::insert_many(rows).build(backend);
+            insert.sql.push_str(" RETURNING id");
+            let mut ids = Vec::with_capacity(entries.len());
+            for row in transaction.query_all_raw(insert).await? {
+                ids.push(row.try_get_by_index::<i64>(0)?);
+            }
+            // Ids are given in the order of the rows, and no database promises to return them in it.
+            ids.sort_unstable();
+            if ids.len() != entries.len() {
+                return Err(Error::Internal(
+                    "entries of the audit were inserted and have no id".to_owned(),
+                ));
+            }
+            for (id, entry) in ids.into_iter().zip(entries) {
+                pairs.extend(entry.patients.iter().map(|&patient| (id, patient)));
+            }
+        }
+        for pairs in pairs.chunks(PATIENTS) {
+            transaction
+                .execute_raw(self.insert_patients(hospital, pairs).done())
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The statement that says of entries which patients they are about. The pairs travel as one value or two.
+    fn insert_patients(&self, hospital: i64, pairs: &[(i64, i64)]) -> Sql {
+        let mut sql = self.sql("INSERT INTO audit_patient (hospital_id, entry_id, patient_id) SELECT ");
+        let json = || serde_json::json!(pairs).to_string();
+        match self.writer.get_database_backend() {
+            DbBackend::Postgres => {
+                let (entries, patients): (Vec<i64>, Vec<i64>) = pairs.iter().copied().unzip();
+                sql.bind(hospital).push(", e, p FROM unnest(").bind(entries);
+                sql.push("::bigint[], ").bind(patients).push("::bigint[]) j (e, p)");
+            }
+            DbBackend::MySql => {
+                sql.bind(hospital).push(", j.e, j.p FROM JSON_TABLE(").bind(json());
+                sql.push(", '$[*]' COLUMNS (e BIGINT PATH '$[0]', p BIGINT PATH '$[1]')) j");
+            }
+            _ => {
+                sql.bind(hospital)
+                    .push(", j.value ->> 0, j.value ->> 1 FROM json_each(")
+                    .bind(json());
+                sql.push(") j");
+            }
+        }
+        sql
+    }
+
+    /// Adds an entry with the change that it is of: both or neither.
+    pub(super) async fn audit_in(&self, transaction: &impl ConnectionTrait, entry: &NewEntry) -> Result<()> {
+        self.insert_entries(transaction, entry.hospital, &[entry]).await
+    }
+
+    /// The patients that these entries are about.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn audit_patients(&self, hospital: i64, entries: &[i64]) -> Result<HashMap<i64, Vec<i64>>> {
+        let mut sql = self.sql("SELECT entry_id, patient_id FROM audit_patient WHERE hospital_id = ");
+        sql.bind(hospital).push(" AND entry_id").numbers(entries);
+        sql.push(" ORDER BY entry_id, patient_id");
+        let mut patients: HashMap<i64, Vec<i64>> = HashMap::new();
+        for row in self.readers.query_all_raw(sql.done()).await? {
+            patients
+                .entry(row.try_get_by_index(0)?)
+                .or_default()
+                .push(row.try_get_by_index(1)?);
+        }
+        Ok(patients)
+    }
+
+    /// Deletes the hospital's entries from before the cut-off. Says how many those were.
+    ///
+    /// # Errors
+    /// Where the database fails; what was deleted until then is gone.
+    pub async fn prune_audit(&self, hospital: i64, cut_off: DateTime<Utc>) -> Result<u64> {
+        let mut deleted = 0;
+        loop {
+            let batch = self.again(|| self.prune_audit_batch(hospital, cut_off)).await?;
+            if batch == 0 {
+                return Ok(deleted);
+            }
+            deleted += batch;
+        }
+    }
+
+    async fn prune_audit_batch(&self, hospital: i64, cut_off: DateTime<Utc>) -> Result<u64> {
+        let mut sql = self.sql("SELECT id, at FROM audit_entry WHERE hospital_id = ");
+        sql.bind(hospital).push(" ORDER BY id LIMIT ").bind(SWEPT);
+        let mut last: Option<i64> = None;
+        for row in self.readers.query_all_raw(sql.done()).await? {
+            // In the order of ids, which is that of time but for moments.
+            if row.try_get_by_index::<DateTime<Utc>>(1)? >= cut_off {
+                break;
+            }
+            last = Some(row.try_get_by_index(0)?);
+        }
+        let Some(last) = last else { return Ok(0) };
+        let transaction = self.begin_write().await?;
+        // The triggers let go of what lies before the cut-off, while it stands here.
+        let cut_off = audit_retention::ActiveModel {
+            hospital_id: Set(hospital),
+            cut_off: Set(cut_off),
+            patient_id: Set(None),
+            entry_id: Set(None),
+        };
+        audit_retention::Entity::insert(cut_off)
+            .exec_without_returning(&transaction)
+            .await?;
+        let mut deleted = 0;
+        for (table, column) in [("audit_patient", "entry_id"), ("audit_entry", "id")] {
+            let mut sql = self.sql(&format!("DELETE FROM {table} WHERE hospital_id = "));
+            sql.bind(hospital).push(&format!(" AND {column} <= ")).bind(last);
+            deleted = transaction.execute_raw(sql.done()).await?.rows_affected();
+        }
+        audit_retention::Entity::delete_by_id(hospital)
+            .exec(&transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(deleted)
     }
 
     /// A page of the audit, by id.
@@ -183,7 +362,7 @@ impl Store {
     ) -> Result<Vec<AuditRow>> {
         let mut sql = self.sql("SELECT * FROM audit_entry WHERE hospital_id = ");
         sql.bind(hospital);
-        query.conditions(&mut sql);
+        query.conditions(&mut sql, hospital);
         let upwards = seek.descending == seek.backwards;
         if let Some((_, from)) = &seek.from {
             sql.push(if upwards { " AND id > " } else { " AND id < " }).bind(*from);
@@ -219,13 +398,13 @@ impl Store {
     pub async fn audit_total(&self, hospital: i64, query: &AuditQuery) -> Result<u64> {
         let mut sql = self.sql("SELECT COUNT(*) FROM audit_entry WHERE hospital_id = ");
         sql.bind(hospital);
-        query.conditions(&mut sql);
+        query.conditions(&mut sql, hospital);
         super::visit::one_count(self.readers.query_one_raw(sql.done()).await?)
     }
 }
 
 impl AuditQuery {
-    fn conditions(&self, sql: &mut super::Sql) {
+    fn conditions(&self, sql: &mut Sql, hospital: i64) {
         if let Some(staff) = self.staff {
             sql.push(" AND staff_id = ").bind(staff);
         }
@@ -234,7 +413,9 @@ impl AuditQuery {
             sql.push(" AND action").few(&words);
         }
         if let Some(patient) = self.patient {
-            sql.push(" AND patient_ids LIKE ").bind(format!("%,{patient},%"));
+            sql.push(" AND id IN (SELECT entry_id FROM audit_patient WHERE hospital_id = ")
+                .bind(hospital);
+            sql.push(" AND patient_id = ").bind(patient).push(")");
         }
         if let Some(since) = self.since {
             sql.push(" AND at >= ").bind(since);
@@ -245,11 +426,7 @@ impl AuditQuery {
     }
 }
 
-/// Adds an entry with the change that it is of: both or neither.
-pub(super) async fn audit_in(transaction: &impl ConnectionTrait, entry: NewEntry) -> Result<()> {
-    audit_entry::Entity::insert(entry.0)
-        .exec_without_returning(transaction)
-        .await
-        .map_err(Error::from)?;
-    Ok(())
+/// Whether the database refused what was written, and is there to be asked again.
+fn is_refusal(outcome: &Result<()>) -> bool {
+    matches!(outcome, Err(Error::Database(error)) if error.code().is_some())
 }

@@ -1,9 +1,10 @@
 //! Who looked at whose data, who changed what: it is written before the answer leaves, and stays.
 
+use migration::{Migrator, MigratorTrait as _};
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 
-use crate::harness::{EXAMPLE, PASSWORD, User, on_each_database};
+use crate::harness::{EXAMPLE, Kind, PASSWORD, SERVE, Server, User, on_each_database};
 
 /// The newest entries, the newest first.
 async fn newest(admin: &User<'_>, count: usize) -> Vec<Value> {
@@ -100,11 +101,29 @@ on_each_database! {
         for at in [0, 1, 0] {
             desk.ask_with("query ($id: ID!) { patient(id: $id) { name } }", json!({"id": patients[at]["id"]})).await;
         }
-        for sql in ["UPDATE audit_entry SET staff_id = NULL", "DELETE FROM audit_entry"] {
+        let mut refused = vec!["UPDATE audit_entry SET staff_id = NULL", "DELETE FROM audit_entry", "UPDATE audit_patient SET patient_id = 0", "DELETE FROM audit_patient"];
+        refused.extend_from_slice(match app.kind() {
+            Kind::Sqlite => &[
+                "INSERT OR REPLACE INTO audit_entry (id, hospital_id, at, action) SELECT id, hospital_id, at, 'SIGNED_OUT' FROM audit_entry",
+                "UPDATE OR REPLACE audit_entry SET id = id + 1",
+            ][..],
+            Kind::Postgres => &[
+                "TRUNCATE audit_entry CASCADE",
+                "TRUNCATE audit_patient CASCADE",
+                "SET session_replication_role = replica; DELETE FROM audit_patient; DELETE FROM audit_entry",
+                "INSERT INTO audit_entry (id, hospital_id, at, action) SELECT id, hospital_id, at, 'SIGNED_OUT' FROM audit_entry ON CONFLICT (hospital_id, id) DO UPDATE SET action = 'SIGNED_OUT'",
+            ],
+            Kind::Mariadb => &[
+                "TRUNCATE audit_entry",
+                "TRUNCATE audit_patient",
+                "REPLACE INTO audit_entry (id, hospital_id, at, action) SELECT id, hospital_id, at, 'SIGNED_OUT' FROM audit_entry",
+            ],
+        });
+        for sql in refused {
             assert!(app.sql.execute_unprepared(sql).await.is_err(), "{sql}");
         }
-        if app.url.starts_with("postgres") {
-            assert!(app.sql.execute_unprepared("TRUNCATE audit_entry").await.is_err());
+        if app.kind() == Kind::Postgres {
+            app.execute("SET session_replication_role = DEFAULT").await;
         }
         let total = async |filter: Value| {
             let answer = admin.ask_with("query ($f: AuditFilter) { audit(filter: $f) { totalCount } }", json!({"f": filter})).await;
@@ -156,11 +175,105 @@ on_each_database! {
         let many = (0..32).map(|_| desk.ask("{ patients { nodes { name } } }"));
         futures_util::future::join_all(many).await;
         assert_eq!(app.value::<i64>("SELECT COUNT(*) FROM audit_entry WHERE action = 'VIEWED_PATIENTS'").await, 32);
-        app.execute("DROP TABLE audit_entry").await;
+        app.execute("ALTER TABLE audit_entry RENAME TO gone").await;
         let answer = desk.try_with("{ patients { nodes { name } } }", json!({})).await;
         assert_eq!(answer["errors"][0]["extensions"]["code"], "INTERNAL_SERVER_ERROR");
         assert!(answer.get("data").is_none(), "{answer}");
         // Counts show nothing of a patient, and go on.
         desk.ask(&format!("{{ {EXAMPLE} {{ total {{ visitors {{ patientCount }} }} }} }}")).await;
+    }
+
+    async fn an_entry_that_fails_fails_its_own_request_alone(app: App) {
+        app.example();
+        let (admin, desk, other) = (app.sign_in("admin").await, app.sign_in("desk").await, app.other_hospital().await);
+        app.import("patients", "H2", "chart_no,name\nZ,Zed\n");
+        let staff = "(SELECT id FROM staff WHERE login = 'desk')";
+        for sql in match app.kind() {
+            Kind::Sqlite => vec![format!("CREATE TRIGGER not_desk BEFORE INSERT ON audit_entry WHEN NEW.staff_id = {staff} BEGIN SELECT RAISE(ABORT, 'no'); END")],
+            Kind::Postgres => vec![
+                format!("CREATE FUNCTION not_desk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.staff_id = {staff} THEN RAISE EXCEPTION 'no'; END IF; RETURN NEW; END $$"),
+                "CREATE TRIGGER not_desk BEFORE INSERT ON audit_entry FOR EACH ROW EXECUTE FUNCTION not_desk()".to_owned(),
+            ],
+            Kind::Mariadb => vec![format!("CREATE TRIGGER not_desk BEFORE INSERT ON audit_entry FOR EACH ROW BEGIN IF NEW.staff_id = {staff} THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'; END IF; END")],
+        } {
+            app.execute(&sql).await;
+        }
+        let users = [&admin, &desk, &other];
+        let asked = (0..96).map(|number| async move { users[number % 3].try_with("{ patients { nodes { name } } }", json!({})).await });
+        for (number, answer) in futures_util::future::join_all(asked).await.into_iter().enumerate() {
+            assert_eq!(answer.get("errors").is_some(), number % 3 == 1, "{number}: {answer}");
+        }
+    }
+
+    async fn a_read_of_thousands_of_patients_is_written_whole(app: App) {
+        // With ids of 18 digits: more than 65,535 characters of them.
+        let hospital = app.number("SELECT id FROM hospital").await;
+        for day in 0..36_i64 {
+            let row = |number: i64| {
+                let id = 900_000_000_000_000_000 + day * 100 + number;
+                format!("({id}, {hospital}, 'ACTIVE', 'N', 'UNKNOWN', '2025-{:02}-{:02}')", day / 28 + 1, day % 28 + 1)
+            };
+            let rows: Vec<_> = (0..100).map(row).collect();
+            app.execute(&format!("INSERT INTO patient (id, hospital_id, state, name, sex, registered_on) VALUES {}", rows.join(", "))).await;
+        }
+        let desk = app.sign_in("desk").await;
+        let page = |day: i64| {
+            let day = format!("2025-{:02}-{:02}", day / 28 + 1, day % 28 + 1);
+            format!("d{}: patients(first: 100, filter: {{registered: {{from: \"{day}\", to: \"{day}\"}}}}) {{ nodes {{ name }} }}", day.replace('-', "_"))
+        };
+        let pages: Vec<_> = (0..36).map(page).collect();
+        desk.ask(&format!("{{ {} }}", pages.join(" "))).await;
+        let entry = "(SELECT MAX(id) FROM audit_entry WHERE action = 'VIEWED_PATIENTS')";
+        assert_eq!(app.number(&format!("SELECT COUNT(*) FROM audit_patient WHERE entry_id = {entry}")).await, 3_600);
+        let admin = app.sign_in("admin").await;
+        let seen = newest(&admin, 2).await[1]["patientIds"].as_array().unwrap().len();
+        assert_eq!(seen, 3_600);
+    }
+
+    async fn entries_of_before_keep_their_patients(app: App) {
+        app.example();
+        let (admin, desk) = (app.sign_in("admin").await, app.sign_in("desk").await);
+        desk.ask("{ patients { nodes { name } } }").await;
+        desk.ask("{ visits(first: 1) { nodes { date } } }").await;
+        let seen = async || {
+            let answer = admin.ask("{ audit { nodes { id action patientIds } } }").await;
+            answer["audit"]["nodes"].clone()
+        };
+        let before = seen().await;
+        let steps = Migrator::migrations();
+        let after = steps.iter().rev().position(|step| step.name() == "m0013_audit_patients").unwrap();
+        Migrator::down(&app.sql, Some(u32::try_from(after + 1).unwrap())).await.unwrap();
+        let joined: String = app.value("SELECT patient_ids FROM audit_entry WHERE patient_ids IS NOT NULL ORDER BY id DESC LIMIT 1").await;
+        assert!(joined.starts_with(',') && joined.ends_with(',') && joined.len() > 2, "{joined}");
+        app.rollcall(&["migrate"]);
+        assert_eq!(seen().await, before);
+        assert!(app.sql.execute_unprepared("DELETE FROM audit_patient").await.is_err());
+    }
+
+    async fn entries_go_when_the_operator_says_so(app: App) {
+        app.example();
+        let desk = app.sign_in("desk").await;
+        desk.ask("{ patients { nodes { name } } }").await;
+        let hospital = app.number("SELECT id FROM hospital").await;
+        for (id, at) in [(-3, "2020-01-01"), (-2, "2020-01-02")] {
+            app.execute(&format!("INSERT INTO audit_entry (id, hospital_id, at, action) VALUES ({id}, {hospital}, '{at} 00:00:00', 'VIEWED_PATIENTS')")).await;
+            app.execute(&format!("INSERT INTO audit_patient (hospital_id, entry_id, patient_id) VALUES ({hospital}, {id}, 1)")).await;
+        }
+        let old = async || app.number("SELECT COUNT(*) FROM audit_entry WHERE id < 0").await + app.number("SELECT COUNT(*) FROM audit_patient WHERE entry_id < 0").await;
+        let young = async || app.number("SELECT COUNT(*) FROM audit_entry WHERE id > 0").await + app.number("SELECT COUNT(*) FROM audit_patient WHERE entry_id > 0").await;
+        let before = young().await;
+        // By hand not even these go, and a server that is not told so keeps them.
+        assert!(app.sql.execute_unprepared("DELETE FROM audit_patient WHERE entry_id < 0").await.is_err());
+        let _keeps = app.second_server();
+        let _sweeps = Server::start_as(app.command(&[SERVE, &["--audit-days", "365"]].concat()).stderr(std::process::Stdio::inherit()));
+        for _ in 0..200 {
+            if old().await == 0 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert_eq!(old().await, 0);
+        assert_eq!(young().await, before);
+        assert_eq!(app.number("SELECT COUNT(*) FROM audit_retention").await, 0);
     }
 }

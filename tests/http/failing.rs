@@ -62,6 +62,7 @@ fn resolvers(world: &World<'_>) -> Vec<(&'static str, &'static str, String)> {
         ("patient", "statisticsSnapshot.changes.total.cohort.entered.nodes", entered("nodes { name }")),
         ("patient", "statisticsSnapshot.changes.total.cohort.entered.edges.0.node", entered("edges { node { name } }")),
         ("visit_change", "statisticsSnapshot.changes.total.cohort.entered.edges.0.reasons", entered("edges { reasons { text } }")),
+        ("audit_patient", "audit.nodes.0.patientIds", "{ audit(first: 1) { nodes { patientIds } } }".to_owned()),
         ("staff", "audit.nodes.0.staff", "{ audit(first: 1, filter: {actions: [CHANGED]}) { nodes { staff { name } } } }".to_owned()),
     ]
 }

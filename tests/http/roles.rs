@@ -72,7 +72,10 @@ async fn state(app: &App, world: &World<'_>) -> (Value, Vec<(String, i64)>) {
     }
     let mut rows = Vec::new();
     for table in app.tables().await {
-        if matches!(&*table, "audit_entry" | "encryption_key" | "seaql_migrations") {
+        if matches!(
+            &*table,
+            "audit_entry" | "audit_patient" | "encryption_key" | "seaql_migrations"
+        ) {
             continue;
         }
         let key = if table == "hospital" { "id" } else { "hospital_id" };

@@ -13,7 +13,7 @@ use entity::{definition, idempotency_key, visit_tombstone};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait};
 
-use super::audit::{AuditAction, NewEntry, audit_in};
+use super::audit::{AuditAction, NewEntry};
 use super::{Sql, Store};
 use crate::error::{Error, Result};
 use crate::password::{NewPassword, PasswordHash};
@@ -322,7 +322,7 @@ impl Store {
             .what(change.word())
             .subject(outcome)
             .patients(&making.patients(change, outcome).await?);
-        audit_in(&making.transaction, entry).await?;
+        self.audit_in(&making.transaction, &entry).await?;
         making.transaction.commit().await?;
         Ok(Made {
             outcome,
