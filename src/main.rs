@@ -420,10 +420,7 @@ async fn run(command: Command) -> Result<()> {
             let mapping = mapping.as_deref().map(Mapping::read).transpose()?;
             let mut report = |remark: &import::Remark| eprintln!("{remark}");
             let summary = import::import(&store, &hospital, kind, &file, mapping.as_ref(), &mut report).await?;
-            println!(
-                "{} inserted, {} changed, {} unchanged, {} refused, {} values left empty",
-                summary.inserted, summary.changed, summary.unchanged, summary.refused, summary.remarks
-            );
+            println!("{summary}");
             Ok(())
         }
         Command::Schema => {

@@ -20,11 +20,11 @@ use tracing::{Instrument as _, instrument};
 use crate::config::{LIMITS, Memory, cores};
 use crate::error::{Error, Result};
 use crate::observe::Lookup;
-use crate::permissions::{Action, Viewer};
+use crate::permissions::Viewer;
 use crate::statistics::{
     BucketRef, CohortKind, CohortList, Definition, Filter, Ledger, Period, Question, Snapshot, WeekStart, resolve,
 };
-use crate::store::{Revision, SnapshotRow, State, Store, StoredSnapshot};
+use crate::store::{Change, Revision, SnapshotRow, State, Store, StoredSnapshot};
 
 pub use changes::{CitedReason, CitedVisit, Compared};
 pub use explain::{Explained, Membership};
@@ -299,15 +299,23 @@ impl Desk {
     ///
     /// # Errors
     /// FORBIDDEN where the viewer's role may not do it; SNAPSHOT_EXPIRED where it is gone already; where the database fails.
-    pub async fn pin(&self, viewer: &Viewer, id: SnapshotId, pinned: bool) -> Result<Option<Arc<Kept>>> {
-        viewer.require(Action::KeepSnapshots, "to keep snapshots for good")?;
-        let there = self
-            .store
-            .pin_snapshot(viewer.hospital, &id.to_string(), pinned.then_some(viewer.staff))
-            .await?;
-        if !there {
+    pub async fn pin(
+        &self,
+        viewer: &Viewer,
+        id: SnapshotId,
+        pinned: bool,
+        key: Option<&str>,
+    ) -> Result<Option<Arc<Kept>>> {
+        let text = id.to_string();
+        let change = Change::PinSnapshot {
+            id: text.clone(),
+            pinned,
+        };
+        match self.store.make(viewer, &change, key).await {
+            Ok(_) => self.store.keep_parts_of(viewer.hospital, &text).await?,
             // What is held in memory may have gone.
-            self.snapshots.invalidate(&(viewer.hospital, id));
+            Err(Error::NotFound { .. }) => self.snapshots.invalidate(&(viewer.hospital, id)),
+            Err(error) => return Err(error),
         }
         self.open(viewer.hospital, id).await
     }

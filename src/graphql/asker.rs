@@ -51,6 +51,8 @@ struct Seen {
     lists: BTreeSet<AuditedList>,
     /// Those on a page of one of the lists: for them the list stands.
     listed: BTreeSet<i64>,
+    /// Those that a search found, where there was one.
+    found: Option<BTreeSet<i64>>,
 }
 
 /// A loader's work: it takes the keys that wait for it when it is first polled.
@@ -100,6 +102,9 @@ impl Asker {
         let patients: BTreeSet<i64> = seen.patients.difference(&seen.listed).copied().collect();
         if !patients.is_empty() {
             entries.push(NewEntry::of(viewer, AuditAction::ViewedPatients).patients(&patients));
+        }
+        if let Some(found) = seen.found {
+            entries.push(NewEntry::of(viewer, AuditAction::Searched).patients(&found));
         }
         if !refused.is_empty() {
             entries.push(NewEntry::of(viewer, AuditAction::Refused).what(&refused.join(",")));
@@ -196,10 +201,17 @@ pub(super) fn merges(ctx: &ContextSelectionSet<'_>) -> bool {
     ctx.data_opt::<Arc<Asker>>().is_some_and(|asker| asker.merges)
 }
 
-/// Notes that the answer shows something of the patient.
+/// Notes that the answer shows something of the patient. Whoever makes a `Patient` or a `Visit` calls it: a field of theirs need not.
 pub(super) fn saw(ctx: &Context<'_>, patient: i64) -> Result<()> {
     let mut seen = asker(ctx)?.seen.lock().unwrap_or_else(PoisonError::into_inner);
     seen.patients.insert(patient);
+    Ok(())
+}
+
+/// Notes that the answer tells whom a search by name, chart number or phone found, be it by their number alone.
+pub(super) fn searched(ctx: &Context<'_>, found: impl Iterator<Item = i64>) -> Result<()> {
+    let mut seen = asker(ctx)?.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.found.get_or_insert_default().extend(found);
     Ok(())
 }
 

@@ -38,6 +38,11 @@ enum AuditAction {
     Changed,
     /// Patients' data was shown, outside of a snapshot's lists.
     ViewedPatients,
+    /// Patients were searched for by name, chart number or phone. The entry names those found on the page, also where their
+    /// number alone was shown; what was searched for is not kept.
+    Searched,
+    /// A file was imported from the command line.
+    Imported,
     /// A page of a snapshot's list was shown.
     OpenedList,
 }
@@ -91,7 +96,8 @@ impl AuditEntry {
         }
     }
 
-    /// The mutation that made the change; which list was opened, patients or visits; the fields that were refused.
+    /// The mutation that made the change; which list was opened, patients or visits; the fields that were refused; of an import,
+    /// what the file was of and what became of its rows.
     async fn what(&self) -> Option<&str> {
         self.0.what.as_deref()
     }
@@ -104,6 +110,12 @@ impl AuditEntry {
             .into_iter()
             .map(|id| Id::Patient(id).into())
             .collect())
+    }
+
+    /// The Statistics.id of the snapshot that was pinned or unpinned, or whose list was opened.
+    async fn statistics_id(&self) -> Option<ID> {
+        let snapshot = SnapshotId::from_text(self.0.snapshot_id.as_deref()?)?;
+        Some(Id::Statistics(snapshot).into())
     }
 
     /// The Cohort.id of the list that was opened.
@@ -203,7 +215,7 @@ pub(super) async fn page(ctx: &Context<'_>, window: &Window, filter: Option<Audi
                 .map(|id| id::patient("filter.patientId", &id))
                 .transpose()?;
             if let Some(id) = patient
-                && Patient::find(ctx, id).await?.is_none()
+                && !Patient::exists(ctx, id).await?
             {
                 return Err(Error::unknown_id("filter.patientId", "patient"));
             }

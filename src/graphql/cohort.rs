@@ -275,9 +275,10 @@ impl CohortVisitEdge {
 
     /// The visit as now recorded.
     async fn node(&self, ctx: &Context<'_>) -> Result<Visit> {
-        let found = Visit::find(ctx, self.counted.id).await?;
-        let hospital = asker::viewer(ctx)?.hospital;
-        Ok(found.unwrap_or_else(|| Visit::gone(hospital, &self.counted)))
+        match Visit::find(ctx, self.counted.id).await? {
+            Some(visit) => Ok(visit),
+            None => Visit::gone(ctx, &self.counted),
+        }
     }
 
     /// As counted.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_graphql::{Context, InputObject, Object, SimpleObject};
+use entity::{patient, visit};
 
 use super::enums::{OrderDirection, PatientOrderField, VisitOrderField};
 use super::loaders::VisitTotalOf;
@@ -91,7 +92,7 @@ impl<T> Marked<T> {
 }
 
 /// A patient in a list.
-pub(super) struct PatientEdge(Marked<Patient>);
+pub(super) struct PatientEdge(Marked<patient::Model>);
 
 /// A patient in a list.
 #[Object]
@@ -102,14 +103,14 @@ impl PatientEdge {
     }
 
     /// The patient.
-    async fn node(&self) -> &Patient {
-        &self.0.row
+    async fn node(&self, ctx: &Context<'_>) -> Result<Patient> {
+        Patient::shown(ctx, self.0.row.clone())
     }
 }
 
 /// A page of patients.
 pub(super) struct PatientConnection {
-    pub(super) rows: Vec<Marked<Patient>>,
+    pub(super) rows: Vec<Marked<patient::Model>>,
     /// Whether there are rows before and after.
     pub(super) around: (bool, bool),
     pub(super) search: PatientSearch,
@@ -124,8 +125,9 @@ impl PatientConnection {
     }
 
     /// The rows.
-    async fn nodes(&self) -> Vec<&Patient> {
-        self.rows.iter().map(|marked| &marked.row).collect()
+    async fn nodes(&self, ctx: &Context<'_>) -> Result<Vec<Patient>> {
+        let rows = self.rows.iter().map(|marked| marked.row.clone());
+        rows.map(|row| Patient::shown(ctx, row)).collect()
     }
 
     /// Where the page lies in the list.
@@ -141,7 +143,7 @@ impl PatientConnection {
 }
 
 /// A visit in a list.
-pub(super) struct VisitEdge(Marked<Visit>);
+pub(super) struct VisitEdge(Marked<visit::Model>);
 
 /// A visit in a list.
 #[Object]
@@ -152,14 +154,14 @@ impl VisitEdge {
     }
 
     /// The visit.
-    async fn node(&self) -> &Visit {
-        &self.0.row
+    async fn node(&self, ctx: &Context<'_>) -> Result<Visit> {
+        Visit::here(ctx, self.0.row.clone())
     }
 }
 
 /// A page of visits.
 pub(super) struct VisitConnection {
-    pub(super) rows: Vec<Marked<Visit>>,
+    pub(super) rows: Vec<Marked<visit::Model>>,
     /// Whether there are rows before and after.
     pub(super) around: (bool, bool),
     pub(super) query: VisitQuery,
@@ -176,8 +178,9 @@ impl VisitConnection {
     }
 
     /// The rows.
-    async fn nodes(&self) -> Vec<&Visit> {
-        self.rows.iter().map(|marked| &marked.row).collect()
+    async fn nodes(&self, ctx: &Context<'_>) -> Result<Vec<Visit>> {
+        let rows = self.rows.iter().map(|marked| marked.row.clone());
+        rows.map(|row| Visit::here(ctx, row)).collect()
     }
 
     /// Where the page lies in the list.

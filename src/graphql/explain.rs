@@ -27,7 +27,6 @@ pub(super) async fn explain(ctx: &Context<'_>, kept: &Arc<Kept>, patient: i64) -
     let Some(row) = Patient::find(ctx, patient).await? else {
         return Ok(None);
     };
-    asker::saw(ctx, patient)?;
     let at = kept.at()?;
     let key = PastOf(patient, Span { from: at, to: at });
     let past = asker::loaders(ctx)?.load_one(key).await?;

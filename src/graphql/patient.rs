@@ -19,11 +19,11 @@ use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::permissions::Action;
 use crate::records;
-use crate::store::{PatientEnds, PatientKey, PatientSearch};
+use crate::store::{PatientEnds, PatientKey, PatientSearch, erased_patient};
 
-/// A patient.
+/// A patient who is shown. [`Self::shown`] alone makes one, and notes it for the audit: no field has to.
 #[derive(Clone)]
-pub(super) struct Patient(pub(super) patient::Model);
+pub(super) struct Patient(patient::Model);
 
 /// A patient of the hospital, as now recorded.
 #[Object]
@@ -47,8 +47,8 @@ impl Patient {
     }
 
     /// The hospital's own number for the patient; empty once erased.
-    async fn chart_no(&self, ctx: &Context<'_>) -> Result<&str> {
-        Ok(self.seen(ctx)?.chart_no.as_deref().unwrap_or_default())
+    async fn chart_no(&self) -> &str {
+        self.0.chart_no.as_deref().unwrap_or_default()
     }
 
     /// Masked where the viewer may not see it; empty where unknown or erased.
@@ -67,8 +67,8 @@ impl Patient {
     }
 
     /// Null where unknown.
-    async fn birth_year(&self, ctx: &Context<'_>) -> Result<Option<i32>> {
-        Ok(self.seen(ctx)?.birth_year)
+    async fn birth_year(&self) -> Option<i32> {
+        self.0.birth_year
     }
 
     /// As recorded.
@@ -93,17 +93,20 @@ impl Patient {
 
     /// The first attended visit up to today, anywhere in the hospital.
     async fn first_visit(&self, ctx: &Context<'_>) -> Result<Option<Visit>> {
-        Ok(self.ends(ctx).await?.first.map(Visit::here))
+        let first = self.ends(ctx).await?.first;
+        first.map(|row| Visit::here(ctx, row)).transpose()
     }
 
     /// The last attended visit up to today.
     async fn last_visit(&self, ctx: &Context<'_>) -> Result<Option<Visit>> {
-        Ok(self.ends(ctx).await?.last.map(Visit::here))
+        let last = self.ends(ctx).await?.last;
+        last.map(|row| Visit::here(ctx, row)).transpose()
     }
 
     /// The next visit from today on that is TENTATIVE or BOOKED.
     async fn next_visit(&self, ctx: &Context<'_>) -> Result<Option<Visit>> {
-        Ok(self.ends(ctx).await?.next.map(Visit::here))
+        let next = self.ends(ctx).await?.next;
+        next.map(|row| Visit::here(ctx, row)).transpose()
     }
 
     /// Attended visits up to today.
@@ -136,12 +139,6 @@ impl Patient {
 
 /// What is shown of a patient.
 impl Patient {
-    /// The row, where the answer shows something personal of it.
-    fn seen(&self, ctx: &Context<'_>) -> Result<&patient::Model> {
-        asker::saw(ctx, self.0.id)?;
-        Ok(&self.0)
-    }
-
     fn record_state(&self) -> RecordState {
         match self.0.state.as_str() {
             "ACTIVE" => RecordState::Active,
@@ -162,7 +159,7 @@ impl Patient {
     }
 
     fn shown_name(&self, ctx: &Context<'_>) -> Result<String> {
-        let name = self.seen(ctx)?.name.as_deref().unwrap_or_default();
+        let name = self.0.name.as_deref().unwrap_or_default();
         Ok(if in_full(ctx)? {
             name.to_owned()
         } else {
@@ -171,7 +168,7 @@ impl Patient {
     }
 
     fn shown_phone(&self, ctx: &Context<'_>) -> Result<Option<String>> {
-        let Some(sealed) = &self.seen(ctx)?.phone else {
+        let Some(sealed) = &self.0.phone else {
             return Ok(None);
         };
         let secrets = asker::shared(ctx)?.store.secrets();
@@ -181,15 +178,15 @@ impl Patient {
 
     fn shown_birth_date(&self, ctx: &Context<'_>) -> Result<Option<Date>> {
         let full = in_full(ctx)?;
-        Ok(self.seen(ctx)?.birth_date.filter(|_| full).map(Date::from))
+        Ok(self.0.birth_date.filter(|_| full).map(Date::from))
     }
 
     fn shown_memo(&self, ctx: &Context<'_>) -> Result<Option<String>> {
-        let sealed = self.seen(ctx)?.memo.as_ref();
         if !in_full(ctx)? {
             return Ok(None);
         }
         let secrets = asker::shared(ctx)?.store.secrets();
+        let sealed = self.0.memo.as_ref();
         sealed
             .map(|sealed| secrets.open_sealed(self.0.hospital_id, "memo", sealed))
             .transpose()
@@ -201,23 +198,34 @@ fn in_full(ctx: &Context<'_>) -> Result<bool> {
 }
 
 impl Patient {
+    /// The patient of this row, who is now in the answer.
+    pub(super) fn shown(ctx: &Context<'_>, row: patient::Model) -> Result<Self> {
+        asker::saw(ctx, row.id)?;
+        Ok(Self(row))
+    }
+
     async fn ends(&self, ctx: &Context<'_>) -> Result<PatientEnds> {
-        asker::saw(ctx, self.0.id)?;
         let today = asker::today(ctx).await?;
         let ends = asker::loaders(ctx)?.load_one(EndsOf(self.0.id, today)).await?;
         Ok(ends.unwrap_or_default())
     }
 
+    /// Whether the hospital has a patient with this id. It shows nothing of the patient.
+    pub(super) async fn exists(ctx: &Context<'_>, id: i64) -> Result<bool> {
+        Ok(asker::loaders(ctx)?.load_one(PatientId(id)).await?.is_some())
+    }
+
     /// The patient with this id, if the hospital has it.
     pub(super) async fn find(ctx: &Context<'_>, id: i64) -> Result<Option<Self>> {
-        Ok(asker::loaders(ctx)?.load_one(PatientId(id)).await?.map(Self))
+        let row = asker::loaders(ctx)?.load_one(PatientId(id)).await?;
+        row.map(|row| Self::shown(ctx, row)).transpose()
     }
 
     /// The patient that a list or a row names. One of whom not even a tombstone is left is shown as ERASED.
     pub(super) async fn load(ctx: &Context<'_>, id: i64) -> Result<Self> {
         let hospital = asker::viewer(ctx)?.hospital;
-        let found = Self::find(ctx, id).await?;
-        Ok(found.unwrap_or_else(|| Self(crate::store::erased_patient(hospital, id))))
+        let row = asker::loaders(ctx)?.load_one(PatientId(id)).await?;
+        Self::shown(ctx, row.unwrap_or_else(|| erased_patient(hospital, id)))
     }
 
     /// The patients of a page, likewise.
@@ -230,9 +238,9 @@ impl Patient {
         let found = asker::loaders(ctx)?.load_many(keys).await?;
         let patient = |id| {
             let row = found.get(&PatientId(id)).cloned();
-            Self(row.unwrap_or_else(|| crate::store::erased_patient(hospital, id)))
+            Self::shown(ctx, row.unwrap_or_else(|| erased_patient(hospital, id)))
         };
-        Ok(ids.into_iter().map(patient).collect())
+        ids.into_iter().map(patient).collect()
     }
 }
 
@@ -309,17 +317,21 @@ pub(super) async fn page(
     };
     let list: ListName = Arc::new(scope(&search, key, descending));
     let seek = window.seek(store.secrets(), hospital, &list, descending)?;
-    let mut rows = if rows_wanted(ctx) {
+    // Also the number of hits tells who is a patient here: the entry of a search names those on its page.
+    let mut rows = if rows_wanted(ctx) || search.is_by_person() {
         store.patient_page(hospital, &search, key, today, &seek).await?
     } else {
         Vec::new()
     };
     let around = window.trim(&mut rows);
+    if search.is_by_person() {
+        asker::searched(ctx, rows.iter().map(|(row, _)| row.id))?;
+    }
     let marked = |(row, key): (patient::Model, Option<String>)| Marked {
         list: Arc::clone(&list),
         key,
         id: row.id,
-        row: Patient(row),
+        row,
     };
     Ok(PatientConnection {
         rows: rows.into_iter().map(marked).collect(),

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::statistics;
 use crate::store::{FoundVisit, KeyedVisit, PatientVisits, Seek, VisitKey, VisitQuery};
 
-/// A visit.
+/// A visit that is shown. [`Self::shown`] alone makes one, and notes its patient for the audit: no field has to.
 #[derive(Clone)]
 pub(super) struct Visit {
     row: visit::Model,
@@ -60,27 +60,23 @@ impl Visit {
     }
 
     /// The day of the visit in the hospital's time zone: the day that statistics count it on.
-    async fn date(&self, ctx: &Context<'_>) -> Result<Date> {
-        asker::saw(ctx, self.row.patient_id)?;
-        Ok(self.row.date.into())
+    async fn date(&self) -> Date {
+        self.row.date.into()
     }
 
     /// When it was to begin; null where only the day is known.
-    async fn scheduled_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
-        asker::saw(ctx, self.row.patient_id)?;
-        Ok(self.row.scheduled_at.map(|at| DateTime(at.0)))
+    async fn scheduled_at(&self) -> Option<DateTime> {
+        self.row.scheduled_at.map(|at| DateTime(at.0))
     }
 
     /// How far it got.
-    async fn status(&self, ctx: &Context<'_>) -> Result<VisitStatus> {
-        asker::saw(ctx, self.row.patient_id)?;
+    async fn status(&self) -> Result<VisitStatus> {
         let status = statistics::VisitStatus::from_word(&self.row.status);
         status.map(VisitStatus::from).ok_or_else(|| unknown("visit.status"))
     }
 
     /// Where it took place; null where unknown.
     async fn department(&self, ctx: &Context<'_>) -> Result<Option<Department>> {
-        asker::saw(ctx, self.row.patient_id)?;
         match &self.beside.places {
             Some(places) => Ok(places.0.clone()),
             None => Department::load(ctx, self.row.department_id).await,
@@ -89,7 +85,6 @@ impl Visit {
 
     /// Who treated; null where unknown.
     async fn doctor(&self, ctx: &Context<'_>) -> Result<Option<Doctor>> {
-        asker::saw(ctx, self.row.patient_id)?;
         match &self.beside.places {
             Some(places) => Ok(places.1.clone()),
             None => Doctor::load(ctx, self.row.doctor_id).await,
@@ -113,58 +108,56 @@ impl Visit {
     }
 }
 
-impl From<FoundVisit> for Visit {
-    fn from(found: FoundVisit) -> Self {
-        let places = (found.department.map(Department), found.doctor.map(Doctor));
-        Self {
-            row: found.row,
-            deleted: found.deleted,
-            beside: Beside {
-                patient: None,
-                places: Some(Box::new(places)),
-            },
-        }
-    }
-}
-
 fn unknown(column: &str) -> Error {
     Error::Internal(format!("{column} holds an unknown word"))
 }
 
 impl Visit {
-    pub(super) fn here(row: visit::Model) -> Self {
-        Self {
-            row,
-            deleted: false,
-            beside: Beside::default(),
-        }
+    /// The visit of this row, which is now in the answer.
+    fn shown(ctx: &Context<'_>, row: visit::Model, deleted: bool, beside: Beside) -> Result<Self> {
+        asker::saw(ctx, row.patient_id)?;
+        Ok(Self { row, deleted, beside })
+    }
+
+    pub(super) fn here(ctx: &Context<'_>, row: visit::Model) -> Result<Self> {
+        Self::shown(ctx, row, false, Beside::default())
+    }
+
+    fn found(ctx: &Context<'_>, found: FoundVisit) -> Result<Self> {
+        let places = (found.department.map(Department), found.doctor.map(Doctor));
+        let beside = Beside {
+            patient: None,
+            places: Some(Box::new(places)),
+        };
+        Self::shown(ctx, found.row, found.deleted, beside)
     }
 
     /// The visit with this id, if the hospital has it.
     pub(super) async fn find(ctx: &Context<'_>, id: i64) -> Result<Option<Self>> {
         let found = asker::loaders(ctx)?.load_one(VisitId(id)).await?;
-        Ok(found.map(Self::from))
+        found.map(|found| Self::found(ctx, found)).transpose()
     }
 
     /// The visits of a page as they are now; of those of which not even a tombstone is left, what was counted. Whose they are
     /// was counted, too: those patients, where they are asked for, need not wait for the visits.
     pub(super) async fn load_counted(ctx: &Context<'_>, counted: Vec<statistics::CountedVisit>) -> Result<Vec<Self>> {
-        let hospital = asker::viewer(ctx)?.hospital;
         let visits = asker::loaders(ctx)?.load_many(counted.iter().map(|visit| VisitId(visit.id)));
         let mut owners = Vec::new();
         if ctx.look_ahead().field("patient").exists() {
             owners.extend(counted.iter().map(|visit| visit.patient));
         }
         let (mut visits, patients) = tokio::try_join!(visits, Patient::load_all(ctx, owners))?;
-        let patients: HashMap<i64, Patient> = patients.into_iter().map(|patient| (patient.0.id, patient)).collect();
+        let patients: HashMap<i64, Patient> = counted.iter().map(|visit| visit.patient).zip(patients).collect();
         let visit = |counted: &statistics::CountedVisit| {
-            let found = visits.remove(&VisitId(counted.id));
-            let mut visit = found.map_or_else(|| Self::gone(hospital, counted), Self::from);
+            let mut visit = match visits.remove(&VisitId(counted.id)) {
+                Some(found) => Self::found(ctx, found)?,
+                None => Self::gone(ctx, counted)?,
+            };
             // A visit may have been moved to another patient since.
             visit.beside.patient = patients.get(&visit.row.patient_id).cloned();
-            visit
+            Ok(visit)
         };
-        Ok(counted.iter().map(visit).collect())
+        counted.iter().map(visit).collect()
     }
 }
 
@@ -275,7 +268,7 @@ impl VisitList {
             list: Arc::clone(&list),
             key,
             id: row.id,
-            row: Visit::here(row),
+            row,
         };
         VisitConnection {
             rows: rows.into_iter().map(marked).collect(),
@@ -340,9 +333,9 @@ pub(super) async fn page_of_patient(
 
 impl Visit {
     /// A visit of which only what was counted is left.
-    pub(super) fn gone(hospital: i64, counted: &statistics::CountedVisit) -> Self {
+    pub(super) fn gone(ctx: &Context<'_>, counted: &statistics::CountedVisit) -> Result<Self> {
         let row = visit::Model {
-            hospital_id: hospital,
+            hospital_id: asker::viewer(ctx)?.hospital,
             id: counted.id,
             visit_no: None,
             patient_id: counted.patient,
@@ -354,11 +347,7 @@ impl Visit {
             channel: statistics::VisitChannel::Other.word().to_owned(),
             version: 0,
         };
-        Self {
-            row,
-            deleted: true,
-            beside: Beside::default(),
-        }
+        Self::shown(ctx, row, true, Beside::default())
     }
 }
 

@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::{Error, Result};
 use crate::records::{PatientRecord, VisitRecord};
-use crate::store::{Intake, Store, Taken};
+use crate::store::{AuditAction, Intake, NewEntry, Store, Taken};
 
 pub use mapping::Mapping;
 use rows::Columns;
@@ -30,6 +30,15 @@ pub enum Kind {
     Visits,
 }
 
+impl Kind {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Patients => "patients",
+            Self::Visits => "visits",
+        }
+    }
+}
+
 /// What became of a file's rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -40,6 +49,22 @@ pub struct Summary {
     pub refused: u64,
     /// Values that were left empty, of rows that were taken.
     pub remarks: u64,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            inserted,
+            changed,
+            unchanged,
+            refused,
+            remarks,
+        } = self;
+        write!(
+            f,
+            "{inserted} inserted, {changed} changed, {unchanged} unchanged, {refused} refused, {remarks} values left empty"
+        )
+    }
 }
 
 /// What is to be said of a row: never a value of it, since that is a patient's.
@@ -148,12 +173,20 @@ pub async fn import(
         summary: Summary::default(),
         report,
     };
-    for record in records {
-        let record = record.map_err(|error| unreadable(&error))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        import.row(line, record, &columns).await?;
-    }
-    import.take().await?;
+    let read = async {
+        for record in records {
+            let record = record.map_err(|error| unreadable(&error))?;
+            let line = record.position().map_or(0, csv::Position::line);
+            import.row(line, record, &columns).await?;
+        }
+        import.take().await
+    };
+    let read = read.await;
+    // Also of a file that was not read to its end: what was taken before stays.
+    let what = format!("{}: {}", kind.word(), import.summary);
+    let entry = NewEntry::new(hospital.id, None, AuditAction::Imported).what(&what);
+    store.audit(vec![entry]).await?;
+    read?;
     progress.finish_and_clear();
     store.prune_feed(hospital.id, crate::config::LIMITS.feed).await?;
     Ok(import.summary)

@@ -26,6 +26,8 @@ words!(
         Changed = "CHANGED",
         ViewedPatients = "VIEWED_PATIENTS",
         OpenedList = "OPENED_LIST",
+        Searched = "SEARCHED",
+        Imported = "IMPORTED",
     }
 );
 
@@ -98,6 +100,13 @@ impl NewEntry {
     #[must_use]
     pub fn subject(mut self, id: i64) -> Self {
         self.row.subject_id = Set(Some(id));
+        self
+    }
+
+    /// Says which snapshot was changed.
+    #[must_use]
+    pub fn snapshot(mut self, id: &str) -> Self {
+        self.row.snapshot_id = Set(Some(id.to_owned()));
         self
     }
 

@@ -35,6 +35,14 @@ pub struct PatientSearch {
     pub registered: Option<DayRange>,
 }
 
+impl PatientSearch {
+    /// Whether it looks for persons, by name, chart number or phone.
+    #[must_use]
+    pub const fn is_by_person(&self) -> bool {
+        self.name_part.is_some() || self.chart_start.is_some() || self.phone.is_some()
+    }
+}
+
 /// A row of a list, with the key that it is ordered by.
 pub type KeyedPatient = (patient::Model, Option<String>);
 

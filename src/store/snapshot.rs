@@ -185,22 +185,6 @@ impl Store {
         self.snapshot_row_in(&self.readers, hospital, id).await
     }
 
-    /// Keeps a snapshot for good, or lets it expire again, from now on. Says whether it is there to be kept.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn pin_snapshot(&self, hospital: i64, id: &str, by: Option<i64>) -> Result<bool> {
-        let now = Utc::now().trunc_subsecs(6);
-        let mut sql = self.sql("UPDATE snapshot SET kept_at = ");
-        sql.bind(now).push(", pinned_at = ").bind(by.map(|_| now));
-        sql.push(", pinned_by = ").bind(by);
-        sql.push(" WHERE hospital_id = ").bind(hospital);
-        sql.push(" AND id = ").bind(id).push(" AND expired_at IS NULL");
-        let changed = self.writer.execute_raw(sql.done()).await?.rows_affected();
-        self.keep_parts_of(hospital, id).await?;
-        Ok(changed > 0)
-    }
-
     /// Lets go of the hospital's snapshots that nobody asked for anew since `before`, but not of pinned ones: of each the
     /// row stays, and says what was asked. Says how many those were.
     ///
@@ -249,7 +233,11 @@ impl Store {
         Ok(())
     }
 
-    async fn keep_parts_of(&self, hospital: i64, id: &str) -> Result<()> {
+    /// Keeps the lists of a snapshot as if it were stored now.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn keep_parts_of(&self, hospital: i64, id: &str) -> Result<()> {
         let Some(row) = self.snapshot_row(hospital, id).await? else {
             return Ok(());
         };

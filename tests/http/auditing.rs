@@ -1,16 +1,36 @@
 //! Who looked at whose data, who changed what: it is written before the answer leaves, and stays.
 
+use std::collections::BTreeSet;
+
 use migration::{Migrator, MigratorTrait as _};
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 
 use crate::harness::{EXAMPLE, Kind, PASSWORD, SERVE, Server, User, on_each_database};
+use crate::ruled::{World, text};
 
 /// The newest entries, the newest first.
 async fn newest(admin: &User<'_>, count: usize) -> Vec<Value> {
     let query = "query ($n: Int) { audit(first: $n) { nodes { action staff { login } what patientIds cohortId cohortKind requestId } } }";
     let answer = admin.ask_with(query, json!({"n": count})).await;
     answer["audit"]["nodes"].as_array().unwrap().clone()
+}
+
+/// The ids of those who stand under the name `shown`.
+fn named(answer: &Value, persons: &mut BTreeSet<String>) {
+    match answer {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::String(id) if name == "shown" => drop(persons.insert(id.clone())),
+                    Value::Object(of) if name == "shown" => drop(persons.insert(text(&of["id"]))),
+                    _ => named(value, persons),
+                }
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|value| named(value, persons)),
+        _ => {}
+    }
 }
 
 on_each_database! {
@@ -20,7 +40,8 @@ on_each_database! {
         let ids = desk.ask("{ patients(first: 2) { nodes { id } } }").await["patients"]["nodes"].take();
         let (a, b) = (&ids[0]["id"], &ids[1]["id"]);
         let seen = async || newest(&admin, 1).await[0].clone();
-        assert_eq!(seen().await["action"], "SIGNED_IN", "ids alone show nothing of a patient");
+        let entry = seen().await;
+        assert_eq!((&entry["action"], &entry["patientIds"]), (&json!("VIEWED_PATIENTS"), &json!([a, b])));
         desk.ask_with("query ($id: ID!) { patient(id: $id) { name phone } }", json!({"id": a})).await;
         let entry = seen().await;
         assert_eq!((&entry["action"], &entry["staff"]["login"], &entry["patientIds"]), (&json!("VIEWED_PATIENTS"), &json!("desk"), &json!([a])));
@@ -54,7 +75,7 @@ on_each_database! {
         let patients = admin.ask("{ patients { nodes { id version } } }").await["patients"]["nodes"].take();
         let merge = json!({"id": patients[0]["id"], "version": 1, "intoId": patients[1]["id"], "reason": "r"});
         admin.change("mergePatients", merge.clone(), "into { id }").await;
-        let entry = newest(&admin, 1).await[0].clone();
+        let entry = newest(&admin, 2).await[1].clone();
         assert_eq!((&entry["action"], &entry["what"], &entry["patientIds"]), (&json!("CHANGED"), &json!("mergePatients"), &json!([patients[0]["id"], patients[1]["id"]])));
         // What is not made is not said to have been made; what is refused is.
         let before = newest(&admin, 1).await;
@@ -181,6 +202,68 @@ on_each_database! {
         assert!(answer.get("data").is_none(), "{answer}");
         // Counts show nothing of a patient, and go on.
         desk.ask(&format!("{{ {EXAMPLE} {{ total {{ visitors {{ patientCount }} }} }} }}")).await;
+    }
+
+    async fn whoever_is_shown_is_named(app: App) {
+        let world = World::new(app).await;
+        let shown = world.shown();
+        assert!(shown.len() > 20, "{shown:?}");
+        for (place, of, query) in shown {
+            let ask = async |selection: &str| {
+                let before = app.number("SELECT MAX(id) FROM audit_entry").await;
+                let answer = world.admin.ask(&query.replace("SELECTION", selection)).await;
+                let written = app.number(&format!("SELECT COUNT(*) FROM audit_entry WHERE id > {before}")).await;
+                (answer, newest(&world.admin, usize::try_from(written.max(1)).unwrap()).await)
+            };
+            let (answer, _) = ask(if of == "Patient" { "shown: id" } else { "shown: patient { id }" }).await;
+            let mut persons = BTreeSet::new();
+            named(&answer, &mut persons);
+            assert!(!persons.is_empty(), "{place} shows nobody: {answer}");
+            for field in world.plain_fields(of) {
+                let (_, entries) = ask(field).await;
+                let mut said = BTreeSet::new();
+                for entry in &entries {
+                    said.extend(entry["patientIds"].as_array().unwrap().iter().map(text));
+                }
+                let list = entries.iter().any(|entry| entry["action"] == "OPENED_LIST");
+                assert!(list || persons.is_subset(&said), "{place} {{ {field} }}: {persons:?}, {entries:?}");
+            }
+        }
+    }
+
+    async fn searches_imports_and_pins_are_written(app: App) {
+        app.example();
+        let (admin, desk) = (app.sign_in("admin").await, app.sign_in("desk").await);
+        let imported: Vec<Value> = newest(&admin, 100).await.into_iter().filter(|entry| entry["action"] == "IMPORTED").collect();
+        let what: Vec<&str> = imported.iter().map(|entry| entry["what"].as_str().unwrap()).collect();
+        assert_eq!(what, [
+            "visits: 11 inserted, 0 changed, 0 unchanged, 0 refused, 0 values left empty",
+            "patients: 5 inserted, 0 changed, 0 unchanged, 0 refused, 0 values left empty",
+        ]);
+        assert_eq!(imported[0]["staff"], Value::Null);
+        // Also where nothing but the number of hits is shown.
+        let b = desk.ask("{ patients(filter: {search: \"B\"}) { nodes { id } } }").await["patients"]["nodes"][0]["id"].take();
+        let entries = newest(&admin, 2).await;
+        assert_eq!([&entries[0]["action"], &entries[1]["action"]], ["SEARCHED", "VIEWED_PATIENTS"]);
+        for search in ["B", "010-1111-0002"] {
+            desk.ask(&format!("{{ patients(filter: {{search: \"{search}\"}}) {{ totalCount }} }}")).await;
+            let entry = newest(&admin, 1).await[0].clone();
+            assert_eq!((&entry["action"], &entry["patientIds"], &entry["what"]), (&json!("SEARCHED"), &json!([b]), &Value::Null));
+        }
+        desk.ask("{ patients(filter: {search: \"Nobody\"}) { totalCount } }").await;
+        let entry = newest(&admin, 1).await[0].clone();
+        assert_eq!((&entry["action"], &entry["patientIds"]), (&json!("SEARCHED"), &json!([])));
+
+        let id = admin.ask(&format!("{{ {EXAMPLE} {{ id }} }}")).await["statistics"]["id"].take();
+        for (name, key) in [("pinSnapshot", "p"), ("pinSnapshot", "p"), ("unpinSnapshot", "u")] {
+            admin.change(name, json!({"id": id, "idempotencyKey": key}), "statistics { id }").await;
+        }
+        let query = "{ audit(first: 3) { nodes { action what statisticsId staff { login } } } }";
+        let entries = admin.ask(query).await["audit"]["nodes"].take();
+        let entry = |what: &str| json!({"action": "CHANGED", "what": what, "statisticsId": id, "staff": {"login": "admin"}});
+        assert_eq!((&entries[0], &entries[1]), (&entry("unpinSnapshot"), &entry("pinSnapshot")), "made once under one key");
+        assert_ne!(entries[2]["what"], "pinSnapshot");
+        assert_eq!(desk.refused_change("pinSnapshot", json!({"id": id})).await.0, "FORBIDDEN");
     }
 
     async fn an_entry_that_fails_fails_its_own_request_alone(app: App) {

@@ -1,7 +1,7 @@
 //! Which rule each field of the schema falls under, a hospital with something under each of them, and an operation for each
 //! root field that asks for everything below it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_graphql::parser::parse_schema;
@@ -96,7 +96,7 @@ const RULES: &[(&str, Rule, &str)] = &[
     // Staff, and what they did.
     ("StaffMember", Administer, "createdAt disabledAt id login name role"),
     ("AddStaffPayload ChangeStaffPayload ResetPasswordPayload", Administer, "staff"),
-    ("AuditEntry", Administer, "action at cohortId cohortKind id patientIds requestId staff what"),
+    ("AuditEntry", Administer, "action at cohortId cohortKind id patientIds requestId staff statisticsId what"),
     ("AuditConnection", Administer, "edges nodes pageInfo totalCount"),
     ("AuditEdge", Administer, "cursor node"),
     // The house.
@@ -473,6 +473,61 @@ impl<'a> World<'a> {
             department,
             doctor,
         ]
+    }
+
+    /// Each field under `Query` that is a patient or a visit, and each place where a node may be one: its name, the type, and a query
+    /// that reaches it, in which `SELECTION` stands for what is selected of it. Payloads of mutations are left out: what they show
+    /// was changed.
+    pub fn shown(&self) -> Vec<(String, &'static str, String)> {
+        let mut shown = Vec::new();
+        let mut ways = BTreeMap::from([("Query", (String::new(), 0))]);
+        let mut open = VecDeque::from(["Query"]);
+        while let Some(of) = open.pop_front() {
+            let (way, depth) = ways[of].clone();
+            for (name, field) in &self.schema.types[of] {
+                let arguments = self.arguments(of, name, field);
+                let query =
+                    |selection: &str| format!("{{ {way} {name}{arguments} {selection} {} }}", "}".repeat(depth));
+                match field.of.as_str() {
+                    // By the rules in force it lists nobody.
+                    "StatisticsChanges" if of == "Query" => {}
+                    "Node" => {
+                        for (node, id) in [("Patient", "CH-7701"), ("Visit", "VN-7701")] {
+                            let query = query(&format!("{{ ... on {node} {{ SELECTION }} }}"));
+                            shown.push((
+                                format!("{of}.{name} {node}"),
+                                node,
+                                query.replace(&self.cohort, self.id(id)),
+                            ));
+                        }
+                    }
+                    person @ ("Patient" | "Visit") => {
+                        let person = if person == "Patient" { "Patient" } else { "Visit" };
+                        let query = match name.as_str() {
+                            "mergedInto" => query("{ SELECTION }").replace(self.id("CH-7701"), self.id("CH-7706")),
+                            _ => query("{ SELECTION }"),
+                        };
+                        shown.push((format!("{of}.{name}"), person, query));
+                    }
+                    _ => {}
+                }
+                let next = self.schema.types.get_key_value(&field.of);
+                if let Some((next, _)) = next.filter(|(next, _)| of != "Query" || *next != "StatisticsChanges")
+                    && !ways.contains_key(next.as_str())
+                {
+                    ways.insert(next, (format!("{way} {name}{arguments} {{"), depth + 1));
+                    open.push_back(next);
+                }
+            }
+        }
+        shown
+    }
+
+    /// The fields of a type that are plain values.
+    pub fn plain_fields(&self, of: &str) -> Vec<&str> {
+        let fields = self.schema.types[of].iter();
+        let plain = fields.filter(|(_, field)| field.of != "Node" && !self.schema.types.contains_key(&field.of));
+        plain.map(|(name, _)| name.as_str()).collect()
     }
 
     /// The operation of a root field: everything below it. What it needs of its own is made for it.

@@ -2,7 +2,7 @@
 
 use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
 
-use super::make;
+use super::{line, make};
 use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::graphql::asker;
@@ -39,6 +39,8 @@ struct UpdateDefinitionPayload {
 struct PinSnapshotInput {
     /// A Statistics.id.
     id: ID,
+    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    idempotency_key: Option<String>,
 }
 
 /// A snapshot that is kept for good.
@@ -53,6 +55,8 @@ struct PinSnapshotPayload {
 struct UnpinSnapshotInput {
     /// A Statistics.id.
     id: ID,
+    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    idempotency_key: Option<String>,
 }
 
 /// A snapshot that expires again.
@@ -95,7 +99,7 @@ impl StatisticsMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Which snapshot.")] input: PinSnapshotInput,
     ) -> Result<PinSnapshotPayload> {
-        let statistics = pin(ctx, &input.id, true).await?;
+        let statistics = pin(ctx, &input.id, true, input.idempotency_key).await?;
         Ok(PinSnapshotPayload { statistics })
     }
 
@@ -105,15 +109,18 @@ impl StatisticsMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Which snapshot.")] input: UnpinSnapshotInput,
     ) -> Result<UnpinSnapshotPayload> {
-        let statistics = pin(ctx, &input.id, false).await?;
+        let statistics = pin(ctx, &input.id, false, input.idempotency_key).await?;
         Ok(UnpinSnapshotPayload { statistics })
     }
 }
 
-async fn pin(ctx: &Context<'_>, id: &ID, pinned: bool) -> Result<Statistics> {
+async fn pin(ctx: &Context<'_>, id: &ID, pinned: bool, idempotency_key: Option<String>) -> Result<Statistics> {
     let viewer = asker::viewer(ctx)?;
     let id = id::statistics("input.id", id)?;
-    let kept = asker::shared(ctx)?.desk.pin(viewer, id, pinned).await?;
+    let key = idempotency_key
+        .map(|key| line("input.idempotencyKey", &key))
+        .transpose()?;
+    let kept = asker::shared(ctx)?.desk.pin(viewer, id, pinned, key.as_deref()).await?;
     kept.map(Statistics)
         .ok_or_else(|| Error::unknown_id("input.id", "snapshot"))
 }

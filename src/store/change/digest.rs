@@ -74,6 +74,8 @@ fn encoded(change: &Change) -> String {
             .put("version", version)
             .put("churnAfterDays", churn_after_days)
             .put_some("overdueAfterDays", overdue_after_days),
+        // The word says whether it is pinned.
+        Change::PinSnapshot { id, pinned: _ } => fields.put("id", id),
         Change::AddDepartment { name } => fields.put("name", name),
         Change::ChangeDepartment { id, name, retired } => {
             fields.put("id", id).put_some("name", name).put_some("retired", retired)
@@ -306,6 +308,20 @@ mod tests {
                     overdue_after_days: Some(7),
                 },
                 r#"[1,"updateDefinition",[["version",1],["churnAfterDays",90],["overdueAfterDays",7]]]"#,
+            ),
+            (
+                Change::PinSnapshot {
+                    id: "ab".to_owned(),
+                    pinned: true,
+                },
+                r#"[1,"pinSnapshot",[["id","ab"]]]"#,
+            ),
+            (
+                Change::PinSnapshot {
+                    id: "ab".to_owned(),
+                    pinned: false,
+                },
+                r#"[1,"unpinSnapshot",[["id","ab"]]]"#,
             ),
             (
                 Change::AddDepartment { name: name() },

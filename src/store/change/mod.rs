@@ -66,6 +66,11 @@ pub enum Change {
         churn_after_days: i32,
         overdue_after_days: Option<i32>,
     },
+    /// Keeps a snapshot for good, or lets it expire again.
+    PinSnapshot {
+        id: String,
+        pinned: bool,
+    },
     AddDepartment {
         name: String,
     },
@@ -117,6 +122,7 @@ impl Change {
             | Self::RecordVisit(_)
             | Self::ChangeVisit { .. }
             | Self::DeleteVisit { .. } => Action::ChangeRecords,
+            Self::PinSnapshot { .. } => Action::KeepSnapshots,
             Self::UpdateDefinition { .. }
             | Self::AddDepartment { .. }
             | Self::ChangeDepartment { .. }
@@ -140,6 +146,7 @@ impl Change {
             Self::ChangeVisit { .. } => "to change a visit",
             Self::DeleteVisit { .. } => "to delete a visit",
             Self::UpdateDefinition { .. } => "to change the definition",
+            Self::PinSnapshot { .. } => "to keep snapshots for good",
             Self::AddDepartment { .. } | Self::ChangeDepartment { .. } => "to change departments",
             Self::AddDoctor { .. } | Self::ChangeDoctor { .. } => "to change doctors",
             Self::AddStaff { .. } | Self::ChangeStaff { .. } | Self::SetPassword { .. } => "to change staff",
@@ -158,6 +165,8 @@ impl Change {
             Self::ChangeVisit { .. } => "changeVisit",
             Self::DeleteVisit { .. } => "deleteVisit",
             Self::UpdateDefinition { .. } => "updateDefinition",
+            Self::PinSnapshot { pinned: true, .. } => "pinSnapshot",
+            Self::PinSnapshot { pinned: false, .. } => "unpinSnapshot",
             Self::AddDepartment { .. } => "addDepartment",
             Self::ChangeDepartment { .. } => "changeDepartment",
             Self::AddDoctor { .. } => "addDoctor",
@@ -285,6 +294,7 @@ impl Store {
                     .update_definition(*version, *churn_after_days, *overdue_after_days)
                     .await?
             }
+            Change::PinSnapshot { id, pinned } => making.pin_snapshot(id, *pinned).await?,
             Change::AddDepartment { name } => making.add_department(name).await?,
             Change::ChangeDepartment { id, name, retired } => {
                 making.change_department(*id, name.as_deref(), *retired).await?
@@ -320,8 +330,11 @@ impl Store {
         }
         let entry = NewEntry::new(hospital, making.staff, AuditAction::Changed)
             .what(change.word())
-            .subject(outcome)
             .patients(&making.patients(change, outcome).await?);
+        let entry = match change {
+            Change::PinSnapshot { id, .. } => entry.snapshot(id),
+            _ => entry.subject(outcome),
+        };
         self.audit_in(&making.transaction, &entry).await?;
         making.transaction.commit().await?;
         Ok(Made {
@@ -357,6 +370,20 @@ impl Making<'_> {
         sql.push(" WHERE hospital_id = ").bind(self.hospital);
         sql.push(" AND number > ").bind(before);
         self.run(sql).await
+    }
+
+    /// A snapshot has no number: the outcome is 0.
+    async fn pin_snapshot(&self, id: &str, pinned: bool) -> Result<i64> {
+        let now = Utc::now().trunc_subsecs(6);
+        let mut sql = self.store.sql("UPDATE snapshot SET kept_at = ");
+        sql.bind(now).push(", pinned_at = ").bind(pinned.then_some(now));
+        sql.push(", pinned_by = ").bind(self.staff.filter(|_| pinned));
+        sql.push(" WHERE hospital_id = ").bind(self.hospital);
+        sql.push(" AND id = ").bind(id).push(" AND expired_at IS NULL");
+        match self.transaction.execute_raw(sql.done()).await?.rows_affected() {
+            0 => Err(Error::unknown_id("input.id", "snapshot")),
+            _ => Ok(0),
+        }
     }
 
     async fn made_before(&self, (staff, key): (i64, &str), change: &Change) -> Result<Option<Made>> {
