@@ -71,6 +71,10 @@ pub struct Limits {
     /// How long the database lets a statement of a request run: a bit longer than the request. Not on SQLite, which has no such
     /// bound.
     pub statement: Duration,
+    /// How long a ledger may take to load. The requests that wait for it end before, and the next ones find it.
+    pub load: Duration,
+    /// Ledgers that load at a time at most, each with a connection of its own: half of those that there are.
+    pub loads: usize,
     /// How long the database lets a transaction of the server stand idle: one whose server is gone keeps its locks no longer.
     pub idle_transaction: Duration,
     /// How long a change waits for other changes of its hospital, and any statement of a server for a lock: longer than an import
@@ -140,6 +144,8 @@ pub const LIMITS: Limits = Limits {
     body: 1 << 20,
     request: Duration::from_secs(30),
     statement: Duration::from_secs(35),
+    load: Duration::from_secs(10 * 60),
+    loads: 4,
     idle_transaction: Duration::from_secs(15),
     lock: Duration::from_secs(10),
     connection: Duration::from_secs(10),

@@ -57,7 +57,7 @@ pub enum Error {
     },
     /// Other changes hold the hospital's data, and this one has waited long enough.
     Busy,
-    /// The hospital's data is incomplete: a backup is being restored.
+    /// The hospital's data is incomplete: a backup is being restored, or rows went past the triggers. The log says which.
     BeingRestored,
     /// The snapshot was there, and retention let it go. What was asked is left.
     SnapshotExpired(Box<Question>),
@@ -74,7 +74,8 @@ pub enum Error {
 /// What is said of an expired snapshot.
 const EXPIRED: &str = "this snapshot has expired: ask its question again, it stands in the extensions";
 const BUSY: &str = "the hospital's data is locked by other changes: try again later";
-const BEING_RESTORED: &str = "the hospital's data is being restored: try again when that is done";
+const BEING_RESTORED: &str =
+    "the hospital's data is incomplete, most likely because a backup is being restored: try again later";
 const INVALID_CREDENTIALS: &str = "hospital, login or password is wrong";
 
 /// The result of everything above the core.

@@ -76,6 +76,14 @@ enum Command {
         #[arg(long, value_name = "FILE.toml")]
         mapping: Option<PathBuf>,
     },
+    /// Counts visits and patients anew, and has every server load its ledger anew: after rows came or went past the triggers
+    Recount {
+        #[command(flatten)]
+        database: Database,
+        /// The hospital's code; every hospital where absent
+        #[arg(long)]
+        hospital: Option<String>,
+    },
     /// Prints schema.graphql
     Schema,
 }
@@ -421,6 +429,22 @@ async fn run(command: Command) -> Result<()> {
             let mut report = |remark: &import::Remark| eprintln!("{remark}");
             let summary = import::import(&store, &hospital, kind, &file, mapping.as_ref(), &mut report).await?;
             println!("{summary}");
+            Ok(())
+        }
+        Command::Recount { database, hospital } => {
+            let store = database.open(Open::Existing).await?;
+            let hospitals = match hospital {
+                Some(code) => vec![hospital_of(&store, &code).await?.id],
+                None => store.hospitals().await?,
+            };
+            for id in hospitals {
+                let code = store.hospital(id).await?.map_or_else(|| id.to_string(), |row| row.code);
+                let counts = store.recount(id).await?;
+                println!(
+                    "{code}: {} visits (before: {}), {} active patients (before: {})",
+                    counts.visits, counts.visits_before, counts.patients, counts.patients_before
+                );
+            }
             Ok(())
         }
         Command::Schema => {

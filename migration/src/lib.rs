@@ -14,6 +14,7 @@ mod m0005_history;
 mod m0006_retention;
 mod m0007_retired;
 mod m0008_audit;
+mod m0009_verified_ledger;
 mod m0010_scheduled_at;
 mod m0011_session_epoch;
 mod m0012_erasure;
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_retention::Migration),
             Box::new(m0007_retired::Migration),
             Box::new(m0008_audit::Migration),
+            Box::new(m0009_verified_ledger::Migration),
             Box::new(m0010_scheduled_at::Migration),
             Box::new(m0011_session_epoch::Migration),
             Box::new(m0012_erasure::Migration),

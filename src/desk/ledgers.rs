@@ -1,14 +1,17 @@
 //! Ledgers in memory, one a hospital, kept current by the change feed and never trusted by age.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 
-use tokio::sync::{Mutex, RwLock};
-use tracing::instrument;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::{Mutex, RwLock, Semaphore};
+use tracing::{Instrument as _, instrument};
 
 use super::{Snapshots, off_thread};
-use crate::error::Result;
+use crate::config::LIMITS;
+use crate::error::{Error, Result};
 use crate::statistics::{Ledger, TooManyKeys};
 use crate::store::{Changes, Revision, State, Store};
 
@@ -25,6 +28,8 @@ pub(super) struct Ledgers {
     snapshots: Snapshots,
     slots: Mutex<HashMap<i64, Arc<Slot>>>,
     clock: AtomicU64,
+    /// Turns to load.
+    loads: Semaphore,
 }
 
 /// A hospital's place. Who catches up holds `busy`; who finds the ledger current needs `held` alone.
@@ -32,8 +37,16 @@ pub(super) struct Ledgers {
 struct Slot {
     busy: Mutex<()>,
     held: RwLock<Option<(Revision, Arc<Ledger>)>>,
+    /// The load that runs, in a task of its own: it goes on where every request that waits for it has ended.
+    load: SyncMutex<Option<Load>>,
     asked_at: AtomicU64,
 }
+
+/// A ledger with the state that it is of.
+type Loaded = (State, Arc<Ledger>);
+
+/// A load that any number of requests wait for.
+type Load = Shared<BoxFuture<'static, Result<Loaded>>>;
 
 impl Ledgers {
     pub(super) fn new(store: Store, limit: u64, snapshots: Snapshots) -> Self {
@@ -43,74 +56,147 @@ impl Ledgers {
             snapshots,
             slots: Mutex::default(),
             clock: AtomicU64::new(0),
+            loads: Semaphore::new(LIMITS.loads),
         }
     }
 
     /// The hospital's ledger at its current revision, and the state that it is of.
-    pub(super) async fn current(&self, hospital: i64) -> Result<(State, Arc<Ledger>)> {
+    ///
+    /// # Errors
+    /// BEING_RESTORED where the data is incomplete. Where the database fails.
+    pub(super) async fn current(self: &Arc<Self>, hospital: i64) -> Result<Loaded> {
         let slot = Arc::clone(self.slots.lock().await.entry(hospital).or_default());
         slot.asked_at
             .store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
-        if let Some(found) = self.unchanged(hospital, &slot).await? {
-            return Ok(found);
+        loop {
+            if let Some(found) = self.unchanged(hospital, &slot).await? {
+                return Ok(found);
+            }
+            let (load, begun) = {
+                let _busy = slot.busy.lock().await;
+                // Whoever was busy before may have done it.
+                if let Some(found) = self.unchanged(hospital, &slot).await? {
+                    return Ok(found);
+                }
+                if let Some(found) = self.caught_up(hospital, &slot).await? {
+                    return Ok(found);
+                }
+                self.load(hospital, &slot)
+            };
+            let (seen, ledger) = load.await?;
+            if begun {
+                return Ok((seen, ledger));
+            }
+            // It began before this question, and changes may have been committed since.
+            let state = self.store.state(hospital, seen.revision.number).await?;
+            if state.revision == seen.revision {
+                return Ok((state, ledger));
+            }
         }
-        let _busy = slot.busy.lock().await;
-        // Whoever was busy before may have done it.
-        if let Some(found) = self.unchanged(hospital, &slot).await? {
-            return Ok(found);
-        }
-        let before = slot.held.read().await.clone();
-        let (state, ledger) = match before {
-            Some((seen, ledger)) => self.caught_up(hospital, seen, ledger).await?,
-            None => self.loaded(hospital).await?,
-        };
-        *slot.held.write().await = Some((state.revision, Arc::clone(&ledger)));
-        self.make_room(hospital).await;
-        Ok((state, ledger))
     }
 
-    async fn unchanged(&self, hospital: i64, slot: &Slot) -> Result<Option<(State, Arc<Ledger>)>> {
+    /// Drops the hospital's ledger, and the snapshots in memory that were resolved from it.
+    pub(super) async fn forget(&self, hospital: i64) {
+        let slot = self.slots.lock().await.get(&hospital).cloned();
+        if let Some(slot) = slot {
+            self.drop_held(hospital, &slot).await;
+        }
+    }
+
+    async fn drop_held(&self, hospital: i64, slot: &Slot) {
+        *slot.held.write().await = None;
+        for (key, _) in self.snapshots.iter().filter(|(key, _)| key.0 == hospital) {
+            self.snapshots.invalidate(&*key);
+        }
+        self.snapshots.run_pending_tasks();
+    }
+
+    async fn unchanged(&self, hospital: i64, slot: &Slot) -> Result<Option<Loaded>> {
         let held = slot.held.read().await.clone();
         let Some((seen, ledger)) = held else { return Ok(None) };
         let state = self.store.state(hospital, seen.number).await?;
         Ok((state.revision == seen).then_some((state, ledger)))
     }
 
+    /// The ledger in memory with what changed since; none where there is none, or it has to be loaded anew.
+    async fn caught_up(&self, hospital: i64, slot: &Slot) -> Result<Option<Loaded>> {
+        let Some((seen, ledger)) = slot.held.read().await.clone() else {
+            return Ok(None);
+        };
+        let found = self.catch_up(hospital, seen, ledger).await;
+        match &found {
+            Ok(Some((state, ledger))) => {
+                *slot.held.write().await = Some((state.revision, Arc::clone(ledger)));
+                self.make_room(hospital).await;
+            }
+            Ok(None) | Err(Error::BeingRestored) => *slot.held.write().await = None,
+            Err(_) => {}
+        }
+        found
+    }
+
     #[instrument(name = "ledger.catch_up", level = "debug", skip_all)]
-    async fn caught_up(&self, hospital: i64, seen: Revision, ledger: Arc<Ledger>) -> Result<(State, Arc<Ledger>)> {
+    async fn catch_up(&self, hospital: i64, seen: Revision, ledger: Arc<Ledger>) -> Result<Option<Loaded>> {
         let started = std::time::Instant::now();
         let most = (ledger.len() as u64 / SHARE).max(FEW);
-        match self.store.changes_since(hospital, seen, most).await? {
-            Changes::Unknown => {
-                drop(ledger);
-                self.loaded(hospital).await
+        let Changes::Known {
+            state,
+            patients,
+            old_dates,
+            rows,
+        } = self.store.changes_since(hospital, seen, most).await?
+        else {
+            return Ok(None);
+        };
+        let ledger = if patients.is_empty() {
+            ledger
+        } else {
+            let change = move || ledger.changed(&patients, &old_dates, &rows);
+            match off_thread("catching up", change).await? {
+                Ok(changed) => Arc::new(changed),
+                // It still numbers departments and doctors that are gone: a new one does not.
+                Err(TooManyKeys { .. }) => return Ok(None),
             }
-            Changes::Known {
-                state,
-                patients,
-                old_dates,
-                rows,
-            } => {
-                let ledger = if patients.is_empty() {
-                    ledger
-                } else {
-                    let change = move || ledger.changed(&patients, &old_dates, &rows);
-                    match off_thread("catching up", change).await? {
-                        Ok(changed) => Arc::new(changed),
-                        // It still numbers departments and doctors that are gone: a new one does not.
-                        Err(TooManyKeys { .. }) => return self.loaded(hospital).await,
-                    }
-                };
-                self.store.metrics().ledger_caught_up(started.elapsed());
-                Ok((state, ledger))
-            }
+        };
+        state.verify_count(hospital, ledger.len())?;
+        self.store.metrics().ledger_caught_up(started.elapsed());
+        Ok(Some((state, ledger)))
+    }
+
+    /// The load that runs, or one that begins now; and whether it does.
+    fn load(self: &Arc<Self>, hospital: i64, slot: &Arc<Slot>) -> (Load, bool) {
+        let mut running = slot.load.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that is over removes itself, unless it panicked.
+        if let Some(load) = running.as_ref().filter(|load| load.peek().is_none()) {
+            return (load.clone(), false);
         }
+        let (ledgers, own) = (Arc::clone(self), Arc::clone(slot));
+        let task = tokio::spawn(
+            async move {
+                let loaded = ledgers.loaded(hospital).await;
+                if let Ok((state, ledger)) = &loaded {
+                    *own.held.write().await = Some((state.revision, Arc::clone(ledger)));
+                    ledgers.make_room(hospital).await;
+                }
+                *own.load.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                loaded
+            }
+            .in_current_span(),
+        );
+        let failed = |error| Error::Internal(format!("loading a ledger failed: {error}"));
+        let load = async move { task.await.map_err(failed)? }.boxed().shared();
+        *running = Some(load.clone());
+        (load, true)
     }
 
     #[instrument(name = "ledger.load", level = "debug", skip_all)]
-    async fn loaded(&self, hospital: i64) -> Result<(State, Arc<Ledger>)> {
+    async fn loaded(&self, hospital: i64) -> Result<Loaded> {
+        let turn = self.loads.acquire().await;
+        let _until_loaded = turn.map_err(|error| Error::Internal(format!("a ledger cannot be loaded: {error}")))?;
         let started = std::time::Instant::now();
-        let (state, ledger) = self.store.load_ledger(hospital).await?;
+        let late = |_| Error::Internal(format!("a ledger took longer than {:?} to load", LIMITS.load));
+        let load = tokio::time::timeout(LIMITS.load, self.store.load_ledger(hospital));
+        let (state, ledger) = load.await.map_err(late)??;
         let took = started.elapsed();
         self.store.metrics().ledger_loaded(took);
         let ms = took.as_secs_f64() * 1e3;
@@ -152,12 +238,8 @@ impl Ledgers {
                 break;
             }
             if hospital != but && bytes > 0 {
-                *slot.held.write().await = None;
+                self.drop_held(hospital, &slot).await;
                 total -= bytes;
-                for (key, _) in self.snapshots.iter().filter(|(key, _)| key.0 == hospital) {
-                    self.snapshots.invalidate(&*key);
-                }
-                self.snapshots.run_pending_tasks();
             }
         }
     }

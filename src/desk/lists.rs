@@ -52,7 +52,7 @@ impl Desk {
         order: ListOrder,
     ) -> Result<(Arc<CohortList>, Arc<Ordered>)> {
         let list = self.list(kept, bucket, kind).await?;
-        let key = (kept.hospital, kept.id, bucket, kind, order);
+        let key = (kept.serial, bucket, kind, order);
         if let Some(ordered) = self.orders.get(&key) {
             return Ok((list, ordered));
         }

@@ -10,6 +10,7 @@ mod ledgers;
 mod lists;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use chrono::{DateTime, NaiveDate, SubsecRound as _, Utc};
@@ -36,11 +37,12 @@ pub use lists::{ListOrder, Ordered, bucket_number};
 /// Answers questions, and finds their answers again.
 pub struct Desk {
     store: Store,
-    ledgers: Ledgers,
+    ledgers: Arc<Ledgers>,
     snapshots: Snapshots,
     resolved: Mutex<HashMap<i64, Resolved>>,
-    lists: Cache<(i64, SnapshotId, BucketRef, CohortKind), Arc<CohortList>>,
-    orders: Cache<(i64, SnapshotId, BucketRef, CohortKind, ListOrder), Arc<Ordered>>,
+    /// By the serial of their snapshot.
+    lists: Cache<(u64, BucketRef, CohortKind), Arc<CohortList>>,
+    orders: Cache<(u64, BucketRef, CohortKind, ListOrder), Arc<Ordered>>,
 }
 
 /// Snapshots in memory, by hospital and id.
@@ -59,6 +61,8 @@ struct Resolved {
 /// A snapshot with what is known of it beside its lists.
 pub struct Kept {
     pub id: SnapshotId,
+    /// Tells it from every other that this process resolved or opened, also from one that has the same id.
+    serial: u64,
     pub hospital: i64,
     /// The state of the data that was counted, as the API shows it.
     pub revision: String,
@@ -95,7 +99,7 @@ impl Desk {
             .weigher(move |_: &(i64, SnapshotId), kept: &Arc<Kept>| weigh(kept.bytes()))
             .build();
         Self {
-            ledgers: Ledgers::new(store.clone(), memory.ledgers, snapshots.clone()),
+            ledgers: Arc::new(Ledgers::new(store.clone(), memory.ledgers, snapshots.clone())),
             store,
             snapshots,
             resolved: Mutex::default(),
@@ -119,7 +123,7 @@ impl Desk {
     /// Answers a question at the hospital's current revision. Equal questions at one revision share one snapshot.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// BEING_RESTORED where the data is incomplete. Where the database fails.
     #[instrument(name = "desk.ask", level = "debug", skip_all)]
     pub async fn ask(&self, hospital: i64, asked: Asked) -> Result<Arc<Kept>> {
         let (state, ledger) = self.ledgers.current(hospital).await?;
@@ -132,7 +136,7 @@ impl Desk {
     /// version is 0.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// BEING_RESTORED where the data is incomplete. Where the database fails.
     #[instrument(name = "desk.preview", level = "debug", skip_all)]
     pub async fn preview(&self, hospital: i64, asked: Asked, proposed: Definition) -> Result<Arc<Compared>> {
         let (state, ledger) = self.ledgers.current(hospital).await?;
@@ -182,6 +186,7 @@ impl Desk {
         let computed_at = Utc::now().trunc_subsecs(6);
         let kept = Arc::new(Kept {
             id,
+            serial: next_serial(),
             hospital,
             revision,
             time_zone,
@@ -259,6 +264,7 @@ impl Desk {
         .await??;
         let kept = Arc::new(Kept {
             id,
+            serial: next_serial(),
             hospital,
             revision: row.revision,
             time_zone: row.time_zone,
@@ -276,7 +282,7 @@ impl Desk {
     /// Stores the snapshot, so that its id and cursors open it on any server. An answer that carries one calls this first.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// BEING_RESTORED where other lists are stored under its id. Where the database fails.
     #[instrument(name = "desk.keep", level = "debug", skip_all)]
     pub async fn keep(&self, kept: &Arc<Kept>) -> Result<()> {
         if kept.stored.initialized() {
@@ -285,7 +291,9 @@ impl Desk {
         let store = async || {
             let shared = Arc::clone(kept);
             let packed = off_thread("packing a snapshot", move || shared.snapshot.pack()).await?;
-            self.store.keep_snapshot(&kept.row()?, &packed).await?;
+            if !self.store.keep_snapshot(&kept.row()?, &packed).await? {
+                return Err(self.differs(kept).await);
+            }
             self.store.metrics().snapshot_written();
             Ok::<_, Error>(())
         };
@@ -293,6 +301,18 @@ impl Desk {
         // From now on it may be opened by its id, and weighs what it holds without its ledger.
         self.snapshots.insert((kept.hospital, kept.id), Arc::clone(kept));
         Ok(())
+    }
+
+    /// Drops what was counted otherwise than what is stored under the same id, and the ledger that it was counted from.
+    async fn differs(&self, kept: &Kept) -> Error {
+        tracing::error!(
+            hospital = kept.hospital,
+            snapshot = %kept.id,
+            "other lists are stored under this snapshot's id: the data were replaced without a new revision. If this comes \
+             again, run `rollcall recount`"
+        );
+        self.ledgers.forget(kept.hospital).await;
+        Error::BeingRestored
     }
 
     /// Keeps a snapshot for good, or lets it expire again, from now on; none where there never was one of that id.
@@ -322,7 +342,7 @@ impl Desk {
 
     /// A cohort's lists in full.
     async fn list(&self, kept: &Arc<Kept>, bucket: BucketRef, kind: CohortKind) -> Result<Arc<CohortList>> {
-        let key = (kept.hospital, kept.id, bucket, kind);
+        let key = (kept.serial, bucket, kind);
         if let Some(list) = self.lists.get(&key) {
             return Ok(list);
         }
@@ -336,6 +356,11 @@ impl Desk {
     pub async fn ledger_use(&self) -> LedgerUse {
         self.ledgers.in_use().await
     }
+}
+
+fn next_serial() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// As many at a time as there are cores; a big question has a second thread for a while. Who goes away while waiting is not worked

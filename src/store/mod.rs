@@ -2,6 +2,7 @@
 
 mod audit;
 mod change;
+mod complete;
 mod erasure;
 mod history;
 mod hospital;
@@ -34,6 +35,7 @@ use crate::secrets::Secrets;
 
 pub use audit::{AuditAction, AuditQuery, AuditRow, AuditedList, NewEntry};
 pub use change::Change;
+pub use complete::{Recount, triggers};
 pub use history::{Past, PastChange, PastVisit, Span};
 pub use hospital::{NewHospital, StaffRow};
 pub use intake::{Intake, Taken};

@@ -24,7 +24,7 @@ words!(
 );
 
 /// Which patients to list: those whose row is ACTIVE, and of them the ones that match.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PatientSearch {
     /// A part of the name.
     pub name_part: Option<String>,
@@ -216,6 +216,9 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn patient_total(&self, hospital: i64, search: &PatientSearch) -> Result<u64> {
+        if *search == PatientSearch::default() {
+            return self.patient_count(hospital).await;
+        }
         let mut sql = self.sql("SELECT COUNT(*) FROM patient p WHERE p.hospital_id = ");
         sql.bind(hospital);
         self.find(&mut sql, hospital, search)?;

@@ -173,6 +173,7 @@ mod tests {
     use tokio::sync::Mutex;
 
     use sea_orm::ConnectionTrait as _;
+    use sea_orm::DatabaseTransaction;
     use sea_orm::sqlx::{self, MySql, Postgres, Row as _};
 
     use super::super::{CONNECTIONS, Open, Store};
@@ -400,5 +401,36 @@ mod tests {
         let store = store(&slow(&url).await, Open::Serve).await;
         let pool = store.readers.get_mysql_connection_pool();
         leaves_no_transaction_open::<MySql>(&store, pool, "SELECT CAST(@@in_transaction AS SIGNED)").await;
+    }
+    #[tokio::test]
+    async fn postgres_lets_a_load_take_its_time() {
+        let usual = "postgres://postgres@127.0.0.1:5432/postgres";
+        let found = database::<Postgres>("ROLLCALL_TEST_POSTGRES_URL", usual, DbBackend::Postgres).await;
+        let Some((url, _)) = found else { return };
+        let store = store(&url, Open::Serve).await;
+        let asked = async |connection: &DatabaseTransaction| {
+            let sql = store.sql("SELECT current_setting('statement_timeout')").done();
+            let row = connection.query_one_raw(sql).await.unwrap().unwrap();
+            row.try_get_by_index::<String>(0).unwrap()
+        };
+        let view = store.long_view().await.unwrap();
+        assert_eq!(asked(&view).await, "10min");
+        view.commit().await.unwrap();
+        assert_eq!(asked(&store.view().await.unwrap()).await, "35s");
+    }
+
+    #[tokio::test]
+    async fn mariadb_lets_a_load_take_its_time() {
+        let usual = "mysql://root@127.0.0.1:3306/mysql";
+        let found = database::<MySql>("ROLLCALL_TEST_MARIADB_URL", usual, DbBackend::MySql).await;
+        let Some((url, _)) = found else { return };
+        let store = store(&url, Open::Serve).await;
+        let view = store.long_view().await.unwrap();
+        let asked = "SELECT CAST(@@SESSION.max_statement_time AS SIGNED) + ";
+        for (mut sql, wanted) in [(store.long_sql(asked), 600), (store.sql(asked), 35)] {
+            sql.bind(0_i64);
+            let row = view.query_one_raw(sql.done()).await.unwrap().unwrap();
+            assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), wanted);
+        }
     }
 }

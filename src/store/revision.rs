@@ -3,6 +3,7 @@
 use sea_orm::{ConnectionTrait, DbErr};
 
 use super::Store;
+use super::complete::incomplete;
 use crate::error::{Error, Result};
 use crate::statistics::{Definition, WeekStart};
 
@@ -37,6 +38,8 @@ pub struct State {
     pub revision: Revision,
     /// The tag that now stands at the number asked about; none where the feed does not reach back to it.
     pub seen_tag: Option<i64>,
+    /// The hospital's visits, as the triggers count them.
+    pub visit_count: u64,
     pub definition: Definition,
     pub effective_from: sea_orm::prelude::DateTimeUtc,
     pub time_zone: chrono_tz::Tz,
@@ -47,37 +50,43 @@ impl Store {
     /// The hospital's state now; `seen` is the number of a revision that the asker knows.
     ///
     /// # Errors
-    /// Where the database fails, or the hospital is gone.
+    /// BEING_RESTORED where the hospital's rows are not all there. Where the database fails, or the hospital is gone.
     pub async fn state(&self, hospital: i64, seen: i64) -> Result<State> {
         self.state_in(&self.readers, hospital, seen).await
     }
 
     pub(super) async fn state_in(&self, connection: &impl ConnectionTrait, hospital: i64, seen: i64) -> Result<State> {
+        // By outer joins: what is missing while a backup is restored differs from a hospital that is gone.
         let mut sql = self.sql(
-            "SELECT r.number, c.tag, s.tag AS seen_tag, h.time_zone, h.week_start, d.version, d.churn_after_days,
-                d.overdue_after_days, d.effective_from
-            FROM revision r
-            JOIN hospital h ON h.id = r.hospital_id
-            JOIN change_feed c ON c.hospital_id = r.hospital_id AND c.number = r.number
-            JOIN definition d ON d.hospital_id = r.hospital_id
-                AND d.version = (SELECT MAX(version) FROM definition WHERE hospital_id = r.hospital_id)
-            LEFT JOIN change_feed s ON s.hospital_id = r.hospital_id AND s.number = ",
+            "SELECT r.number, r.visit_count, c.tag, s.tag AS seen_tag, h.time_zone, h.week_start, d.version,
+                d.churn_after_days, d.overdue_after_days, d.effective_from
+            FROM hospital h
+            LEFT JOIN revision r ON r.hospital_id = h.id
+            LEFT JOIN change_feed c ON c.hospital_id = h.id AND c.number = r.number
+            LEFT JOIN definition d ON d.hospital_id = h.id
+                AND d.version = (SELECT MAX(version) FROM definition WHERE hospital_id = h.id)
+            LEFT JOIN change_feed s ON s.hospital_id = h.id AND s.number = ",
         );
-        sql.bind(seen).push(" WHERE r.hospital_id = ").bind(hospital);
-        let row = connection
-            .query_one_raw(sql.done())
-            .await?
-            .ok_or_else(|| Error::Unauthenticated("the hospital of this session is gone: sign in again".to_owned()))?;
+        sql.bind(seen).push(" WHERE h.id = ").bind(hospital);
+        let Some(row) = connection.query_one_raw(sql.done()).await? else {
+            return Err(self.hospital_gone(connection).await?);
+        };
+        let (number, tag): (Option<i64>, Option<i64>) = (row.try_get("", "number")?, row.try_get("", "tag")?);
+        let version: Option<i32> = row.try_get("", "version")?;
+        let (Some(number), Some(tag), Some(version)) = (number, tag, version) else {
+            return Err(incomplete(
+                hospital,
+                "rows of revision, change_feed or definition are missing",
+            ));
+        };
         let zone: String = row.try_get("", "time_zone")?;
         let week_start: String = row.try_get("", "week_start")?;
         Ok(State {
-            revision: Revision {
-                number: row.try_get("", "number")?,
-                tag: row.try_get("", "tag")?,
-            },
+            revision: Revision { number, tag },
             seen_tag: row.try_get("", "seen_tag")?,
+            visit_count: row.try_get::<i64>("", "visit_count")?.unsigned_abs(),
             definition: Definition {
-                version: row.try_get("", "version")?,
+                version,
                 churn_after_days: row.try_get("", "churn_after_days")?,
                 overdue_after_days: row.try_get("", "overdue_after_days")?,
             },
@@ -87,6 +96,39 @@ impl Store {
                 .map_err(|_| DbErr::Type(format!("hospital.time_zone holds the unknown zone {zone:?}")))?,
             week_start: super::hospital::week_start(&week_start)?,
         })
+    }
+
+    /// Why a hospital has no row: the table is still empty while a backup is restored.
+    async fn hospital_gone(&self, connection: &impl ConnectionTrait) -> Result<Error> {
+        let any = self.sql("SELECT 1 FROM hospital LIMIT 1").done();
+        Ok(match connection.query_one_raw(any).await? {
+            Some(_) => Error::Unauthenticated("the hospital of this session is gone: sign in again".to_owned()),
+            None => Error::BeingRestored,
+        })
+    }
+
+    /// The number of the hospital's ACTIVE patients, as the triggers count them.
+    ///
+    /// # Errors
+    /// BEING_RESTORED where the row that says so is missing. Where the database fails.
+    pub async fn patient_count(&self, hospital: i64) -> Result<u64> {
+        self.kept_count(hospital, "patient_count").await
+    }
+
+    /// The number of the hospital's visits, as the triggers count them.
+    ///
+    /// # Errors
+    /// BEING_RESTORED where the row that says so is missing. Where the database fails.
+    pub async fn visit_count(&self, hospital: i64) -> Result<u64> {
+        self.kept_count(hospital, "visit_count").await
+    }
+
+    async fn kept_count(&self, hospital: i64, column: &str) -> Result<u64> {
+        let mut sql = self.sql(&format!("SELECT {column} FROM revision WHERE hospital_id = "));
+        sql.bind(hospital);
+        let row = self.readers.query_one_raw(sql.done()).await?;
+        let row = row.ok_or_else(|| incomplete(hospital, "its row of revision is missing"))?;
+        Ok(row.try_get_by_index::<i64>(0)?.unsigned_abs())
     }
 
     /// Forgets the hospital's changes that lie further behind the newest than `keep`.

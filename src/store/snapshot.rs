@@ -48,15 +48,16 @@ fn hex(digest: &[u8]) -> String {
 }
 
 impl Store {
-    /// Keeps a snapshot; one that is kept already stays as it is. The row's manifest is made here.
+    /// Keeps a snapshot; one that is kept already stays as it is. The row's manifest is made here. False where other lists are
+    /// kept under its id: then nothing is kept, and it must not be shown under that id.
     ///
     /// # Errors
     /// Where the database fails; nothing is half kept then.
-    pub async fn keep_snapshot(&self, row: &SnapshotRow, packed: &PackedSnapshot) -> Result<()> {
+    pub async fn keep_snapshot(&self, row: &SnapshotRow, packed: &PackedSnapshot) -> Result<bool> {
         self.again(|| self.keep_snapshot_once(row.clone(), packed)).await
     }
 
-    async fn keep_snapshot_once(&self, mut row: SnapshotRow, packed: &PackedSnapshot) -> Result<()> {
+    async fn keep_snapshot_once(&self, mut row: SnapshotRow, packed: &PackedSnapshot) -> Result<bool> {
         let hospital = row.hospital_id;
         let mut manifest = Vec::with_capacity((packed.buckets.len() + 1) * EMPTY.len());
         let mut lists: HashMap<[u8; 32], &[u8]> = HashMap::new();
@@ -104,10 +105,10 @@ impl Store {
         sql.bind(now).push(", manifest = ").bind(row.manifest.clone());
         sql.push(" WHERE hospital_id = ").bind(hospital);
         sql.push(" AND id = ").bind(row.id.as_str());
-        sql.push(" AND (expired_at IS NOT NULL OR kept_at < ")
-            .bind(now - STALE)
-            .push(")");
+        sql.push(" AND (expired_at IS NOT NULL OR kept_at < ").bind(now - STALE);
+        sql.push(" AND manifest = ").bind(row.manifest.clone()).push(")");
         transaction.execute_raw(sql.done()).await?;
+        let (id, manifest) = (row.id.clone(), row.manifest.clone());
         let row = snapshot::ActiveModel::from(row).reset_all();
         let inserted = snapshot::Entity::insert(row)
             .on_conflict(
@@ -118,9 +119,17 @@ impl Store {
             .exec_without_returning(&transaction)
             .await;
         match inserted {
-            Ok(_) | Err(DbErr::RecordNotInserted) => Ok(transaction.commit().await?),
-            Err(error) => Err(error.into()),
+            Ok(_) | Err(DbErr::RecordNotInserted) => {}
+            Err(error) => return Err(error.into()),
         }
+        // It may have been there already.
+        let kept = self.snapshot_row_in(&transaction, hospital, &id).await?;
+        if kept.is_none_or(|kept| kept.manifest != manifest) {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Says of lists that they were stored with just now.

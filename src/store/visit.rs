@@ -10,7 +10,6 @@ use sea_orm::sqlx::{self, Row as _};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, QueryResult, StreamTrait as _};
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use super::sql::Sql;
 use super::{Revision, Seek, State, Store, unknown};
@@ -139,23 +138,15 @@ const COLUMNS: &str = "v.hospital_id, v.id, v.visit_no, v.patient_id, v.date, v.
     v.department_id, v.doctor_id, v.channel, v.version";
 
 impl Store {
-    /// Every visit of the hospital as a ledger, with the state that it is of.
+    /// Every visit of the hospital as a ledger, with the state that it is of. It may take longer than a request.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// BEING_RESTORED where the data is incomplete. Where the database fails.
     pub async fn load_ledger(&self, hospital: i64) -> Result<(State, Ledger)> {
-        let store = self.clone();
-        // A task of its own, which ends with who waits for it: no row has to pass through all that a request is wrapped in.
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move { store.read_ledger(hospital).await });
-        let failed = || Error::Internal("a ledger could not be loaded".to_owned());
-        tasks.join_next().await.ok_or_else(failed)?.map_err(|_| failed())?
-    }
-
-    async fn read_ledger(&self, hospital: i64) -> Result<(State, Ledger)> {
-        let view = self.view_of_visits().await?;
+        let view = self.lock_visits(self.long_view().await?).await?;
         let state = self.state_in(&view, hospital, 0).await?;
-        let mut sql = self.sql("SELECT id FROM patient WHERE hospital_id = ");
+        self.verify(&view, hospital, &state).await?;
+        let mut sql = self.long_sql("SELECT id FROM patient WHERE hospital_id = ");
         sql.bind(hospital);
         let patients = view.query_all_raw(sql.done()).await?;
         let patients = patients
@@ -176,7 +167,7 @@ impl Store {
         match self.readers.get_database_backend() {
             DbBackend::Sqlite => self.read_runs(&view, hospital, &runs).await?,
             backend => {
-                let mut sql = self.sql(LEDGER);
+                let mut sql = self.long_sql(LEDGER);
                 sql.bind(hospital);
                 if backend == DbBackend::MySql {
                     // In the order in which the rows lie: any other index would jump about in the table.
@@ -206,12 +197,37 @@ impl Store {
         drop(runs);
         let built = building.await;
         let ledger = built.map_err(|error| Error::Internal(format!("building a ledger failed: {error}")))??;
+        state.verify_count(hospital, ledger.len())?;
         Ok((state, ledger))
     }
 
     /// One consistent view of the visits and of the revision that they stand at.
     async fn view_of_visits(&self) -> Result<DatabaseTransaction> {
+        self.lock_visits(self.view().await?).await
+    }
+
+    /// A view whose statements may take as long as a ledger may take to load.
+    pub(super) async fn long_view(&self) -> Result<DatabaseTransaction> {
         let view = self.view().await?;
+        if self.readers.get_database_backend() == DbBackend::Postgres {
+            let longer = format!("SET LOCAL statement_timeout = {}", LIMITS.load.as_millis());
+            view.execute_unprepared(&longer).await?;
+        }
+        Ok(view)
+    }
+
+    /// A statement of such a view. MariaDB has no setting that lasts for a transaction.
+    pub(super) fn long_sql(&self, text: &str) -> Sql {
+        match self.readers.get_database_backend() {
+            DbBackend::MySql => self.sql(&format!(
+                "SET STATEMENT max_statement_time = {} FOR {text}",
+                LIMITS.load.as_secs()
+            )),
+            _ => self.sql(text),
+        }
+    }
+
+    async fn lock_visits(&self, view: DatabaseTransaction) -> Result<DatabaseTransaction> {
         if self.readers.get_database_backend() == DbBackend::Postgres {
             // TRUNCATE empties a table also for views that began before it. It waits for who has locked the table.
             view.execute_unprepared("LOCK TABLE visit IN ACCESS SHARE MODE").await?;
@@ -260,7 +276,7 @@ impl Store {
     /// What changed since a revision, at most `most` changes of it.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// BEING_RESTORED where the data is incomplete. Where the database fails.
     pub async fn changes_since(&self, hospital: i64, seen: Revision, most: u64) -> Result<Changes> {
         let view = self.view_of_visits().await?;
         let state = self.state_in(&view, hospital, seen.number).await?;
@@ -298,6 +314,7 @@ impl Store {
                 rows.push(ledger_row(&row)?);
             }
         }
+        self.verify(&view, hospital, &state).await?;
         view.commit().await?;
         Ok(Changes::Known {
             state,
@@ -403,6 +420,9 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn visit_total(&self, hospital: i64, query: &VisitQuery) -> Result<u64> {
+        if *query == VisitQuery::default() {
+            return self.visit_count(hospital).await;
+        }
         let mut sql = self.sql("SELECT COUNT(*) FROM visit v WHERE v.hospital_id = ");
         sql.bind(hospital);
         restrict(&mut sql, query);

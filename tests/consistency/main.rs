@@ -175,14 +175,23 @@ on_each_database! {
     }
 
     async fn a_change_that_leaves_no_trace_is_noticed(app: App) {
-        let drop_trigger = async |site: &Site<'_>| {
-            let of = match site.sql.get_database_backend() {
-                DbBackend::Postgres => " ON visit",
-                _ => "",
+        // A trigger that is missing the server notices by itself.
+        let empty_trigger = async |site: &Site<'_>| {
+            let nothing = match site.sql.get_database_backend() {
+                DbBackend::Postgres => {
+                    "CREATE OR REPLACE FUNCTION visit_changes() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+                }
+                DbBackend::MySql => {
+                    "CREATE OR REPLACE TRIGGER visit_changes AFTER UPDATE ON visit FOR EACH ROW SET @changed = 1"
+                }
+                _ => {
+                    "DROP TRIGGER visit_changes;
+                    CREATE TRIGGER visit_changes AFTER UPDATE ON visit BEGIN SELECT 1; END"
+                }
             };
-            app.execute(&format!("DROP TRIGGER visit_changes{of}")).await;
+            app.execute(nothing).await;
         };
-        let outcome = let_loose(app, 1, Duration::from_secs(60), drop_trigger).await;
+        let outcome = let_loose(app, 1, Duration::from_secs(60), empty_trigger).await;
         assert!(!outcome.findings.is_empty(), "nothing was noticed:\n{}", outcome.figures);
     }
 }

@@ -126,6 +126,7 @@ on_each_database! {
         // As a backup does it: the data, the revision and the feed as they once were, then on from there.
         app.execute("UPDATE visit SET status = 'COMPLETED' WHERE visit_no = '1'").await;
         app.execute("DELETE FROM change_feed WHERE number >= (SELECT number - 1 FROM revision)").await;
+        app.execute("DELETE FROM visit_change WHERE number >= (SELECT number - 1 FROM revision)").await;
         app.execute("UPDATE revision SET number = number - 2").await;
         app.execute("UPDATE visit SET status = 'NO_SHOW' WHERE visit_no = '9'").await;
         app.execute("UPDATE visit SET status = 'CANCELED' WHERE visit_no = '4'").await;

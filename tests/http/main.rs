@@ -27,6 +27,7 @@ mod migrations;
 mod observing;
 mod proxy;
 mod repeating;
+mod restoring;
 mod roles;
 mod ruled;
 mod sessions;
