@@ -37,6 +37,8 @@ struct Shared {
 /// What is derived from one key.
 struct Key {
     cipher: Aes256GcmSiv,
+    /// The key of the nonces of [`Secrets::seal_same`].
+    nonces: [u8; 32],
     index: [u8; 32],
     signing: [u8; 32],
     refresh: [u8; 32],
@@ -63,6 +65,7 @@ impl Key {
         };
         Ok(Self {
             cipher: Aes256GcmSiv::new(&derive("rollcall encryption")?.into()),
+            nonces: derive("rollcall nonce")?,
             index: derive("rollcall phone index")?,
             signing: derive("rollcall access token")?,
             refresh: derive("rollcall refresh token")?,
@@ -77,6 +80,28 @@ impl Key {
         let (nonce, msg) = bytes.split_first_chunk::<NONCE>()?;
         let payload = Payload { msg, aad: context };
         String::from_utf8(self.cipher.decrypt(&Nonce::from(*nonce), payload).ok()?).ok()
+    }
+
+    fn seal(&self, nonce: [u8; NONCE], context: &[u8], text: &str) -> Result<Vec<u8>> {
+        let payload = Payload {
+            msg: text.as_bytes(),
+            aad: context,
+        };
+        let sealed = self
+            .cipher
+            .encrypt(&Nonce::from(nonce), payload)
+            .map_err(|_| Error::Internal("a value cannot be encrypted".to_owned()))?;
+        Ok([&nonce[..], &sealed].concat())
+    }
+
+    /// A nonce that follows from the context and the text: another one for each pair.
+    fn nonce(&self, context: &[u8], text: &str) -> Result<[u8; NONCE]> {
+        // The length separates the context from the text.
+        let length = (context.len() as u64).to_be_bytes();
+        let hash = mac(&self.nonces, &[&length, context, text.as_bytes()])?;
+        let mut nonce = [0; NONCE];
+        nonce.copy_from_slice(&hash[..NONCE]);
+        Ok(nonce)
     }
 
     fn digest(&self, context: &[u8], text: &str) -> Result<Vec<u8>> {
@@ -216,19 +241,21 @@ impl Secrets {
     /// # Errors
     /// Where the text is too long for the cipher.
     pub fn seal(&self, hospital: i64, purpose: &str, text: &str) -> Result<Vec<u8>> {
-        let nonce: [u8; NONCE] = rand::random();
-        let payload = Payload {
-            msg: text.as_bytes(),
-            aad: &context(hospital, purpose),
-        };
-        let sealed = self.keys()[0]
-            .cipher
-            .encrypt(&Nonce::from(nonce), payload)
-            .map_err(|_| Error::Internal("a value cannot be encrypted".to_owned()))?;
-        Ok([&nonce[..], &sealed].concat())
+        self.keys()[0].seal(rand::random(), &context(hospital, purpose), text)
     }
 
-    /// Decrypts what [`Self::seal`] made.
+    /// Encrypts as [`Self::seal`], but to the same bytes each time: for what must be equal where the text is equal, and may show
+    /// that it is.
+    ///
+    /// # Errors
+    /// Where the text is too long for the cipher.
+    pub fn seal_same(&self, hospital: i64, purpose: &str, text: &str) -> Result<Vec<u8>> {
+        let context = context(hospital, purpose);
+        let key = &self.keys()[0];
+        key.seal(key.nonce(&context, text)?, &context, text)
+    }
+
+    /// Decrypts what [`Self::seal`] or [`Self::seal_same`] made.
     ///
     /// # Errors
     /// Where the bytes were made with an unknown key, for another hospital or purpose, or were changed.
@@ -336,6 +363,28 @@ mod tests {
         assert!(secrets(1).open_sealed(7, "memo", &sealed).is_err());
         assert!(secrets(2).open_sealed(7, "phone", &sealed).is_err());
         assert!(secrets(1).open_sealed(7, "phone", &sealed[..9]).is_err());
+    }
+
+    #[test]
+    fn only_seal_same_repeats_itself() {
+        let same = |key, hospital, purpose, text| secrets(key).seal_same(hospital, purpose, text).unwrap();
+        let sealed = same(1, 7, "list", "Ann");
+        assert_eq!(sealed, same(1, 7, "list", "Ann"));
+        assert_eq!(secrets(1).open_sealed(7, "list", &sealed).unwrap(), "Ann");
+        // Neither the nonce nor the rest is shared with another text, purpose, hospital or key.
+        for other in [
+            same(1, 7, "list", "Ann "),
+            same(1, 7, "listA", "nn"),
+            same(1, 8, "list", "Ann"),
+            same(2, 7, "list", "Ann"),
+        ] {
+            assert_ne!(sealed[..NONCE], other[..NONCE]);
+            assert_ne!(sealed[NONCE..], other[NONCE..]);
+        }
+        assert!(secrets(1).open_sealed(7, "other", &sealed).is_err());
+        assert!(secrets(1).open_sealed(8, "list", &sealed).is_err());
+        let random = || secrets(1).seal(7, "list", "Ann").unwrap();
+        assert_ne!(random(), random());
     }
 
     #[test]

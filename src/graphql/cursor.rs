@@ -145,10 +145,11 @@ fn read_place(cursor: &str, digest: [u8; 8]) -> Option<usize> {
     usize::try_from(u32::from_be_bytes(place)).ok()
 }
 
-/// The cursor of a row that is found by its key. The key may be a name: it is encrypted, and bound to the list.
+/// The cursor of a row that is found by its key. The key may be a name: it is encrypted, and bound to the list. The same row of the
+/// same list has the same cursor in each answer, so that clients can cache by it.
 pub(super) fn of_key(secrets: &Secrets, hospital: i64, list: &str, key: Option<&str>, id: i64) -> Result<String> {
     let text = serde_json::json!([id, key]).to_string();
-    Ok(URL_SAFE_NO_PAD.encode(secrets.seal(hospital, list, &text)?))
+    Ok(URL_SAFE_NO_PAD.encode(secrets.seal_same(hospital, list, &text)?))
 }
 
 fn read_key(secrets: &Secrets, hospital: i64, list: &str, cursor: &str) -> Option<(Option<String>, i64)> {

@@ -379,6 +379,36 @@ on_each_database! {
         }
     }
 
+    async fn cursors_are_the_same_in_each_answer(app: App) {
+        app.example();
+        let second = app.second_server();
+        let user = app.sign_in("admin").await;
+        let there = app.sign_in_at(&second.base, "H1", "admin").await;
+        let mut all = std::collections::HashSet::new();
+        for list in [
+            "patients", "patients(orderBy: {field: NAME})", "patients(orderBy: {field: NAME, direction: DESC})",
+            "patients(filter: {registered: {from: \"2025-01-01\", to: \"2025-12-31\"}})",
+            "visits", "visits(orderBy: {field: STATUS})", "visits(filter: {channels: [WEB]})",
+        ] {
+            let query = format!("{{ list: {list} {{ edges {{ cursor }} pageInfo {{ startCursor endCursor }} }} }}");
+            let answer = user.ask(&query).await;
+            assert_eq!(user.ask(&query).await, answer, "{list}");
+            assert_eq!(there.ask(&query).await, answer, "{list} of another server");
+            // Another list or order has other cursors, also for the same rows.
+            for edge in answer["list"]["edges"].as_array().unwrap() {
+                assert!(all.insert(edge["cursor"].as_str().unwrap().to_owned()), "{list}");
+            }
+        }
+        let query = "{ patients { nodes { visits { edges { cursor } pageInfo { startCursor endCursor } } } } }";
+        let answer = user.ask(query).await;
+        assert_eq!(user.ask(query).await, answer);
+        assert_eq!(there.ask(query).await, answer);
+        // A page of one row ends where the page of all begins.
+        let whole = user.ask("{ patients { edges { cursor } } }").await;
+        let first = user.ask("{ patients(first: 1) { pageInfo { endCursor } } }").await;
+        assert_eq!(first["patients"]["pageInfo"]["endCursor"], whole["patients"]["edges"][0]["cursor"]);
+    }
+
     async fn a_patients_visits_page_with_filters(app: App) {
         app.example();
         let user = app.sign_in("desk").await;
