@@ -73,8 +73,8 @@ on_each_database! {
         let query = "{ patients(first: 2) { nodes { chartNo name phone birthDate birthYear } } }";
         let support = app.sign_in("support").await;
         assert_eq!(support.ask(query).await["patients"]["nodes"], json!([
-            {"chartNo": "A", "name": "A** A**", "phone": "010-****-0001", "birthDate": null, "birthYear": 1980},
-            {"chartNo": "B", "name": "김*수", "phone": "010-****-0002", "birthDate": null, "birthYear": 1970},
+            {"chartNo": "A", "name": "A** A**", "phone": "010-****-**01", "birthDate": null, "birthYear": 1980},
+            {"chartNo": "B", "name": "김*수", "phone": "010-****-**02", "birthDate": null, "birthYear": 1970},
         ]));
         for role in ["admin", "clinician", "desk"] {
             assert_eq!(app.sign_in(role).await.ask(query).await["patients"]["nodes"][1], json!(
@@ -95,6 +95,22 @@ on_each_database! {
             let answer = support.ask(&format!("{{ patients(filter: {{search: \"{search}\"}}) {{ totalCount }} }}")).await;
             assert_eq!(answer["patients"]["totalCount"], found, "{search}");
         }
+    }
+
+    async fn support_sees_at_most_half_of_short_names_and_phones(app: App) {
+        // Saint Helena's numbers have four or five digits.
+        app.import("patients", "H1", "chart_no,name,phone\n1,김 영 수,02-212-3456\n2,李 四,+2908123\n3,,+2908765\n4,김,\n5,J. R.,\n");
+        // 김영수, decomposed.
+        let (kim, yeong, su) = ("\u{1100}\u{1175}\u{11b7}", "\u{110b}\u{1167}\u{11bc}", "\u{1109}\u{116e}");
+        app.execute(&format!("UPDATE patient SET name = '{kim}{yeong}{su}' WHERE chart_no = '3'")).await;
+        let shown = app.sign_in("support").await.ask("{ patients { nodes { name phone } } }").await;
+        assert_eq!(shown["patients"]["nodes"], json!([
+            {"name": "김 * 수", "phone": "02-***-**56"},
+            {"name": "李 *", "phone": "***3"},
+            {"name": format!("{kim}*{su}"), "phone": "***5"},
+            {"name": "*", "phone": null},
+            {"name": "J* **", "phone": null},
+        ]));
     }
 
     async fn phones_are_stored_encrypted(app: App) {
@@ -121,6 +137,8 @@ on_each_database! {
         let all = "{ patients { nodes { phone memo } } found: patients(filter: {search: \"010-1111-0001\"}) { totalCount } }";
         let before = user.ask(all).await;
         assert_eq!(before["found"]["totalCount"], 1);
+        let first = "{ patients(first: 1, orderBy: {field: NAME}) { pageInfo { endCursor } } }";
+        let cursor = user.ask(first).await["patients"]["pageInfo"]["endCursor"].take();
         let sealed = "SELECT phone FROM patient WHERE chart_no = 'A'";
         let old: Vec<u8> = app.value(sealed).await;
         let said = app.rollcall(&["keys", "rotate"]);
@@ -133,6 +151,9 @@ on_each_database! {
         let second = app.second_server();
         let there = app.sign_in_at(&second.base, "H1", "admin").await;
         assert_eq!(there.ask(all).await, before);
+        let next = "query ($at: String) { patients(first: 1, after: $at, orderBy: {field: NAME}) { nodes { chartNo } } }";
+        assert_eq!(there.ask_with(next, json!({"at": cursor})).await["patients"]["nodes"][0]["chartNo"], "C");
+        assert_ne!(there.ask(first).await["patients"]["pageInfo"]["endCursor"], cursor);
         app.rollcall(&["keys", "drop-old"]);
         let third = app.second_server();
         let after = app.sign_in_at(&third.base, "H1", "admin").await;
