@@ -15,6 +15,7 @@ use crate::password::{self, NewPassword, PasswordHash};
 use crate::permissions::{Role, Viewer};
 use crate::statistics::sha256;
 use crate::store::{AuditAction, Change, NewEntry, RefreshUse, StaffRow, Store};
+use crate::text;
 
 const ISSUER: &str = "rollcall";
 const AUDIENCE: &str = "rollcall-api";
@@ -83,6 +84,7 @@ impl Auth {
     /// INVALID_CREDENTIALS where hospital, login or password is wrong, without telling which. RATE_LIMITED after failures, of the
     /// login or the address, whether there is such a login or not.
     pub async fn sign_in(&self, hospital: &str, login: &str, password: String, address: IpAddr) -> Result<NewSession> {
+        let (hospital, login) = (&*text::nfc(hospital), &*text::nfc(login));
         let who = [Who::login(hospital, login), Who::Address(address)];
         let turn = self.attempts.turn(&who).await?;
         let hospital = self.store.hospital_by_code(hospital).await?.map(|hospital| hospital.id);

@@ -18,3 +18,4 @@ pub mod records;
 pub mod secrets;
 pub mod statistics;
 pub mod store;
+pub mod text;

@@ -19,7 +19,7 @@ use rollcall::permissions::Role;
 use rollcall::secrets::Secrets;
 use rollcall::statistics::WeekStart;
 use rollcall::store::{Change, NewHospital, Open, Store};
-use rollcall::{graphql, http, records, secrets};
+use rollcall::{graphql, http, records, secrets, text};
 use tokio::net::TcpListener;
 
 #[global_allocator]
@@ -454,20 +454,20 @@ async fn run(command: Command) -> Result<()> {
     }
 }
 
-/// A name that is not empty and fits.
+/// A name that is not empty and fits, in NFC.
 fn named(argument: &str, text: &str) -> Result<String> {
-    let text = text.trim();
+    let text = text::nfc(text.trim());
     if text.is_empty() || text.chars().count() > 255 || text.chars().any(char::is_control) {
         return Err(Error::input(
             argument,
             "1 to 255 characters are wanted, none of them a control character",
         ));
     }
-    Ok(text.to_owned())
+    Ok(text.into_owned())
 }
 
 async fn hospital_of(store: &Store, code: &str) -> Result<entity::hospital::Model> {
-    let found = store.hospital_by_code(code).await?;
+    let found = store.hospital_by_code(&text::nfc(code)).await?;
     found.ok_or_else(|| Error::input("hospital", format!("there is no hospital of the code {code:?}")))
 }
 
@@ -496,7 +496,7 @@ impl Member {
     async fn change(&self, change: impl FnOnce(i64) -> Change) -> Result<&str> {
         let store = self.database.open(Open::Existing).await?;
         let hospital = hospital_of(&store, &self.hospital).await?;
-        let member = store.staff_by_login(hospital.id, &self.login).await?;
+        let member = store.staff_by_login(hospital.id, &text::nfc(&self.login)).await?;
         let member = member.ok_or_else(|| Error::input("login", format!("nobody has the login {:?}", self.login)))?;
         store.make_as_operator(hospital.id, &change(member.id)).await?;
         Ok(&self.login)

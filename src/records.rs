@@ -4,6 +4,7 @@ use chrono::{DateTime, NaiveDate, TimeZone as _, Utc};
 use chrono_tz::{GapInfo, Tz};
 
 use crate::statistics::{VisitChannel, VisitStatus};
+use crate::text;
 
 /// A patient, known by the chart number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +117,7 @@ pub fn moved_to(at: DateTime<Utc>, date: NaiveDate, zone: Tz) -> Option<DateTime
 #[must_use]
 pub fn e164(text: &str, country: Option<&str>) -> Option<String> {
     let country = country.and_then(|code| code.parse().ok());
-    let number = phonenumber::parse(country, text).ok()?;
+    let number = phonenumber::parse(country, text::nfkc(text)).ok()?;
     phonenumber::is_valid(&number).then(|| number.format().mode(phonenumber::Mode::E164).to_string())
 }
 
@@ -202,6 +203,11 @@ mod tests {
     fn phones_become_e164() {
         assert_eq!(e164("010-1234-5678", Some("KR")).as_deref(), Some("+821012345678"));
         assert_eq!(e164("+82 10 1234 5678", None).as_deref(), Some("+821012345678"));
+        assert_eq!(
+            e164("０１０－１２３４－５６７８", Some("KR")).as_deref(),
+            Some("+821012345678")
+        );
+        assert_eq!(e164("＋８２ (10) 1234‐5678", None).as_deref(), Some("+821012345678"));
         assert_eq!(e164("010-1234-5678", None), None);
         assert_eq!(e164("12", Some("KR")), None);
         assert_eq!(e164("Kim", Some("KR")), None);

@@ -16,6 +16,10 @@ pub struct Model {
     /// None once erased.
     pub chart_no: Option<String>,
     pub name: Option<String>,
+    /// The name as search compares it.
+    pub folded_name: Option<String>,
+    /// The name that `folded_name` was made from. Another one than `name` where SQL changed that.
+    pub folded_from: Option<String>,
     /// E.164, encrypted.
     pub phone: Option<Vec<u8>>,
     /// A keyed hash of the phone, to look it up whole.

@@ -19,6 +19,7 @@ mod m0010_scheduled_at;
 mod m0011_session_epoch;
 mod m0012_erasure;
 mod m0013_audit_patients;
+mod m0014_text;
 
 /// Every step, in order.
 pub struct Migrator;
@@ -39,6 +40,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_session_epoch::Migration),
             Box::new(m0012_erasure::Migration),
             Box::new(m0013_audit_patients::Migration),
+            Box::new(m0014_text::Migration),
         ]
     }
 }

@@ -69,7 +69,11 @@ pub(super) fn phone(e164: &str) -> String {
     let from_first = national.chars().skip_while(|letter| !letter.is_ascii_digit());
     let first_group = from_first.take_while(char::is_ascii_digit).count().min(3);
     let tail = (digits / 3).min(2);
-    let head = if first_group + tail <= digits / 2 { first_group } else { 0 };
+    let head = if first_group + tail <= digits / 2 {
+        first_group
+    } else {
+        0
+    };
     let mut seen = 0;
     national
         .chars()

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::permissions::Action;
 use crate::records;
 use crate::store::{PatientEnds, PatientKey, PatientSearch, erased_patient};
+use crate::text;
 
 /// A patient who is shown. [`Self::shown`] alone makes one, and notes it for the audit: no field has to.
 #[derive(Clone)]
@@ -247,8 +248,9 @@ impl Patient {
 /// Which patients to list.
 #[derive(InputObject)]
 pub(super) struct PatientFilter {
-    /// Part of the name, the start of the chart number, or a whole phone number; at most 200 characters. Letters match
-    /// exactly, case and all. Where names are masked for the viewer, text without a digit is refused.
+    /// Part of the name, the start of the chart number, or a whole phone number; at most 200 characters. Of names, case, width and
+    /// repeated blanks do not matter; of chart numbers, case does. Where names are masked for the viewer, text without a digit is
+    /// refused.
     search: Option<String>,
     /// Patients registered on one of these days, both ends included.
     registered: Option<DateRangeInput>,
@@ -263,20 +265,20 @@ pub(super) async fn patient_search(ctx: &Context<'_>, filter: Option<PatientFilt
         .map(|range| range.days("filter.registered"))
         .transpose()?;
     let Some(text) = filter.search else { return Ok(found) };
-    let text = text.trim();
+    let text = text::nfc(text.trim());
     if text.is_empty() || text.chars().count() > LIMITS.search {
         let message = format!("1 to {} characters are wanted; leave it out to list all", LIMITS.search);
         return Err(Error::input("filter.search", message));
     }
     let viewer = asker::viewer(ctx)?;
     if viewer.role.may(Action::UseNames) {
-        found.name_part = Some(text.to_owned());
+        found.name_part = Some(text.to_string());
     } else if !text.chars().any(char::is_numeric) {
         viewer.require(Action::UseNames, "to find patients by name")?;
     }
-    found.chart_start = Some(text.to_owned());
+    found.chart_start = Some(text.to_string());
     let row = asker::shared(ctx)?.store.hospital(viewer.hospital).await?;
-    found.phone = records::e164(text, row.and_then(|row| row.country).as_deref());
+    found.phone = records::e164(&text, row.and_then(|row| row.country).as_deref());
     Ok(found)
 }
 

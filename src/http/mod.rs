@@ -202,7 +202,7 @@ async fn watch_certificate(certificate: Arc<Certificate>) {
     }
 }
 
-/// Forgets once an hour what has been kept long enough.
+/// Forgets once an hour what has been kept long enough, and folds the names that SQL wrote.
 async fn sweep(store: Store, snapshot_days: u32, audit_days: Option<u32>) {
     let mut hours = tokio::time::interval(Duration::from_secs(60 * 60));
     loop {
@@ -219,6 +219,7 @@ async fn swept(store: &Store, snapshot_days: u32, audit_days: Option<u32>) -> Re
     for hospital in store.hospitals().await? {
         store.prune_feed(hospital, LIMITS.feed).await?;
         store.prune_keys(hospital, keys).await?;
+        store.fold_names(hospital).await?;
         let expired = store.expire_snapshots(hospital, Utc::now() - days).await?;
         if expired > 0 {
             tracing::info!(hospital, expired, "snapshots have expired");

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::text;
 
 /// Other names of columns, other words, constants, and what a time stamp means.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -48,13 +49,14 @@ pub enum DateMeaning {
 }
 
 impl Mapping {
-    /// Reads a mapping file.
+    /// Reads a mapping file. Its names and words are in NFC, as the cells of a file are.
     ///
     /// # Errors
     /// Where it cannot be read or says something that a mapping does not.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Error::input("mapping", format!("{} cannot be read: {error}", path.display())))?;
-        toml::from_str(&text).map_err(|error| Error::input("mapping", format!("{}: {error}", path.display())))
+        toml::from_str(&text::nfc(&text))
+            .map_err(|error| Error::input("mapping", format!("{}: {error}", path.display())))
     }
 }

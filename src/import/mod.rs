@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::error::{Error, Result};
 use crate::records::{PatientRecord, VisitRecord};
 use crate::store::{AuditAction, Intake, NewEntry, Store, Taken};
+use crate::text;
 
 pub use mapping::Mapping;
 use rows::Columns;
@@ -157,7 +158,7 @@ pub async fn import(
             ));
         }
     };
-    let header = StringRecord::from_byte_record(header).map_err(|_| {
+    let header = cells(header).ok_or_else(|| {
         Error::input(
             "file",
             format!("{} is not UTF-8: save it as UTF-8 and import it again", path.display()),
@@ -192,9 +193,15 @@ pub async fn import(
     Ok(import.summary)
 }
 
+/// The cells of a row, in NFC; none where they are not UTF-8.
+fn cells(record: csv::ByteRecord) -> Option<StringRecord> {
+    let record = StringRecord::from_byte_record(record).ok()?;
+    Some(record.iter().map(text::nfc).collect())
+}
+
 impl Import<'_> {
     async fn row(&mut self, line: u64, record: csv::ByteRecord, columns: &Columns) -> Result<()> {
-        let Ok(record) = StringRecord::from_byte_record(record) else {
+        let Some(record) = cells(record) else {
             self.refuse(line, None, "the row is not UTF-8");
             return Ok(());
         };

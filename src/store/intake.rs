@@ -16,6 +16,7 @@ use crate::config::LIMITS;
 use crate::error::Result;
 use crate::records::{PatientRecord, VisitRecord};
 use crate::statistics::VisitChannel;
+use crate::text;
 
 /// What became of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,6 +168,8 @@ impl Intake<'_> {
             merged_into: Set(None),
             chart_no: Set(Some(record.chart_no.clone())),
             name: Set(record.name.clone()),
+            folded_name: Set(record.name.as_deref().map(text::folded)),
+            folded_from: Set(record.name.clone()),
             phone: Set(phone
                 .map(|phone| secrets.seal(self.hospital, "phone", phone))
                 .transpose()?),
@@ -186,6 +189,8 @@ impl Intake<'_> {
         let mut changed = row.clone().into_active_model();
         if record.name.is_some() && record.name != row.name {
             changed.name = Set(record.name.clone());
+            changed.folded_name = Set(record.name.as_deref().map(text::folded));
+            changed.folded_from = Set(record.name.clone());
         }
         if let Some(phone) = &record.phone {
             let secrets = self.store.secrets();

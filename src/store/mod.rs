@@ -169,7 +169,12 @@ impl Store {
                 ""
             };
             Error::Internal(format!("the database cannot be brought up to date: {error}{hint}"))
-        })
+        })?;
+        // What a server would do later: names that stood before there was a folded form.
+        for hospital in self.hospitals().await? {
+            self.fold_names(hospital).await?;
+        }
+        Ok(())
     }
 
     /// Refuses a database that is not up to date, or whose secrets were encrypted with another key.

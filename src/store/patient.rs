@@ -11,6 +11,10 @@ use super::{Seek, Store};
 use crate::config::LIMITS;
 use crate::error::Result;
 use crate::statistics::{DayRange, words};
+use crate::text;
+
+/// Names that are folded by one statement.
+const NAMES: usize = 200;
 
 words!(
     /// What patients are ordered by; nulls last, ties by id. Names of stored orders hold the words.
@@ -26,7 +30,7 @@ words!(
 /// Which patients to list: those whose row is ACTIVE, and of them the ones that match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PatientSearch {
-    /// A part of the name.
+    /// A part of the name, whatever its case, width and blanks.
     pub name_part: Option<String>,
     /// The start of the chart number.
     pub chart_start: Option<String>,
@@ -56,6 +60,8 @@ pub fn erased_patient(hospital: i64, id: i64) -> patient::Model {
         merged_into: None,
         chart_no: None,
         name: None,
+        folded_name: None,
+        folded_from: None,
         phone: None,
         phone_index: None,
         birth_date: None,
@@ -65,6 +71,12 @@ pub fn erased_patient(hospital: i64, id: i64) -> patient::Model {
         memo: None,
         version: 0,
     }
+}
+
+/// Makes what search compares from the name: to be called before a row is written.
+pub(super) fn fold_name(row: &mut patient::Model) {
+    row.folded_name = row.name.as_deref().map(text::folded);
+    row.folded_from = row.name.clone();
 }
 
 impl Store {
@@ -247,6 +259,46 @@ impl Store {
         }
     }
 
+    /// Folds the hospital's names that SQL wrote. Returns how many.
+    ///
+    /// # Errors
+    /// Where the database fails; what was folded until then stays.
+    pub async fn fold_names(&self, hospital: i64) -> Result<u64> {
+        let stale = "(name <> folded_from OR (name IS NULL) <> (folded_from IS NULL))";
+        let (mut after, mut folded) = (i64::MIN, 0);
+        loop {
+            let mut sql = self.sql("SELECT id, name FROM patient WHERE hospital_id = ");
+            sql.bind(hospital).push(" AND id > ").bind(after);
+            sql.push(&format!(" AND {stale} ORDER BY id LIMIT {NAMES}"));
+            let rows = self.readers.query_all_raw(sql.done()).await?;
+            let names: Vec<(i64, Option<String>)> = rows
+                .iter()
+                .map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?)))
+                .collect::<Result<_>>()?;
+            let Some(&(last, _)) = names.last() else {
+                return Ok(folded);
+            };
+            let mut sql = self.sql("UPDATE patient SET folded_name = CASE id");
+            for (id, name) in &names {
+                sql.push(" WHEN ").bind(*id);
+                sql.push(" THEN ").bind(name.as_deref().map(text::folded));
+            }
+            // Not the column: the name may have changed since it was read.
+            sql.push(" END, folded_from = CASE id");
+            for (id, name) in &names {
+                sql.push(" WHEN ").bind(*id).push(" THEN ").bind(name.clone());
+            }
+            sql.push(" END WHERE hospital_id = ").bind(hospital);
+            for (place, (id, _)) in names.iter().enumerate() {
+                sql.push(if place == 0 { " AND id IN (" } else { ", " }).bind(*id);
+            }
+            // Whoever wrote a name with its folded form meanwhile is right.
+            sql.push(&format!(") AND {stale}"));
+            folded += self.writer.execute_raw(sql.done()).await?.rows_affected();
+            after = last;
+        }
+    }
+
     fn find(&self, sql: &mut Sql, hospital: i64, search: &PatientSearch) -> Result<()> {
         sql.push(" AND p.state = 'ACTIVE'");
         let mut ways = 0;
@@ -256,17 +308,32 @@ impl Store {
         };
         if let Some(part) = &search.name_part {
             way(sql);
-            let find = match sql.backend() {
-                DbBackend::Postgres => "strpos(p.name, ",
-                _ => "instr(p.name, ",
+            let place = match sql.backend() {
+                DbBackend::Postgres => "strpos",
+                _ => "instr",
             };
-            sql.push(find).bind(part.as_str()).push(") > 0");
+            sql.push(&format!("p.folded_from = p.name AND {place}(p.folded_name, "))
+                .bind(text::folded(part))
+                .push(") > 0");
+            // SQL cannot fold: what it wrote is compared as it is until a server has folded it.
+            way(sql);
+            sql.push(&format!(
+                "(p.folded_from IS NULL OR p.folded_from <> p.name) AND {place}(p.name, "
+            ))
+            .bind(part.as_str())
+            .push(") > 0");
         }
         if let Some(start) = &search.chart_start {
-            way(sql);
-            let length = start.chars().count();
-            sql.push(&format!("substr(p.chart_no, 1, {length}) = "))
-                .bind(start.as_str());
+            let mut begins_with = |start: &str| {
+                way(sql);
+                let length = start.chars().count();
+                sql.push(&format!("substr(p.chart_no, 1, {length}) = ")).bind(start);
+            };
+            begins_with(start);
+            let narrow = text::nfkc(start);
+            if narrow != start.as_str() {
+                begins_with(&narrow);
+            }
         }
         if let Some(phone) = &search.phone {
             way(sql);

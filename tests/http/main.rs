@@ -34,3 +34,4 @@ mod sessions;
 mod soak;
 mod staffing;
 mod transport;
+mod unicode;

@@ -14,6 +14,7 @@ use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::records::Patch;
 use crate::store::Change;
+use crate::text;
 
 pub(super) use statistics::days as definition_days;
 
@@ -36,9 +37,9 @@ async fn make(ctx: &Context<'_>, change: Change, idempotency_key: Option<String>
     shared.store.make(asker::viewer(ctx)?, &change, key.as_deref()).await
 }
 
-/// A text of one line, trimmed: a name or a number.
+/// A text of one line, trimmed and in NFC: a name or a number.
 fn line(argument: &str, text: &str) -> Result<String> {
-    let text = text.trim();
+    let text = text::nfc(text.trim());
     if text.is_empty() || text.chars().count() > LIMITS.line || text.chars().any(char::is_control) {
         let message = format!(
             "1 to {} characters are wanted, none of them a control character",
@@ -46,12 +47,12 @@ fn line(argument: &str, text: &str) -> Result<String> {
         );
         return Err(Error::input(argument, message));
     }
-    Ok(text.to_owned())
+    Ok(text.into_owned())
 }
 
-/// A text of some lines, trimmed: a memo or a reason.
+/// A text of some lines, trimmed and in NFC: a memo or a reason.
 fn lines(argument: &str, text: &str) -> Result<String> {
-    let text = text.trim();
+    let text = text::nfc(text.trim());
     let odd = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
     if text.is_empty() || text.chars().count() > LIMITS.text || text.chars().any(odd) {
         let message = format!(
@@ -60,7 +61,7 @@ fn lines(argument: &str, text: &str) -> Result<String> {
         );
         return Err(Error::input(argument, message));
     }
-    Ok(text.to_owned())
+    Ok(text.into_owned())
 }
 
 /// An absent value stays, null clears it.

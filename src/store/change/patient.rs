@@ -13,6 +13,7 @@ use super::{Making, check_version};
 use crate::error::{Error, Result};
 use crate::records::PatientChange;
 use crate::store::erased_patient;
+use crate::store::patient::fold_name;
 
 impl Making<'_> {
     pub(super) async fn register(&self, change: &PatientChange) -> Result<i64> {
@@ -26,10 +27,13 @@ impl Making<'_> {
             let state = self.store.state_in(&self.transaction, self.hospital, 0).await?;
             row.registered_on = Some(Utc::now().with_timezone(&state.time_zone).date_naive());
         }
+        fold_name(&mut row);
         let columns = [
             ("state", row.state.into()),
             ("chart_no", row.chart_no.into()),
             ("name", row.name.into()),
+            ("folded_name", row.folded_name.into()),
+            ("folded_from", row.folded_from.into()),
             ("phone", row.phone.into()),
             ("phone_index", row.phone_index.into()),
             ("birth_date", row.birth_date.into()),
@@ -144,7 +148,8 @@ impl Making<'_> {
     }
 
     /// Writes all of the row, at its next version.
-    async fn write_patient(&self, row: patient::Model) -> Result<()> {
+    async fn write_patient(&self, mut row: patient::Model) -> Result<()> {
+        fold_name(&mut row);
         let (id, version) = (row.id, row.version);
         let mut row = patient::ActiveModel::from(row).reset_all();
         row.hospital_id = Unchanged(self.hospital);

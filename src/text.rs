@@ -1,0 +1,81 @@
+//! Text as it is stored and as search compares it.
+
+use std::borrow::Cow;
+
+use icu_casemap::CaseMapper;
+use icu_normalizer::{ComposingNormalizer, DecomposingNormalizer};
+
+/// The text in Unicode's normalisation form C. The same text can be encoded in several ways, and macOS writes file names and files in
+/// another one: whatever comes in takes this form, or equal names would not be equal. Passwords alone stay as they are.
+#[must_use]
+pub fn nfc(text: &str) -> Cow<'_, str> {
+    ComposingNormalizer::new_nfc().normalize(text)
+}
+
+/// The text in normalisation form KC: full-width digits and letters become the usual ones.
+#[must_use]
+pub fn nfkc(text: &str) -> Cow<'_, str> {
+    ComposingNormalizer::new_nfkc().normalize(text)
+}
+
+/// The text as search compares it: without regard to encoding, case and width, with one space for blanks in a row and none at the
+/// ends.
+#[must_use]
+pub fn folded(text: &str) -> String {
+    // Unicode's compatibility caseless match, D146: folding undoes normalisation, and the other way round.
+    let case = CaseMapper::new();
+    let text = DecomposingNormalizer::new_nfd().normalize(text);
+    let text = case.fold_string(&text);
+    let text = DecomposingNormalizer::new_nfkd().normalize(&text).into_owned();
+    let text = nfkc(&case.fold_string(&text)).into_owned();
+    let mut folded = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        if !folded.is_empty() {
+            folded.push(' ');
+        }
+        folded.push_str(word);
+    }
+    folded
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn folding_ignores_case_width_and_blanks() {
+        for (one, other) in [
+            ("Ann Ash", "ＡＮＮ　ash"),
+            ("  Ann \t Ash ", "ann\u{a0}\u{2003}ash"),
+            ("Straße", "STRASSE"),
+            ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+            ("José", "jose\u{301}"),
+            (
+                "김영수",
+                "\u{1100}\u{1175}\u{11b7}\u{110b}\u{1167}\u{11bc}\u{1109}\u{116e}",
+            ),
+            ("ｶﾞｷﾞ", "ガギ"),
+            ("½", "1⁄2"),
+        ] {
+            assert_eq!(folded(one), folded(other));
+        }
+        for (one, other) in [("Ann", "Anne"), ("e", "é"), ("AnnAsh", "Ann Ash"), ("김", "기")] {
+            assert_ne!(folded(one), folded(other));
+        }
+        assert_eq!(folded(" "), "");
+    }
+
+    proptest! {
+        #[test]
+        fn folding_is_the_same_for_each_form(text in any::<String>()) {
+            let once = folded(&text);
+            prop_assert_eq!(&folded(&once), &once);
+            prop_assert_eq!(&folded(&nfc(&text)), &once);
+            prop_assert_eq!(&folded(&nfkc(&text)), &once);
+            prop_assert_eq!(&folded(&DecomposingNormalizer::new_nfd().normalize(&text)), &once);
+            prop_assert_eq!(nfc(&once), once.as_str());
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Text in whatever Unicode form, case and width it comes.
+
+use migration::{Migrator, MigratorTrait as _};
+use serde_json::{Value, json};
+
+use crate::harness::{PASSWORD, User, on_each_database, until};
+
+/// 김영수 and José, composed as most systems write them and decomposed as macOS does.
+const KIM: &str = "김영수";
+const KIM_NFD: &str = "\u{1100}\u{1175}\u{11b7}\u{110b}\u{1167}\u{11bc}\u{1109}\u{116e}";
+const JOSE: &str = "Jos\u{e9}";
+const JOSE_NFD: &str = "Jose\u{301}";
+
+/// The chart numbers of those who are found, in a row.
+async fn found(user: &User<'_>, text: &str) -> String {
+    let query = "query ($text: String) { patients(filter: {search: $text}) { totalCount nodes { chartNo } } }";
+    let answer = user.ask_with(query, json!({"text": text})).await;
+    let nodes = answer["patients"]["nodes"].as_array().unwrap();
+    assert_eq!(answer["patients"]["totalCount"], nodes.len(), "{text}");
+    nodes.iter().map(|node| node["chartNo"].as_str().unwrap()).collect()
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    let list = list.as_array().unwrap().iter();
+    list.map(|row| row["name"].as_str().unwrap()).collect()
+}
+
+on_each_database! {
+    async fn names_are_found_in_whatever_form(app: App) {
+        app.import("patients", "H1", &format!("chart_no,name\nA,Ann   Ash\nB,{KIM_NFD}\nC,{JOSE_NFD} Cox\nD,STRASSE\nE,{KIM}\nＦ1,\n"));
+        let desk = app.sign_in("desk").await;
+        let list = desk.ask("{ patients { nodes { name } } }").await;
+        assert_eq!(names(&list["patients"]["nodes"]), ["Ann   Ash", KIM, "José Cox", "STRASSE", KIM, ""]);
+        for (text, charts) in [
+            ("ＡＮＮ　ash", "A"), ("ann ash", "A"), ("  N \u{a0} a ", "A"), ("annash", ""), (KIM, "BE"), (KIM_NFD, "BE"), ("영", "BE"),
+            (JOSE, "C"), ("JOSE\u{301}", "C"), ("jose", ""), ("straße", "D"), ("STRASSE", "D"), ("Ｆ", "Ｆ1"), ("%", ""), ("_", ""),
+        ] {
+            assert_eq!(found(&desk, text).await, charts, "{text}");
+        }
+        // The same file again, in the other form.
+        assert_eq!(app.import("patients", "H1", &format!("chart_no,name\nB,{KIM}\nC,{JOSE} Cox\nE,{KIM_NFD}\n")),
+            "0 inserted, 0 changed, 3 unchanged, 0 refused, 0 values left empty\n");
+        // An import and a change take the folded form along.
+        app.import("patients", "H1", "chart_no,name\nA,Bea Bay\n");
+        assert_eq!((found(&desk, "ANN").await, found(&desk, "BEA").await), (String::new(), "A".to_owned()));
+        let bea = desk.ask("{ patients(first: 1) { nodes { id version } } }").await["patients"]["nodes"][0].take();
+        desk.change("changePatient", json!({"id": bea["id"], "version": bea["version"], "name": "bea bay"}), "patient { id }").await;
+        assert_eq!(found(&desk, "BEA").await, "A");
+        // SUPPORT finds nobody by a name, in whatever width.
+        let support = app.sign_in("support").await;
+        assert_eq!(support.refused("{ patients(filter: {search: \"ｂｅａ\"}) { totalCount } }").await.0, "FORBIDDEN");
+    }
+
+    async fn numbers_are_found_in_whatever_width(app: App) {
+        app.example();
+        app.import("patients", "H1", "chart_no,phone\n0071,０１０－３３３３－４４４４\n");
+        for login in ["desk", "support"] {
+            let user = app.sign_in(login).await;
+            for (text, chart) in [("０１０-１１１１-０００１", "A"), ("＋８２ １０ ３３３３ ４４４４", "0071"), ("００７１", "0071"), ("００7", "0071")] {
+                assert_eq!(found(&user, text).await, chart, "{login} {text}");
+            }
+        }
+    }
+
+    async fn departments_and_numbers_do_not_double(app: App) {
+        let header = "visit_no,chart_no,date,status,department,doctor\n";
+        app.import("patients", "H1", "chart_no\nA\u{c5}\n");
+        app.import("visits", "H1", &format!("{header}v\u{e9}1,AA\u{30a},2025-05-11,COMPLETED,Ge\u{301}ne\u{301}rale,Dr {JOSE_NFD}\n"));
+        let again = format!("{header}ve\u{301}1,A\u{c5},2025-05-11,COMPLETED,G\u{e9}n\u{e9}rale,Dr {JOSE}\n");
+        assert_eq!(app.import("visits", "H1", &again), "0 inserted, 0 changed, 1 unchanged, 0 refused, 0 values left empty\n");
+        let admin = app.sign_in("admin").await;
+        let hospital = admin.ask("{ hospital { departments { name } doctors { name } } }").await["hospital"].take();
+        assert_eq!(names(&hospital["departments"]), ["G\u{e9}n\u{e9}rale"]);
+        assert_eq!(names(&hospital["doctors"]), ["Dr Jos\u{e9}"]);
+        let refused = async |name: &str, input: Value, argument: &str| {
+            assert_eq!(admin.refused_change(name, input).await, ("BAD_USER_INPUT".to_owned(), argument.to_owned()), "{name}");
+        };
+        refused("addDepartment", json!({"name": "Ge\u{301}ne\u{301}rale"}), "input.name").await;
+        refused("addDoctor", json!({"name": format!("Dr {JOSE_NFD}")}), "input.name").await;
+        refused("registerPatient", json!({"chartNo": "AA\u{30a}"}), "input.chartNo").await;
+        let made = admin.change("registerPatient", json!({"chartNo": "Z", "name": KIM_NFD, "memo": JOSE_NFD}), "patient { name memo }").await;
+        assert_eq!(made["patient"], json!({"name": KIM, "memo": JOSE}));
+        // The letters of one form may be more than those of the other: what is stored is counted.
+        let long = "e\u{301}".repeat(255);
+        let made = admin.change("addDepartment", json!({"name": long}), "department { name }").await;
+        assert_eq!(made["department"]["name"], "\u{e9}".repeat(255));
+    }
+
+    async fn headers_and_mappings_are_read_in_whatever_form(app: App) {
+        let file = app.file("rows.csv", format!("{KIM_NFD},nume\u{301}ro,e\u{301}tat,jour\nA,1,termine\u{301},2025-05-11\n"));
+        let mapping = app.file("mapping.toml", format!("brings_patients = true\n[columns]\nchart_no = \"{KIM}\"\nvisit_no = \"num\u{e9}ro\"\n\
+            status = \"e\u{301}tat\"\ndate = \"jour\"\n[statuses]\n\"termin\u{e9}\" = \"COMPLETED\"\n[constants]\ndepartment = \"Ge\u{301}n\u{e9}rale\"\n"));
+        let said = app.rollcall(&["import", "visits", "--hospital", "H1", file.to_str().unwrap(), "--mapping", mapping.to_str().unwrap()]);
+        assert!(said.starts_with("1 inserted"), "{said}");
+        let hospital = app.sign_in("desk").await.ask("{ hospital { departments { name } } }").await["hospital"].take();
+        assert_eq!(names(&hospital["departments"]), ["G\u{e9}n\u{e9}rale"]);
+    }
+
+    async fn who_signs_in_is_known_in_whatever_form(app: App) {
+        let code = ["HOP-\u{c9}", "HOP-E\u{301}"];
+        app.rollcall(&["hospital", "add", "--code", code[1], "--name", "Two", "--time-zone", "Europe/Paris"]);
+        let taken = app.try_rollcall(&["hospital", "add", "--code", code[0], "--name", "Two", "--time-zone", "Europe/Paris"]);
+        assert!(!taken.status.success());
+        let add = |code, login| ["staff", "add", "--hospital", code, "--login", login, "--name", "J", "--role", "desk"];
+        app.rollcall_with(&add(code[0], JOSE_NFD), &format!("{PASSWORD} e\u{301}"));
+        let signs_in = async |code: &str, login: &str, password: &str| {
+            let query = "mutation ($i: SignInInput!) { signIn(input: $i) { session { accessToken } } }";
+            let input = json!({"hospital": code, "login": login, "password": password});
+            app.post(app.base(), None, query, json!({"i": input})).await.get("errors").is_none()
+        };
+        let password = format!("{PASSWORD} e\u{301}");
+        for code in code {
+            for login in [JOSE, JOSE_NFD] {
+                assert!(signs_in(code, login, &password).await, "{code:?} {login:?}");
+            }
+        }
+        // A password is compared byte for byte.
+        assert!(!signs_in(code[0], JOSE, &format!("{PASSWORD} \u{e9}")).await);
+        for (what, login) in [("disable", JOSE), ("enable", JOSE_NFD)] {
+            app.rollcall(&["staff", what, "--hospital", code[1], "--login", login]);
+            assert_eq!(signs_in(code[0], JOSE, &password).await, what == "enable");
+        }
+        let taken = app.try_rollcall(&add(code[1], JOSE));
+        assert!(!taken.status.success());
+    }
+
+    async fn a_name_changed_in_sql_is_found_by_its_new_letters(app: App) {
+        app.example();
+        let desk = app.sign_in("desk").await;
+        app.execute("UPDATE patient SET name = 'Bea Bay' WHERE chart_no = 'A'").await;
+        app.execute("UPDATE patient SET name = NULL WHERE chart_no = 'C'").await;
+        app.execute("UPDATE patient SET name = 'Eve Eck' WHERE chart_no = 'E'").await;
+        for (text, charts) in [("Bea", "A"), ("Ann", ""), ("ash", ""), ("Cem", ""), ("Eve", "E"), ("dag", "D")] {
+            assert_eq!(found(&desk, text).await, charts, "{text}");
+        }
+        // A server folds what it finds when it starts, and each hour.
+        let _second = app.second_server();
+        until("names are folded", async || {
+            found(&desk, "BEA  BAY").await == "A" && found(&desk, "eve").await == "E"
+        }).await;
+        for text in ["Ann", "ash", "cem"] {
+            assert_eq!(found(&desk, text).await, "", "{text}");
+        }
+        assert_eq!(app.number("SELECT COUNT(*) FROM patient WHERE name IS NULL AND (folded_name IS NOT NULL OR folded_from IS NOT NULL)").await, 0);
+        // An erased patient leaves nothing behind.
+        let bea = desk.ask("{ patients(first: 1) { nodes { id version } } }").await["patients"]["nodes"][0].take();
+        desk.change("erasePatient", json!({"id": bea["id"], "version": bea["version"], "reason": "asked"}), "patient { id }").await;
+        assert_eq!(app.number("SELECT COUNT(*) FROM patient WHERE state = 'ERASED' AND (folded_name IS NOT NULL OR folded_from IS NOT NULL)").await, 0);
+    }
+
+    async fn what_stands_already_is_normalized_once(app: App) {
+        app.import("patients", "H1", &format!("chart_no,name\nA\u{c5},{KIM}\nB\u{c5},{JOSE}\nB,\n"));
+        app.import("visits", "H1", "visit_no,chart_no,date,status,department,doctor\nv\u{e9},B,2025-05-11,COMPLETED,G\u{e9}n,Dr \u{e9}\n");
+        let steps = Migrator::migrations();
+        let at = steps.iter().position(|step| step.name() == "m0014_text").unwrap();
+        let above = u32::try_from(steps.len() - at).unwrap();
+        Migrator::down(&app.sql, Some(above)).await.unwrap();
+        for statement in [
+            format!("UPDATE patient SET chart_no = 'AA\u{30a}', name = '{KIM_NFD}' WHERE chart_no = 'A\u{c5}'"),
+            // Another row has this number in NFC.
+            "UPDATE patient SET chart_no = 'BA\u{30a}' WHERE chart_no = 'B'".to_owned(),
+            "UPDATE visit SET visit_no = 've\u{301}'".to_owned(),
+            "UPDATE department SET name = 'Ge\u{301}n'".to_owned(),
+            "UPDATE doctor SET name = 'Dr e\u{301}'".to_owned(),
+            "INSERT INTO doctor (hospital_id, name) SELECT id, 'Dr \u{e9}' FROM hospital".to_owned(),
+            "UPDATE hospital SET code = 'He\u{301}', name = 'Hoe\u{301}'".to_owned(),
+            "UPDATE staff SET login = 'de\u{301}sk', name = 'De\u{301}sk' WHERE login = 'desk'".to_owned(),
+        ] {
+            app.execute(&statement).await;
+        }
+        let output = app.try_rollcall(&["migrate"]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        // Two rows are left as they are; said where, and nothing of the text.
+        let left: Vec<&str> = said.lines().filter(|line| line.contains("NFC")).collect();
+        assert_eq!(left.len(), 2, "{said}");
+        for (line, column) in left.iter().zip([r#""table":"doctor","column":"name","rows":1"#, r#""table":"patient","column":"chart_no","rows":1"#]) {
+            assert!(line.contains(column), "{line}");
+        }
+        assert!(!said.contains('\u{30a}') && !said.contains('\u{301}'), "{said}");
+        let second = app.second_server();
+        let desk = app.sign_in_at(&second.base, "H\u{e9}", "d\u{e9}sk").await;
+        assert_eq!(found(&desk, KIM).await, "A\u{c5}");
+        assert_eq!(found(&desk, "JOS\u{e9}").await, "B\u{c5}");
+        let answer = desk.ask("{ viewer { name } hospital { name departments { name } doctors { name } } visits { nodes { visitNo } } }").await;
+        assert_eq!(answer["viewer"]["name"], "D\u{e9}sk");
+        assert_eq!(answer["hospital"]["name"], "Ho\u{e9}");
+        assert_eq!(names(&answer["hospital"]["departments"]), ["G\u{e9}n"]);
+        assert_eq!(names(&answer["hospital"]["doctors"]), ["Dr e\u{301}", "Dr \u{e9}"]);
+        assert_eq!(answer["visits"]["nodes"][0]["visitNo"], "v\u{e9}");
+        assert_eq!(app.number("SELECT COUNT(*) FROM patient WHERE chart_no = 'BA\u{30a}'").await, 1);
+    }
+}
