@@ -135,9 +135,11 @@ on_each_database! {
         }
         // A server folds what it finds when it starts, and each hour.
         let _second = app.second_server();
-        until("names are folded", async || {
-            found(&desk, "BEA  BAY").await == "A" && found(&desk, "eve").await == "E"
-        }).await;
+        let stale = "SELECT COUNT(*) FROM patient WHERE name <> folded_from OR (name IS NULL) <> (folded_from IS NULL)";
+        until("names are folded", async || app.number(stale).await == 0).await;
+        for (text, charts) in [("BEA  BAY", "A"), ("eve", "E")] {
+            assert_eq!(found(&desk, text).await, charts, "{text}");
+        }
         for text in ["Ann", "ash", "cem"] {
             assert_eq!(found(&desk, text).await, "", "{text}");
         }
