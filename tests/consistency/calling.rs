@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use chrono::{NaiveDate, Utc};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -284,6 +285,13 @@ struct Refusal {
 }
 
 impl Refusal {
+    /// As a status is refused that a visit has from its day on. Some time zone has yesterday's date still.
+    fn is_of_a_day_to_come(&self) -> bool {
+        let (_, day) = self.message.rsplit_once(' ').unwrap_or_default();
+        let day: Option<NaiveDate> = day.parse().ok();
+        day.is_some_and(|day| day >= Utc::now().date_naive())
+    }
+
     /// As a patient is refused who is MERGED or ERASED by now.
     fn is_of_a_state(&self) -> bool {
         self.code == "BAD_USER_INPUT" && ["input.id", "input.intoId", "input.patientId"].contains(&&*self.argument)
@@ -414,6 +422,7 @@ impl Change {
             ("NOT_FOUND", argument) => !self.row_stands(site, argument).await?,
             // Somebody may have finished the visit meanwhile.
             ("BAD_USER_INPUT", "input.reason") => self.input["reason"].is_null(),
+            ("BAD_USER_INPUT", "input.status" | "input.date") => refused.is_of_a_day_to_come(),
             _ if refused.is_of_a_state() => self.call == Call::UndoMerge || !self.was_active(site, &refused).await?,
             _ => false,
         };
@@ -422,6 +431,7 @@ impl Change {
             "CONFLICT" => "changes refused: CONFLICT",
             "NOT_FOUND" => "changes refused: NOT_FOUND",
             "BUSY" => "changes refused: BUSY",
+            _ if refused.is_of_a_day_to_come() => "changes refused: a status before the visit's day",
             _ => "changes refused: merged, erased, finished or undone meanwhile",
         };
         site.figures.count(what, 1);
@@ -498,8 +508,14 @@ fn an_aspect(known: &Known<'_>, input: &mut Value, random: &mut StdRng) {
     };
     match random.random_range(0..4) {
         0 => {
+            if random.random() {
+                input["scheduledAt"] = Value::Null;
+                return;
+            }
+            // The day follows from the time: another day beside it would be refused.
+            input.as_object_mut().unwrap().remove("date");
             let at = format!("{}T0{}:30:00Z", site.any_day(random), random.random_range(0..10));
-            input["scheduledAt"] = [json!(at), Value::Null].choose(random).unwrap().clone();
+            input["scheduledAt"] = json!(at);
         }
         1 => input["departmentId"] = one_of(random, 'D', &site.departments),
         2 => input["doctorId"] = one_of(random, 'O', &site.doctors),
