@@ -219,6 +219,7 @@ async fn swept(store: &Store, snapshot_days: u32, audit_days: Option<u32>) -> Re
     for hospital in store.hospitals().await? {
         store.prune_feed(hospital, LIMITS.feed).await?;
         store.prune_keys(hospital, keys).await?;
+        store.prune_refresh_tokens(hospital).await?;
         store.fold_names(hospital).await?;
         let expired = store.expire_snapshots(hospital, Utc::now() - days).await?;
         if expired > 0 {

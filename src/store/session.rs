@@ -128,6 +128,19 @@ impl Store {
         Ok(RefreshUse::Reused { staff: staff.id })
     }
 
+    /// Deletes refresh tokens that have expired.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn prune_refresh_tokens(&self, hospital: i64) -> Result<u64> {
+        let deleted = refresh_token::Entity::delete_many()
+            .filter(refresh_token::Column::HospitalId.eq(hospital))
+            .filter(refresh_token::Column::ExpiresAt.lte(Utc::now()))
+            .exec(&self.writer)
+            .await?;
+        Ok(deleted.rows_affected)
+    }
+
     /// Ends the viewer's session: every token that came of one sign-in.
     ///
     /// # Errors

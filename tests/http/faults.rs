@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use migration::{Migrator, MigratorTrait as _};
@@ -187,8 +188,10 @@ on_each_database! {
         for round in 0..4_u32 {
             let server = app.second_server();
             let mut asking = tokio::task::JoinSet::new();
+            let answered = Arc::new(AtomicUsize::new(0));
             for client in 0..4 {
                 let (http, url, token) = (app.client().clone(), format!("{}/graphql", server.base), user.token.clone());
+                let answered = Arc::clone(&answered);
                 asking.spawn(async move {
                     let mut answers = Vec::new();
                     for question in 0.. {
@@ -197,12 +200,13 @@ on_each_database! {
                         let Ok(answer) = sent else { break };
                         let Ok(mut answer) = answer.json::<Value>().await else { break };
                         answers.push(answer["data"]["statistics"].take());
+                        answered.fetch_add(1, Ordering::Relaxed);
                     }
                     answers
                 });
             }
-            let moment = 150 + u64::from(rand::random::<u8>());
-            tokio::time::sleep(Duration::from_millis(moment)).await;
+            until("some questions are answered", async || answered.load(Ordering::Relaxed) > 4).await;
+            tokio::time::sleep(Duration::from_millis(rand::random::<u8>().into())).await;
             drop(server);
             handed_out.extend(asking.join_all().await.into_iter().flatten());
         }

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use sea_orm::{ConnectionTrait as _, SqliteTransactionMode, TransactionOptions, TransactionTrait as _};
 use serde_json::{Value, json};
 
-use crate::harness::{App, Kind, PASSWORD, on_each_database};
+use crate::harness::{App, Kind, PASSWORD, on_each_database, until};
 
 const SIGN_IN: &str = "mutation ($i: SignInInput!) { signIn(input: $i) { session { accessToken refreshToken } } }";
 const REFRESH: &str =
@@ -211,6 +211,17 @@ on_each_database! {
             sign_in(app, &format!("nobody {login}"), PASSWORD).await;
         }
         assert_eq!(sign_in(app, "desk", PASSWORD).await["errors"][0]["extensions"]["code"], "RATE_LIMITED");
+        assert!(refresh(app, &alive).await.is_ok());
+    }
+
+    async fn expired_refresh_tokens_are_deleted(app: App) {
+        session(app, "desk").await;
+        app.execute("UPDATE refresh_token SET expires_at = '2001-01-01 00:00:00'").await;
+        let alive = session(app, "support").await;
+        // A server looks for them when it starts, and then every hour.
+        let _second = app.second_server();
+        let left = async || app.number("SELECT COUNT(*) FROM refresh_token").await;
+        until("expired tokens are deleted", async || left().await == 1).await;
         assert!(refresh(app, &alive).await.is_ok());
     }
 }
