@@ -83,7 +83,17 @@ fn failed((status, answer): &(StatusCode, Value)) -> bool {
         assert_eq!(*status, StatusCode::OK, "{answer}");
         return false;
     };
-    is_internal(answer);
+    // Without a table its triggers are missing, as in the middle of a restore.
+    let of_a_restore = |error: &&Value| error["extensions"] == json!({"code": "BEING_RESTORED"});
+    let others: Vec<&Value> = errors
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|error| !of_a_restore(error))
+        .collect();
+    if !others.is_empty() {
+        is_internal(&json!({"errors": others}));
+    }
     let known = |object: &Value, names: &[&str]| {
         object
             .as_object()

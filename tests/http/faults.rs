@@ -405,8 +405,12 @@ on_each_database! {
         let statements = async || app.metric_at(&base, "rollcall_database_statements_total").await;
         let before = statements().await;
         held.release().await;
+        // A ledger goes on loading for the next question. Nothing else goes on.
+        until("the ledger is loaded", async || app.metric_at(&base, "rollcall_ledger_loads_total").await == 1).await;
+        let loaded = statements().await;
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!((statements().await, app.number("SELECT COUNT(*) FROM snapshot").await), (before, 0));
+        assert_eq!((statements().await, app.number("SELECT COUNT(*) FROM snapshot").await), (loaded, 0));
+        assert!(loaded <= before + 5, "{before}, then {loaded}");
         let (_, answer) = try_post(app, &base, &user.token, &kept(0)).await.unwrap();
         assert!(answer.get("errors").is_none(), "{answer}");
     }
