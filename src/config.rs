@@ -47,6 +47,8 @@ pub struct Limits {
     pub costly: usize,
     /// Errors of an answer at most; one more says how many were left out.
     pub errors: usize,
+    /// Bytes of a response at most.
+    pub response: usize,
     /// Memory for documents of queries that passed the guard, in bytes, about; the least used go first.
     pub parsed: u64,
     /// Memory for queries that clients send by their hash, in bytes; the least used go first.
@@ -133,6 +135,7 @@ pub const LIMITS: Limits = Limits {
     cost: 500_000,
     costly: 20_000,
     errors: 100,
+    response: 32 << 20,
     parsed: 16 << 20,
     persisted: 8 << 20,
     concurrent: 1_024,

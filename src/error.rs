@@ -40,6 +40,8 @@ words!(
 pub enum Error {
     /// The caller's input; names the argument by its path.
     Input { argument: String, message: String },
+    /// Several arguments of one input, each an `Input` or a `NotFound`; never empty.
+    Inputs(Vec<Error>),
     /// An id that is well formed but stands for nothing here; names the argument by its path.
     NotFound { argument: String, message: String },
     /// Nobody is signed in, or not any more.
@@ -103,6 +105,10 @@ impl Error {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Input { .. } => ErrorCode::BadUserInput,
+            Self::Inputs(errors) => match errors.as_slice() {
+                [first, ..] => first.code(),
+                [] => ErrorCode::BadUserInput,
+            },
             Self::NotFound { .. } => ErrorCode::NotFound,
             Self::Unauthenticated(_) => ErrorCode::Unauthenticated,
             Self::InvalidCredentials => ErrorCode::InvalidCredentials,
@@ -121,6 +127,10 @@ impl Error {
     #[must_use]
     pub fn for_operator(&self) -> String {
         match self {
+            Self::Inputs(errors) => {
+                let texts: Vec<String> = errors.iter().map(Self::for_operator).collect();
+                texts.join("; ")
+            }
             Self::Input { argument, message }
             | Self::NotFound { argument, message }
             | Self::Conflict { argument, message, .. } => format!("{argument}: {message}"),

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{self, Poll, Wake, Waker};
 use std::time::Duration;
 
+use async_graphql::Context;
 use async_graphql::dataloader::DataLoader;
-use async_graphql::{Context, ContextSelectionSet};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -20,6 +20,7 @@ use tokio::task::{block_in_place, unconstrained};
 
 use super::loaders::Loaders;
 use crate::auth::Auth;
+use crate::config::LIMITS;
 use crate::desk::Desk;
 use crate::error::{Error, Result};
 use crate::permissions::Viewer;
@@ -40,8 +41,38 @@ pub struct Asker {
     state: OnceCell<State>,
     loads: UnboundedSender<Load>,
     seen: Mutex<Seen>,
-    /// Some fields are to be merged.
-    merges: bool,
+    /// Bytes that the response may still have.
+    response: Arc<ResponseBytes>,
+}
+
+/// How many bytes the response of a request may still have. Whatever may be long takes them before it is written.
+pub(super) struct ResponseBytes(AtomicUsize);
+
+impl ResponseBytes {
+    /// An error where so many are not left.
+    pub(super) fn require(&self, bytes: usize) -> Result<()> {
+        let left = self.0.load(Ordering::Relaxed);
+        if bytes <= left {
+            Ok(())
+        } else {
+            Err(Self::too_many(bytes, left))
+        }
+    }
+
+    /// Takes so many; an error where they are not left.
+    pub(super) fn take(&self, bytes: usize) -> Result<()> {
+        let taken = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        taken.map(|_| ()).map_err(|left| Self::too_many(bytes, left))
+    }
+
+    fn too_many(bytes: usize, left: usize) -> Error {
+        let limit = LIMITS.response;
+        Error::TooCostly(format!(
+            "this takes {bytes} bytes or more of the response, {left} of its {limit} are left: ask for fewer ids, or for pages of the lists"
+        ))
+    }
 }
 
 /// Whose data the request's answer shows.
@@ -70,10 +101,9 @@ struct Entered {
 }
 
 impl Asker {
-    /// A request from this address, of a viewer, with the family of its session; or of nobody, who can sign in and no more. `merges`
-    /// says that it selects fields of something in more than one place.
+    /// A request from this address, of a viewer, with the family of its session; or of nobody, who can sign in and no more.
     #[must_use]
-    pub fn new(shared: &Shared, address: IpAddr, viewer: Option<(Viewer, String)>, merges: bool) -> (Self, Loads) {
+    pub fn new(shared: &Shared, address: IpAddr, viewer: Option<(Viewer, String)>) -> (Self, Loads) {
         let (loads, driven) = unbounded_channel();
         let entered = viewer.map(|(viewer, family)| Entered::new(shared, viewer, family, loads.clone()));
         let asker = Self {
@@ -82,9 +112,15 @@ impl Asker {
             state: OnceCell::new(),
             loads,
             seen: Mutex::default(),
-            merges,
+            response: Arc::new(ResponseBytes(AtomicUsize::new(LIMITS.response))),
         };
         (asker, Loads(driven))
+    }
+
+    /// Bytes of the response that were taken by what may be long.
+    #[must_use]
+    pub fn reserved(&self) -> usize {
+        LIMITS.response - self.response.0.load(Ordering::Relaxed)
     }
 
     /// What the audit is to say of the request once it has been executed; `refused` are the fields that the viewer may not ask
@@ -196,9 +232,9 @@ fn asker<'a>(ctx: &Context<'a>) -> Result<&'a Asker> {
     Ok(&**ctx.data_opt::<Arc<Asker>>().ok_or_else(nobody)?)
 }
 
-/// Whether the request selects fields of something in more than one place, and async-graphql is to merge them.
-pub(super) fn merges(ctx: &ContextSelectionSet<'_>) -> bool {
-    ctx.data_opt::<Arc<Asker>>().is_some_and(|asker| asker.merges)
+/// The bytes that the response may still have.
+pub(super) fn response_bytes<'a>(ctx: &Context<'a>) -> Result<&'a Arc<ResponseBytes>> {
+    Ok(&asker(ctx)?.response)
 }
 
 /// Notes that the answer shows something of the patient. Whoever makes a `Patient` or a `Visit` calls it: a field of theirs need not.

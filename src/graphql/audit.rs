@@ -10,7 +10,7 @@ use super::cursor::Window;
 use super::id::{self, Id};
 use super::loaders::AuditedPatientsOf;
 use super::patient::Patient;
-use super::scalars::DateTime;
+use super::scalars::{DateTime, DateTimeInput};
 use super::staff::StaffMember;
 use super::statistics::not_empty;
 use super::{asker, enums};
@@ -57,9 +57,9 @@ pub(super) struct AuditFilter {
     /// Of this patient's data, where the entry names patients. Who opened a list is in the entry of the list.
     patient_id: Option<ID>,
     /// From this instant on.
-    since: Option<DateTime>,
+    since: Option<DateTimeInput>,
     /// Before this instant.
-    until: Option<DateTime>,
+    until: Option<DateTimeInput>,
 }
 
 /// An entry of the audit.
@@ -223,8 +223,14 @@ pub(super) async fn page(ctx: &Context<'_>, window: &Window, filter: Option<Audi
                 staff,
                 actions: filter.actions.map(|list| list.into_iter().map(Into::into).collect()),
                 patient,
-                since: filter.since.map(|instant| instant.0),
-                until: filter.until.map(|instant| instant.0),
+                since: filter
+                    .since
+                    .map(|instant| instant.instant("filter.since"))
+                    .transpose()?,
+                until: filter
+                    .until
+                    .map(|instant| instant.instant("filter.until"))
+                    .transpose()?,
             }
         }
     };

@@ -84,15 +84,19 @@ impl Cohort {
     }
 
     /// The same as Patient.id, in the order in which the patients were first recorded.
-    async fn patient_ids(&self) -> Result<Ids> {
-        let ids = |snapshot: &Snapshot, at, kind| Ids::of(&snapshot.patient_ids(at, kind), Id::Patient);
-        self.cut(ids).await
+    async fn patient_ids(&self, ctx: &Context<'_>) -> Result<Ids> {
+        let left = Arc::clone(asker::response_bytes(ctx)?);
+        left.require(Ids::at_least(self.kept.snapshot.patient_count(self.bucket, self.kind)))?;
+        let ids = move |snapshot: &Snapshot, at, kind| Ids::of(&snapshot.patient_ids(at, kind), Id::Patient, &left);
+        self.cut(ids).await?
     }
 
     /// The same as Visit.id, in the order in which the visits were first recorded.
-    async fn visit_ids(&self) -> Result<Ids> {
-        let ids = |snapshot: &Snapshot, at, kind| Ids::of(&snapshot.visit_ids(at, kind), Id::Visit);
-        self.cut(ids).await
+    async fn visit_ids(&self, ctx: &Context<'_>) -> Result<Ids> {
+        let left = Arc::clone(asker::response_bytes(ctx)?);
+        left.require(Ids::at_least(self.kept.snapshot.visit_count(self.bucket, self.kind)))?;
+        let ids = move |snapshot: &Snapshot, at, kind| Ids::of(&snapshot.visit_ids(at, kind), Id::Visit, &left);
+        self.cut(ids).await?
     }
 
     /// SHA-256, in lower-case hexadecimal, of the patientIds joined by line feeds, an empty line, and the visitIds joined by

@@ -113,7 +113,7 @@ pub(super) enum RecordState {
 pub(super) enum Role {
     /// Everything in the hospital.
     Admin,
-    /// Reads everything in full; exports.
+    /// Reads everything in full; pins snapshots.
     Clinician,
     /// Reads everything in full; books, checks in, corrects.
     Desk,

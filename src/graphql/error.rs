@@ -10,34 +10,61 @@ use crate::statistics::Question;
 impl From<Error> for async_graphql::Error {
     fn from(error: Error) -> Self {
         note(|notes| notes.code(error.code()));
-        let (message, more) = match &error {
-            Error::Input { argument, .. } | Error::NotFound { argument, .. } | Error::Conflict { argument, .. } => {
-                (error.for_operator(), Some(("argument", Value::from(argument.as_str()))))
+        let mut more: Vec<(&'static str, Value)> = Vec::new();
+        let mut message = error.for_operator();
+        match &error {
+            Error::Input { argument, .. } | Error::NotFound { argument, .. } => {
+                more.push(("argument", argument.as_str().into()));
             }
-            Error::SnapshotExpired(question) => (error.for_operator(), Some(("question", asked(question)))),
-            Error::RateLimited(wait) => (
-                error.for_operator(),
-                Some(("retryAfter", Value::from(whole_seconds(*wait)))),
-            ),
+            Error::Inputs(errors) => {
+                let first = errors.iter().find_map(argument_of);
+                more.extend(first.map(|argument| ("argument", argument.into())));
+                more.push(("errors", Value::List(errors.iter().map(named).collect())));
+            }
+            Error::Conflict {
+                argument,
+                current_version,
+                ..
+            } => {
+                more.push(("argument", argument.as_str().into()));
+                more.extend(current_version.map(|version| ("currentVersion", version.into())));
+            }
+            Error::SnapshotExpired(question) => more.push(("question", asked(question))),
+            Error::RateLimited(wait) => more.push(("retryAfter", whole_seconds(*wait).into())),
             Error::Unauthenticated(_)
             | Error::InvalidCredentials
             | Error::Forbidden(_)
             | Error::TooCostly(_)
             | Error::Busy
-            | Error::BeingRestored => (error.for_operator(), None),
+            | Error::BeingRestored => {}
             Error::Database(_) | Error::Internal(_) => {
-                let id = incident(&error.for_operator());
-                let message = format!("internal error {id}: the server's log says more under this id");
-                (message, None)
+                let id = incident(&message);
+                message = format!("internal error {id}: the server's log says more under this id");
             }
-        };
+        }
         Self::new(message).extend_with(|_, extensions| {
             extensions.set("code", error.code().word());
-            if let Some((name, value)) = more {
+            for (name, value) in more {
                 extensions.set(name, value);
             }
         })
     }
+}
+
+fn argument_of(error: &Error) -> Option<&str> {
+    match error {
+        Error::Input { argument, .. } | Error::NotFound { argument, .. } => Some(argument),
+        _ => None,
+    }
+}
+
+/// One of several errors of an input.
+fn named(error: &Error) -> Value {
+    value!({
+        "argument": argument_of(error).unwrap_or_default(),
+        "code": error.code().word(),
+        "message": error.for_operator(),
+    })
 }
 
 /// The arguments with which `statistics` asks the question again.

@@ -32,6 +32,13 @@ impl Id {
         URL_SAFE_NO_PAD.encode(&bytes[..length])
     }
 
+    /// Bytes of the text as JSON.
+    pub(super) fn json_length(self) -> usize {
+        let (_, length) = self.bytes();
+        // Base64 without padding, and quotes.
+        (length * 4).div_ceil(3) + 2
+    }
+
     /// Writes the text as JSON.
     pub(super) fn write(self, json: &mut Vec<u8>) {
         let (bytes, length) = self.bytes();

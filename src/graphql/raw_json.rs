@@ -8,21 +8,33 @@ use std::io::{self, Write};
 
 use async_graphql::parser::types::{Field, Selection, SelectionSet};
 use async_graphql::registry::Registry;
-use async_graphql::{ContextSelectionSet, ID, Name, OutputType, Positioned, ServerResult, Value};
+use async_graphql::{ContextSelectionSet, ID, OutputType, Positioned, ServerResult, Value};
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-use super::asker;
+use super::asker::ResponseBytes;
 use super::id::Id;
+use crate::error::Result;
+
+/// The response key of a `__typename` that nobody asked for: no query can name it.
+pub const TYPE_KEY: &str = "__typename ";
 
 /// `[ID!]!` as JSON.
 pub(super) struct Ids(Value);
 
 impl Ids {
-    /// The ids of these numbers.
-    pub(super) fn of(numbers: &[i64], id: fn(i64) -> Id) -> Self {
-        // An id of up to 24 bits, its quotes and its comma.
-        let mut json = Vec::with_capacity(2 + numbers.len() * 9);
+    /// Bytes of so many ids at least.
+    pub(super) fn at_least(ids: usize) -> usize {
+        // The shortest id has three characters, and quotes.
+        ids.saturating_mul(5)
+    }
+
+    /// The ids of these numbers; an error where they are longer than the response may be.
+    pub(super) fn of(numbers: &[i64], id: fn(i64) -> Id, left: &ResponseBytes) -> Result<Self> {
+        let commas = numbers.len().saturating_sub(1);
+        let length = 2 + commas + numbers.iter().map(|&number| id(number).json_length()).sum::<usize>();
+        left.take(length)?;
+        let mut json = Vec::with_capacity(length);
         json.push(b'[');
         for (place, &number) in numbers.iter().enumerate() {
             if place > 0 {
@@ -31,7 +43,7 @@ impl Ids {
             id(number).write(&mut json);
         }
         json.push(b']');
-        Self(Value::Binary(json.into()))
+        Ok(Self(Value::Binary(json.into())))
     }
 }
 
@@ -78,7 +90,7 @@ impl<T: WriteFields> OutputType for Written<T> {
     }
 
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
-        match written(ctx, |json| json.object(&self.0, ctx, &field.node.selection_set.node)) {
+        match written(|json| json.object(&self.0, ctx, &field.node.selection_set.node)) {
             Some(value) => Ok(value),
             None => self.0.resolve(ctx, field).await,
         }
@@ -99,18 +111,14 @@ impl<T: WriteFields> OutputType for WrittenList<T> {
     }
 
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
-        match written(ctx, |json| json.list(&self.0, ctx, &field.node.selection_set.node)) {
+        match written(|json| json.list(&self.0, ctx, &field.node.selection_set.node)) {
             Some(value) => Ok(value),
             None => self.0.resolve(ctx, field).await,
         }
     }
 }
 
-fn written(ctx: &ContextSelectionSet<'_>, write: impl FnOnce(&mut Json) -> Option<()>) -> Option<Value> {
-    // async-graphql merges values, not JSON.
-    if asker::merges(ctx) {
-        return None;
-    }
+fn written(write: impl FnOnce(&mut Json) -> Option<()>) -> Option<Value> {
     let mut json = Json(Vec::new());
     write(&mut json)?;
     Some(Value::Binary(json.0.into()))
@@ -125,7 +133,8 @@ impl Json {
         serde_json::to_writer(&mut self.0, value).ok()
     }
 
-    /// Writes what is selected of an object.
+    /// Writes what is selected of an object. What is executed has neither fragments on object types nor directives, and nothing
+    /// twice (`http::execution`).
     pub(super) fn object<T: WriteFields>(
         &mut self,
         object: &T,
@@ -133,8 +142,30 @@ impl Json {
         selection: &SelectionSet,
     ) -> Option<()> {
         self.0.push(b'{');
-        let mut names = Vec::with_capacity(selection.items.len());
-        self.fields(object, ctx, selection, &mut names)?;
+        let mut empty = true;
+        for item in &selection.items {
+            let Selection::Field(field) = &item.node else {
+                return None;
+            };
+            let key = &field.node.response_key().node;
+            if key == TYPE_KEY {
+                continue;
+            }
+            if !std::mem::take(&mut empty) {
+                self.0.push(b',');
+            }
+            // A name has no character that JSON would escape.
+            self.0.push(b'"');
+            self.0.extend_from_slice(key.as_bytes());
+            self.0.extend_from_slice(b"\":");
+            match field.node.name.node.as_str() {
+                "__typename" => self.value(&T::type_name())?,
+                name => {
+                    let (_, write) = T::FIELDS.iter().find(|(field, _)| *field == name)?;
+                    write(object, ctx, &field.node, self)?;
+                }
+            }
+        }
         self.0.push(b'}');
         Some(())
     }
@@ -153,57 +184,6 @@ impl Json {
             self.object(object, ctx, selection)?;
         }
         self.0.push(b']');
-        Some(())
-    }
-
-    fn fields<'a, T: WriteFields>(
-        &mut self,
-        object: &T,
-        ctx: &'a ContextSelectionSet<'_>,
-        selection: &'a SelectionSet,
-        names: &mut Vec<&'a Name>,
-    ) -> Option<()> {
-        for item in &selection.items {
-            match &item.node {
-                // Directives, and what is selected twice, are async-graphql's.
-                Selection::Field(field) if field.node.directives.is_empty() => {
-                    let name = &field.node.response_key().node;
-                    if names.contains(&name) {
-                        return None;
-                    }
-                    if !names.is_empty() {
-                        self.0.push(b',');
-                    }
-                    names.push(name);
-                    // A name has no character that JSON would escape.
-                    self.0.push(b'"');
-                    self.0.extend_from_slice(name.as_bytes());
-                    self.0.extend_from_slice(b"\":");
-                    match field.node.name.node.as_str() {
-                        "__typename" => self.value(&T::type_name())?,
-                        name => {
-                            let (_, write) = T::FIELDS.iter().find(|(field, _)| *field == name)?;
-                            write(object, ctx, &field.node, self)?;
-                        }
-                    }
-                }
-                Selection::FragmentSpread(spread) if spread.node.directives.is_empty() => {
-                    let fragment = &ctx.query_env.fragments.get(&spread.node.fragment_name.node)?.node;
-                    if *fragment.type_condition.node.on.node != *T::type_name() {
-                        return None;
-                    }
-                    self.fields(object, ctx, &fragment.selection_set.node, names)?;
-                }
-                Selection::InlineFragment(fragment) if fragment.node.directives.is_empty() => {
-                    let on = fragment.node.type_condition.as_ref();
-                    if on.is_some_and(|on| *on.node.on.node != *T::type_name()) {
-                        return None;
-                    }
-                    self.fields(object, ctx, &fragment.node.selection_set.node, names)?;
-                }
-                _ => return None,
-            }
-        }
         Some(())
     }
 }

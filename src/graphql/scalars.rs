@@ -1,6 +1,9 @@
 //! Dates and instants.
 
-use async_graphql::{InputValueError, InputValueResult, Scalar, ScalarType, Value};
+use std::borrow::Cow;
+
+use async_graphql::registry::Registry;
+use async_graphql::{InputType, InputValueError, InputValueResult, Scalar, ScalarType, Value};
 use chrono::{NaiveDate, Utc};
 
 use crate::error::{Error, Result};
@@ -11,7 +14,10 @@ use crate::statistics::Day;
 pub(super) struct Date(std::result::Result<NaiveDate, String>);
 
 /// A calendar date of the hospital, YYYY-MM-DD; as an argument from 1900-01-01 to 2200-12-31.
-#[Scalar(name = "Date")]
+#[Scalar(
+    name = "Date",
+    specified_by_url = "https://www.rfc-editor.org/rfc/rfc3339#section-5.6"
+)]
 impl ScalarType for Date {
     fn parse(value: Value) -> InputValueResult<Self> {
         match value {
@@ -68,7 +74,10 @@ impl From<Day> for Date {
 pub(super) struct DateTime(pub(super) chrono::DateTime<Utc>);
 
 /// An instant, RFC 3339 with offset, such as 2025-05-11T09:30:00Z.
-#[Scalar(name = "DateTime")]
+#[Scalar(
+    name = "DateTime",
+    specified_by_url = "https://www.rfc-editor.org/rfc/rfc3339#section-5.6"
+)]
 impl ScalarType for DateTime {
     fn parse(value: Value) -> InputValueResult<Self> {
         match &value {
@@ -79,5 +88,52 @@ impl ScalarType for DateTime {
 
     fn to_value(&self) -> Value {
         Value::String(self.0.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
+    }
+}
+
+/// A `DateTime` as an argument, or a text that should be one: what is wrong with it is said where its argument has a name.
+#[derive(Clone, Debug)]
+pub(super) struct DateTimeInput(std::result::Result<DateTime, Value>);
+
+impl DateTimeInput {
+    /// The instant, where it is one.
+    pub(super) fn instant(&self, argument: &str) -> Result<chrono::DateTime<Utc>> {
+        match &self.0 {
+            Ok(instant) => Ok(instant.0),
+            Err(_) => Err(Error::input(
+                argument,
+                "must be an RFC 3339 date and time with offset, such as 2025-05-11T09:30:00Z",
+            )),
+        }
+    }
+}
+
+impl InputType for DateTimeInput {
+    type RawValueType = Self;
+
+    fn type_name() -> Cow<'static, str> {
+        <DateTime as InputType>::type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        <DateTime as InputType>::create_type_info(registry)
+    }
+
+    fn parse(value: Option<Value>) -> InputValueResult<Self> {
+        match value.unwrap_or_default() {
+            value @ Value::String(_) => Ok(Self(<DateTime as ScalarType>::parse(value.clone()).map_err(|_| value))),
+            other => Err(InputValueError::expected_type(other)),
+        }
+    }
+
+    fn to_value(&self) -> Value {
+        match &self.0 {
+            Ok(instant) => ScalarType::to_value(instant),
+            Err(text) => text.clone(),
+        }
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
     }
 }

@@ -33,6 +33,8 @@ where
     S: Clone + Send + Sync + 'static,
 {
     Router::new()
+        // Relative: a proxy may serve all of this under a path of its own.
+        .route("/", get(|| async { Redirect::temporary("graphiql") }))
         .route(
             "/graphiql",
             get(|headers: HeaderMap| async move { file("index.html", ASK_AGAIN, &headers) }),

@@ -1,12 +1,12 @@
 //! GraphQL over HTTP, as its specification says.
 
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_graphql::indexmap::IndexMap;
 use async_graphql::parser::types::ExecutableDocument;
-use async_graphql::{PathSegment, Request, ServerError, Variables};
+use async_graphql::{PathSegment, Pos, ServerError, Variables};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
@@ -92,6 +92,8 @@ struct Plain {
     status: StatusCode,
     code: ErrorCode,
     message: String,
+    /// Where in the document.
+    location: Option<Pos>,
     /// What else the error's extensions say.
     more: Vec<(&'static str, serde_json::Value)>,
 }
@@ -102,6 +104,7 @@ impl Plain {
             status,
             code,
             message: message.into(),
+            location: None,
             more: Vec::new(),
         }
     }
@@ -122,6 +125,7 @@ impl Plain {
             status,
             code: refusal.code,
             message: refusal.message,
+            location: refusal.location,
             more: refusal.more,
         }
     }
@@ -134,7 +138,11 @@ impl Plain {
         note(|notes| notes.code(self.code));
         let mut extensions = serde_json::Map::from_iter([("code".to_owned(), self.code.word().into())]);
         extensions.extend(self.more.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        let body = json!({"errors": [{"message": self.message, "extensions": extensions}]});
+        let mut error = json!({"message": self.message, "extensions": extensions});
+        if let Some(location) = self.location {
+            error["locations"] = json!([location]);
+        }
+        let body = json!({"errors": [error]});
         answer(self.status, media, body.to_string())
     }
 }
@@ -319,13 +327,14 @@ async fn respond(app: &App, sender: &Sender<'_>, read: impl AsyncFnOnce() -> Res
 fn parse(query: &str) -> Result<ExecutableDocument, Refusal> {
     tokens::check(query)?;
     async_graphql::parser::parse_query(query).map_err(|error| {
-        let place = error.positions().next();
-        let place = place.map_or(String::new(), |at| {
+        let location = error.positions().next();
+        let place = location.map_or(String::new(), |at| {
             format!(" at line {}, column {}", at.line, at.column)
         });
         Refusal {
             code: ErrorCode::GraphqlParseFailed,
             message: format!("the query does not parse{place}"),
+            location,
             more: Vec::new(),
         }
     })
@@ -412,13 +421,8 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
             app.parsed.keep(&query, &document);
         }
     }
-    let (asker, loads) = Asker::new(&app.shared, sender.address, viewer, passed.order.merges);
+    let (asker, loads) = Asker::new(&app.shared, sender.address, viewer);
     let asker = Arc::new(asker);
-    let mut request = Request::new(query).variables(variables).data(Arc::clone(&asker));
-    request.set_parsed_query(Arc::unwrap_or_clone(document));
-    if let Some(name) = params.operation_name {
-        request = request.operation_name(name);
-    }
     note(|notes| notes.executed = true);
     let span = tracing::debug_span!("operation");
     // What costs little does not wait for what costs much.
@@ -427,34 +431,57 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
     } else {
         None
     };
-    let executing = loads.drive(app.schema.execute(request), passed.costly);
-    let mut response = executing.instrument(span).await;
+    let executing = app
+        .executor
+        .execute(document, params.operation_name, variables, Arc::clone(&asker));
+    let executed = loads.drive(executing, passed.costly).instrument(span).await;
     drop(turn);
+    let mut response = match executed {
+        Ok(response) => response,
+        // Nothing ran: the answer has no data, not even null.
+        Err(mut errors) => {
+            errors.iter_mut().for_each(with_code);
+            cut(&mut errors);
+            let body = json!({"errors": errors});
+            return answer(media.not_executed(), media, body.to_string());
+        }
+    };
     // Before the answer leaves: nobody sees what the audit does not say.
     if let Err(error) = app.shared.store.audit(asker.entries(&refused(&response))).await {
         return Plain::internal(&error.for_operator()).into_response(media);
     }
-    let invalid =
-        response.data == async_graphql::Value::Null && response.errors.iter().all(|error| error.path.is_empty());
     response.errors.iter_mut().for_each(with_code);
     cut(&mut response.errors);
-    if invalid && !response.errors.is_empty() {
-        // Nothing ran: the answer has no data, not even null.
-        let body = json!({"errors": response.errors});
-        return answer(media.not_executed(), media, body.to_string());
-    }
-    passed.order.arrange(&mut response.data);
-    // Where nothing is selected, async-graphql says null.
-    if response.errors.is_empty() && response.data == async_graphql::Value::Null {
-        response.data = async_graphql::Value::Object(IndexMap::new());
-    }
-    let mut body = Vec::new();
-    match response.serialize(&mut Serializer::with_formatter(&mut body, RawJson)) {
+    let mut body = Bounded(Vec::with_capacity(asker.reserved() + 1_024));
+    let written = response.serialize(&mut Serializer::with_formatter(&mut body, RawJson));
+    let Bounded(body) = body;
+    match written {
         Ok(()) => match response.errors.iter().find_map(wait_of) {
             Some(seconds) => retry_after(answer(StatusCode::TOO_MANY_REQUESTS, media, body), seconds),
             None => answer(StatusCode::OK, media, body),
         },
+        Err(error) if error.is_io() => {
+            let message = format!("the response would have more than {} bytes", LIMITS.response);
+            Plain::new(media.not_executed(), ErrorCode::QueryTooCostly, message).into_response(media)
+        }
         Err(error) => Plain::internal(&format!("an answer cannot be written: {error}")).into_response(media),
+    }
+}
+
+/// The bytes of a response, as many as one may have.
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > LIMITS.response {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

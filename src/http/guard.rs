@@ -9,13 +9,11 @@ use std::collections::HashSet;
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, OperationDefinition, OperationType, Selection, SelectionSet,
 };
-use async_graphql::parser::types::{TypeKind, TypeSystemDefinition};
-use async_graphql::{Name, Positioned, Value, Variables};
+use async_graphql::{Name, Pos, Positioned, Value, Variables};
 
-use super::order::Order;
+use super::execution::Types;
 use crate::config::LIMITS;
-use crate::error::{Error, ErrorCode};
-use crate::graphql::Schema;
+use crate::error::ErrorCode;
 use crate::observe::{Operation, OperationKind};
 use price::Pricing;
 
@@ -33,27 +31,16 @@ pub(super) struct RootFields {
 }
 
 impl RootFields {
-    pub(super) fn of(schema: &Schema) -> Result<Self, Error> {
-        let document = async_graphql::parser::parse_schema(schema.sdl())
-            .map_err(|error| Error::Internal(format!("the schema cannot be read: {error}")))?;
-        let mut roots = Self {
-            query: ["__schema", "__type", "__typename"].map(str::to_owned).into(),
-            mutation: ["__typename".to_owned()].into(),
-        };
-        for definition in document.definitions {
-            let TypeSystemDefinition::Type(definition) = definition else {
-                continue;
-            };
-            let fields = match definition.node.name.node.as_str() {
-                "Query" => &mut roots.query,
-                "Mutation" => &mut roots.mutation,
-                _ => continue,
-            };
-            if let TypeKind::Object(object) = definition.node.kind {
-                fields.extend(object.fields.into_iter().map(|field| field.node.name.node.to_string()));
-            }
+    pub(super) fn of(types: &Types) -> Self {
+        let fields = |kind| types.root_fields(kind).map(str::to_owned);
+        Self {
+            query: fields(OperationType::Query)
+                .chain(["__schema", "__type", "__typename"].map(str::to_owned))
+                .collect(),
+            mutation: fields(OperationType::Mutation)
+                .chain(["__typename".to_owned()])
+                .collect(),
         }
-        Ok(roots)
     }
 
     /// Adds those that a selection asks for, each once. Fragments were priced before, so none spreads itself.
@@ -96,8 +83,6 @@ pub(super) struct Passed {
     pub(super) costly: bool,
     /// Every root field may be asked for by anybody.
     pub(super) open: bool,
-    /// How the answer's fields are to stand.
-    pub(super) order: Order,
 }
 
 /// Why a document does not pass.
@@ -105,6 +90,8 @@ pub(super) struct Passed {
 pub(super) struct Refusal {
     pub(super) code: ErrorCode,
     pub(super) message: String,
+    /// Where in the document.
+    pub(super) location: Option<Pos>,
     /// What else the error's extensions say.
     pub(super) more: Vec<(&'static str, serde_json::Value)>,
 }
@@ -114,6 +101,7 @@ impl Refusal {
         Self {
             code: ErrorCode::GraphqlValidationFailed,
             message: message.into(),
+            location: None,
             more: Vec::new(),
         }
     }
@@ -123,6 +111,7 @@ impl Refusal {
         Self {
             code: ErrorCode::QueryTooCostly,
             message,
+            location: None,
             more: vec![("cost", cost.into()), ("limit", limit.into())],
         }
     }
@@ -183,12 +172,11 @@ pub(super) fn check(
         },
         costly: cost > LIMITS.costly,
         open: operation.node.selection_set.node.items.iter().all(is_open),
-        order: Order::of(document, &operation.node.selection_set.node),
     })
 }
 
 /// The operation that is to run, and its name.
-fn chosen<'a>(
+pub(super) fn chosen<'a>(
     document: &'a ExecutableDocument,
     name: Option<&str>,
 ) -> Result<(Option<&'a Name>, &'a Positioned<OperationDefinition>), Refusal> {
@@ -220,6 +208,7 @@ fn given(operation: &Positioned<OperationDefinition>, variables: &Variables) -> 
             return Err(Refusal {
                 code: ErrorCode::BadUserInput,
                 message: format!("variables.{name}: a value is needed"),
+                location: None,
                 more: vec![("argument", format!("variables.{name}").into())],
             });
         }
@@ -236,6 +225,8 @@ fn is_open(selection: &Positioned<Selection>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use async_graphql::parser::types::{TypeKind, TypeSystemDefinition};
+
     use super::*;
 
     /// The pages with queries.

@@ -1,11 +1,11 @@
 //! The rim: routes, who asks, what may pass, and what is said of the server's health.
 
 mod connections;
+mod execution;
 mod explorer;
 mod graphql;
 mod guard;
 mod health;
-mod order;
 mod parsed;
 mod peer;
 mod persisted;
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::extract::connect_info::Connected;
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::{IncomingStream, Listener};
@@ -38,10 +38,11 @@ use crate::auth::Auth;
 use crate::config::{LIMITS, Memory, cores};
 use crate::desk::Desk;
 use crate::error::{Error, Result};
-use crate::graphql::{Schema, Shared, schema};
+use crate::graphql::Shared;
 use crate::observe::Metrics;
 use crate::store::Store;
 use connections::Connections;
+use execution::Executor;
 use parsed::Parsed;
 use peer::Peer;
 use persisted::Persisted;
@@ -76,7 +77,7 @@ pub struct Options {
 /// What every request may need.
 #[derive(Clone)]
 struct App {
-    schema: Schema,
+    executor: Arc<Executor>,
     shared: Shared,
     /// What the explorer's sign-in page is told: the demo's accounts, else nothing.
     hint: Arc<serde_json::Value>,
@@ -114,6 +115,10 @@ pub async fn serve(listener: TcpListener, store: Store, mut options: Options) ->
     }
 }
 
+/// The headers of W3C Trace Context: a page that traces its requests sends them.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
 /// What pages of other origins may do: nothing, where none is named.
 fn cors(origins: Vec<HeaderValue>) -> Option<CorsLayer> {
     (!origins.is_empty()).then(|| {
@@ -125,6 +130,8 @@ fn cors(origins: Vec<HeaderValue>) -> Option<CorsLayer> {
                 header::CONTENT_TYPE,
                 header::ACCEPT,
                 watch::REQUEST_ID,
+                TRACEPARENT,
+                TRACESTATE,
             ])
             .expose_headers([header::RETRY_AFTER, watch::REQUEST_ID])
             .max_age(Duration::from_secs(60 * 60))
@@ -264,10 +271,10 @@ impl App {
             auth: Arc::new(Auth::new(store.clone())?),
             store,
         };
-        let schema = schema(shared.clone());
-        let fields = guard::RootFields::of(&schema)?;
+        let executor = Executor::new(shared.clone())?;
+        let fields = guard::RootFields::of(executor.types());
         Ok(Self {
-            schema,
+            executor: Arc::new(executor),
             shared,
             hint: Arc::new(options.hint),
             fields: Arc::new(fields),

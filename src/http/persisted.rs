@@ -43,12 +43,14 @@ impl Persisted {
                     code: ErrorCode::PersistedQueryNotFound,
                     // The words that clients look for.
                     message: "PersistedQueryNotFound".to_owned(),
+                    location: None,
                     more: Vec::new(),
                 }),
             },
             (None, None) => Err(Refusal {
                 code: ErrorCode::BadUserInput,
                 message: "query is missing".to_owned(),
+                location: None,
                 more: Vec::new(),
             }),
         }
@@ -76,6 +78,7 @@ fn unusable(why: &str) -> Refusal {
     Refusal {
         code: ErrorCode::BadUserInput,
         message: format!("extensions.persistedQuery: {why}"),
+        location: None,
         more: vec![("argument", "extensions.persistedQuery".into())],
     }
 }

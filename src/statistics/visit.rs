@@ -55,6 +55,12 @@ impl VisitStatus {
         matches!(self, Self::Completed | Self::Ended)
     }
 
+    /// Whether only a visit whose day has come can have got this far.
+    #[must_use]
+    pub const fn needs_its_day(self) -> bool {
+        self.attended() || matches!(self, Self::CheckedIn | Self::InProgress | Self::NoShow)
+    }
+
     /// Whether nothing more will come of the visit: a change of it is a correction.
     #[must_use]
     pub const fn is_over(self) -> bool {

@@ -44,6 +44,102 @@ async fn counts(user: &crate::harness::User<'_>) -> [i64; 5] {
 }
 
 on_each_database! {
+    async fn a_visit_is_not_over_before_its_day(app: App) {
+        app.example();
+        let desk = app.sign_in("desk").await;
+        let answer = desk.ask("{ hospital { today } patients { nodes { id } } }").await;
+        let (patient, today) = (&answer["patients"]["nodes"][0]["id"], &answer["hospital"]["today"]);
+        let early = |argument: &str| ("BAD_USER_INPUT".to_owned(), format!("input.{argument}"));
+        for status in ["CHECKED_IN", "IN_PROGRESS", "COMPLETED", "ENDED", "NO_SHOW"] {
+            let visit = json!({"patientId": patient, "date": "2199-01-01", "status": status});
+            assert_eq!(desk.refused_change("recordVisit", visit).await, early("status"), "{status}");
+            let visit = json!({"patientId": patient, "date": today, "status": status});
+            desk.change("recordVisit", visit, "visit { id }").await;
+        }
+        for status in ["TENTATIVE", "CANCELED", "BOOKED"] {
+            let visit = json!({"patientId": patient, "date": "2199-01-01", "status": status});
+            desk.change("recordVisit", visit, "visit { id }").await;
+        }
+        let made = desk.change("recordVisit", json!({"patientId": patient, "date": today, "status": "CHECKED_IN"}), "visit { id }").await;
+        let id = &made["visit"]["id"];
+        assert_eq!(desk.refused_change("changeVisit", json!({"id": id, "version": 1, "date": "2199-01-01"})).await, early("date"));
+        let input = json!({"id": id, "version": 1, "date": "2199-01-01", "status": "COMPLETED"});
+        assert_eq!(desk.refused_change("changeVisit", input).await, early("status"));
+        desk.change("changeVisit", json!({"id": id, "version": 1, "date": "2199-01-01", "status": "BOOKED"}), "visit { id }").await;
+        // What SQL says is taken as it is, and can be changed in other ways.
+        app.execute("UPDATE visit SET status = 'COMPLETED' WHERE date = '2199-01-01'").await;
+        let input = json!({"id": id, "version": 2, "visitNo": "X", "reason": "Number"});
+        desk.change("changeVisit", input, "visit { id }").await;
+    }
+
+    async fn all_bad_fields_of_an_input_are_named_at_once(app: App) {
+        app.example();
+        let admin = app.sign_in("admin").await;
+        let named = async |change: &str, input: Value| -> Vec<(String, String)> {
+            let answer = admin.try_change(change, input, "__typename").await;
+            let extensions = answer["errors"][0]["extensions"].clone();
+            let errors = extensions["errors"].as_array().unwrap_or_else(|| panic!("{answer}"));
+            assert_eq!((&errors[0]["argument"], &errors[0]["code"]), (&extensions["argument"], &extensions["code"]));
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            errors.iter().map(|error| (text(&error["argument"]), text(&error["code"]))).collect()
+        };
+        let input = |names: &[&str]| -> Vec<(String, String)> {
+            names.iter().map(|name| (format!("input.{name}"), "BAD_USER_INPUT".to_owned())).collect()
+        };
+        let patient = json!({"chartNo": "", "name": "\u{7}", "phone": "x", "birthDate": "2199-01-01", "birthYear": 1,
+            "registeredOn": "2025-02-30", "memo": "", "idempotencyKey": ""});
+        assert_eq!(
+            named("registerPatient", patient).await,
+            input(&["chartNo", "name", "phone", "birthDate", "birthYear", "registeredOn", "memo", "idempotencyKey"])
+        );
+        let patient = json!({"id": "x", "version": 1, "chartNo": null, "sex": null});
+        assert_eq!(named("changePatient", patient).await, input(&["id", "chartNo", "sex"]));
+        assert_eq!(named("erasePatient", json!({"id": "x", "version": 1, "reason": ""})).await, input(&["id", "reason"]));
+        let merge = json!({"id": "x", "version": 1, "intoId": "x", "reason": ""});
+        assert_eq!(named("mergePatients", merge).await, input(&["intoId", "id", "reason"]));
+        let staff = json!({"login": "", "name": "", "role": "DESK", "password": "short"});
+        assert_eq!(named("addStaff", staff).await, input(&["login", "name", "password"]));
+        assert_eq!(named("resetPassword", json!({"id": "x", "password": "short"})).await, input(&["id", "password"]));
+        let rules = json!({"version": 1, "churnAfterDays": 0, "overdueAfterDays": 0});
+        assert_eq!(named("updateDefinition", rules).await, input(&["churnAfterDays", "overdueAfterDays"]));
+        let visit = json!({"patientId": "x", "date": "2025-02-30", "scheduledAt": "x", "departmentId": "x", "doctorId": "x", "visitNo": ""});
+        assert_eq!(
+            named("recordVisit", visit).await,
+            input(&["visitNo", "patientId", "date", "scheduledAt", "departmentId", "doctorId"])
+        );
+        let visit = json!({"id": "x", "version": 1, "status": null, "channel": null, "reason": ""});
+        assert_eq!(named("changeVisit", visit).await, input(&["status", "channel", "id", "reason"]));
+        // The id of a department that there is not.
+        let doctor = json!({"name": "", "departmentId": "RH__"});
+        assert_eq!(named("addDoctor", doctor).await, [
+            ("input.name".to_owned(), "BAD_USER_INPUT".to_owned()), ("input.departmentId".to_owned(), "NOT_FOUND".to_owned()),
+        ]);
+        // One is named as ever.
+        let one = admin.try_change("addDepartment", json!({"name": ""}), "__typename").await;
+        assert_eq!(one["errors"][0]["extensions"], json!({"code": "BAD_USER_INPUT", "argument": "input.name"}));
+    }
+
+    async fn a_conflict_says_which_version_stands_now(app: App) {
+        app.example();
+        let desk = app.sign_in("desk").await;
+        let id = desk.ask("{ patients { nodes { id } } }").await["patients"]["nodes"][0]["id"].clone();
+        desk.change("changePatient", json!({"id": id, "version": 1, "name": "Anna"}), "patient { id }").await;
+        let answer = desk.try_change("changePatient", json!({"id": id, "version": 1, "name": "Ann"}), "patient { id }").await;
+        assert_eq!(answer["errors"][0]["extensions"], json!({"code": "CONFLICT", "argument": "input.version", "currentVersion": 2}));
+    }
+
+    async fn an_instant_that_is_none_is_named_with_its_argument(app: App) {
+        app.example();
+        let admin = app.sign_in("admin").await;
+        let id = admin.ask("{ patients { nodes { id } } }").await["patients"]["nodes"][0]["id"].clone();
+        let refused = admin.refused_change("recordVisit", json!({"patientId": id, "scheduledAt": "2025-05-11T09:30:00"})).await;
+        assert_eq!(refused, ("BAD_USER_INPUT".to_owned(), "input.scheduledAt".to_owned()));
+        for end in ["since", "until"] {
+            let refused = admin.refused(&format!("{{ audit(filter: {{{end}: \"yesterday\"}}) {{ totalCount }} }}")).await;
+            assert_eq!(refused, ("BAD_USER_INPUT".to_owned(), format!("filter.{end}")));
+        }
+    }
+
     async fn a_patient_is_registered_and_changed(app: App) {
         app.example();
         let desk = app.sign_in("desk").await;

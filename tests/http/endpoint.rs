@@ -44,6 +44,31 @@ async fn sign_in(app: &App, login: &str, password: &str) -> (StatusCode, Option<
 }
 
 on_each_database! {
+    async fn a_syntax_error_says_where_it_is(app: App) {
+        let answer: Value = send(app, app.base(), &[], &json!({"query": "{\n  viewer {{ name }\n}"}).to_string()).await.json().await.unwrap();
+        let error = &answer["errors"][0];
+        assert_eq!(error["extensions"]["code"], "GRAPHQL_PARSE_FAILED");
+        assert_eq!(error["locations"], json!([{"line": 2, "column": 11}]), "{error}");
+    }
+
+    async fn the_root_leads_to_the_explorer(app: App) {
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let answer = client.get(format!("{}/", app.base())).send().await.unwrap();
+        assert_eq!((answer.status(), &answer.headers()["location"]), (StatusCode::TEMPORARY_REDIRECT, &"graphiql".parse().unwrap()));
+        assert!(answer.headers().contains_key("content-security-policy"));
+        let page = app.client().get(app.base()).send().await.unwrap();
+        assert_eq!(page.url().path(), "/graphiql");
+    }
+
+    async fn the_schema_describes_itself(app: App) {
+        let user = app.sign_in("desk").await;
+        let answer = user.ask("{ __schema { said: description } date: __type(name: \"Date\") { specifiedByURL } at: __type(name: \"DateTime\") { specifiedByURL } }").await;
+        assert!(answer["__schema"]["said"].as_str().unwrap().starts_with("The admin console's API"), "{answer}");
+        for scalar in ["date", "at"] {
+            assert!(answer[scalar]["specifiedByURL"].as_str().unwrap().starts_with("https://"), "{answer}");
+        }
+    }
+
     async fn failed_sign_ins_wait_longer_and_longer(app: App) {
         // Whether there is such a login makes no difference.
         for login in ["desk", "nobody"] {
@@ -130,9 +155,13 @@ on_each_database! {
         let server = serve(app, &["--cors-origins", "https://console.example,https://other.example"]);
         let preflight = async |base: &str, origin: &str| {
             let request = app.client().request(Method::OPTIONS, format!("{base}/graphql")).header("origin", origin)
-                .header("access-control-request-method", "POST").header("access-control-request-headers", "authorization,content-type");
+                .header("access-control-request-method", "POST").header("access-control-request-headers", "authorization,content-type,traceparent,tracestate");
             let answer = request.send().await.unwrap();
-            answer.headers().get("access-control-allow-origin").map(|origin| origin.to_str().unwrap().to_owned())
+            let header = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+            let headers = header("access-control-allow-headers").unwrap_or_default();
+            let allowed = |name: &str| headers.split(',').any(|allowed| allowed.trim() == name);
+            assert!(headers.is_empty() || ["authorization", "content-type", "traceparent", "tracestate"].into_iter().all(allowed), "{headers}");
+            header("access-control-allow-origin")
         };
         assert_eq!(preflight(app.base(), "https://console.example").await, None);
         assert_eq!(preflight(&server.base, "https://console.example").await.as_deref(), Some("https://console.example"));

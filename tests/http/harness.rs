@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, Statement};
 use serde_json::{Value, json};
 
+#[path = "conformity.rs"]
+pub mod conformity;
 // Said in full, since another suite includes this file by its path.
 #[path = "harness/suite.rs"]
 mod suite;
@@ -322,16 +324,20 @@ impl App {
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
-    /// What a request is answered with, whatever it is.
+    /// What a request is answered with, whatever it is; that is held against the specification.
     pub async fn post(&self, base: &str, token: Option<&str>, query: &str, variables: Value) -> Value {
         let mut request = self
             .client
             .post(format!("{base}/graphql"))
-            .json(&json!({"query": query, "variables": variables}));
+            .json(&json!({"query": query, "variables": &variables}));
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
-        request.send().await.unwrap().json().await.unwrap()
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        if let Err(why) = conformity::check(query, None, &variables, &answer) {
+            panic!("{why}: {query} {variables} {answer}");
+        }
+        answer
     }
 
     pub async fn sign_in(&self, login: &str) -> User<'_> {

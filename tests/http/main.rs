@@ -8,6 +8,7 @@ mod auditing;
 mod bad_input;
 mod changes;
 mod changing;
+mod completing;
 mod contention;
 mod counting;
 mod crowds;

@@ -28,11 +28,45 @@ pub struct Mutation(
     statistics::StatisticsMutation,
 );
 
-/// Makes the change; says the id of what it made or changed.
-async fn make(ctx: &Context<'_>, change: Change, idempotency_key: Option<String>) -> Result<i64> {
-    let key = idempotency_key
-        .map(|key| line("input.idempotencyKey", &key))
-        .transpose()?;
+/// The fields of an input that cannot be taken, in the order in which they were read. One error names them all.
+#[derive(Default)]
+struct BadFields(Vec<Error>);
+
+impl BadFields {
+    /// The value; a stand-in where the field cannot be taken, and then [`Self::finish`] fails.
+    fn check<T: Default>(&mut self, value: Result<T>) -> Result<T> {
+        Ok(self.take(value)?.unwrap_or_default())
+    }
+
+    /// The value; none where the field cannot be taken, and then [`Self::finish`] fails.
+    fn take<T>(&mut self, value: Result<T>) -> Result<Option<T>> {
+        match value {
+            Ok(value) => Ok(Some(value)),
+            Err(error @ (Error::Input { .. } | Error::NotFound { .. })) => {
+                self.0.push(error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(self.error()) }
+    }
+
+    fn error(mut self) -> Error {
+        if self.0.len() == 1 {
+            return self.0.remove(0);
+        }
+        Error::Inputs(self.0)
+    }
+}
+
+/// Makes the change unless a field of its input cannot be taken; says the id of what it made or changed.
+async fn make(ctx: &Context<'_>, mut bad: BadFields, change: Change, idempotency_key: Option<String>) -> Result<i64> {
+    let key = idempotency_key.map(|key| line("input.idempotencyKey", &key));
+    let key = bad.check(key.transpose())?;
+    bad.finish()?;
     let shared = asker::shared(ctx)?;
     shared.store.make(asker::viewer(ctx)?, &change, key.as_deref()).await
 }

@@ -3,7 +3,7 @@
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObject};
 use chrono::Datelike as _;
 
-use super::{line, lines, make, never_null, patch};
+use super::{BadFields, line, lines, make, never_null, patch};
 use crate::error::{Error, Result};
 use crate::graphql::enums::Sex;
 use crate::graphql::patient::Patient;
@@ -156,8 +156,10 @@ impl PatientMutation {
         #[graphql(desc = "Who.")] input: RegisterPatientInput,
     ) -> Result<RegisterPatientPayload> {
         let key = input.idempotency_key.clone();
+        let mut bad = BadFields::default();
         let change = read(
             ctx,
+            &mut bad,
             Fields {
                 chart_no: Some(input.chart_no),
                 name: input.name,
@@ -170,7 +172,7 @@ impl PatientMutation {
             },
         )
         .await?;
-        let id = make(ctx, Change::RegisterPatient(change), key).await?;
+        let id = make(ctx, bad, Change::RegisterPatient(change), key).await?;
         let patient = Patient::load(ctx, id).await?;
         Ok(RegisterPatientPayload { patient })
     }
@@ -181,23 +183,27 @@ impl PatientMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Who, and what.")] input: ChangePatientInput,
     ) -> Result<ChangePatientPayload> {
-        let id = id::patient("input.id", &input.id)?;
+        let mut bad = BadFields::default();
+        let id = bad.check(id::patient("input.id", &input.id))?;
         let (version, key) = (input.version, input.idempotency_key.clone());
+        let chart_no = bad.check(never_null("input.chartNo", input.chart_no))?;
+        let sex = bad.check(never_null("input.sex", input.sex))?;
         let change = read(
             ctx,
+            &mut bad,
             Fields {
-                chart_no: never_null("input.chartNo", input.chart_no)?,
+                chart_no,
                 name: input.name,
                 phone: input.phone,
                 birth_date: input.birth_date,
                 birth_year: input.birth_year,
-                sex: never_null("input.sex", input.sex)?,
+                sex,
                 registered_on: input.registered_on,
                 memo: input.memo,
             },
         )
         .await?;
-        let id = make(ctx, Change::ChangePatient { id, version, change }, key).await?;
+        let id = make(ctx, bad, Change::ChangePatient { id, version, change }, key).await?;
         let patient = Patient::load(ctx, id).await?;
         Ok(ChangePatientPayload { patient })
     }
@@ -209,12 +215,13 @@ impl PatientMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Who.")] input: ErasePatientInput,
     ) -> Result<ErasePatientPayload> {
+        let mut bad = BadFields::default();
         let change = Change::ErasePatient {
-            id: id::patient("input.id", &input.id)?,
+            id: bad.check(id::patient("input.id", &input.id))?,
             version: input.version,
-            reason: lines("input.reason", &input.reason)?,
+            reason: bad.check(lines("input.reason", &input.reason))?,
         };
-        let id = make(ctx, change, input.idempotency_key).await?;
+        let id = make(ctx, bad, change, input.idempotency_key).await?;
         let patient = Patient::load(ctx, id).await?;
         Ok(ErasePatientPayload { patient })
     }
@@ -226,14 +233,15 @@ impl PatientMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Who into whom.")] input: MergePatientsInput,
     ) -> Result<MergePatientsPayload> {
-        let into = id::patient("input.intoId", &input.into_id)?;
+        let mut bad = BadFields::default();
+        let into = bad.check(id::patient("input.intoId", &input.into_id))?;
         let change = Change::MergePatients {
-            id: id::patient("input.id", &input.id)?,
+            id: bad.check(id::patient("input.id", &input.id))?,
             version: input.version,
             into,
-            reason: lines("input.reason", &input.reason)?,
+            reason: bad.check(lines("input.reason", &input.reason))?,
         };
-        let id = make(ctx, change, input.idempotency_key).await?;
+        let id = make(ctx, bad, change, input.idempotency_key).await?;
         Ok(MergePatientsPayload {
             patient: Patient::load(ctx, id).await?,
             into: Patient::load(ctx, into).await?,
@@ -246,11 +254,12 @@ impl PatientMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Whose merge.")] input: UndoMergeInput,
     ) -> Result<UndoMergePayload> {
+        let mut bad = BadFields::default();
         let change = Change::UndoMerge {
-            id: id::patient("input.id", &input.id)?,
-            reason: lines("input.reason", &input.reason)?,
+            id: bad.check(id::patient("input.id", &input.id))?,
+            reason: bad.check(lines("input.reason", &input.reason))?,
         };
-        let id = make(ctx, change, input.idempotency_key).await?;
+        let id = make(ctx, bad, change, input.idempotency_key).await?;
         let patient = Patient::load(ctx, id).await?;
         Ok(UndoMergePayload { patient })
     }
@@ -268,7 +277,7 @@ struct Fields {
     memo: MaybeUndefined<String>,
 }
 
-async fn read(ctx: &Context<'_>, fields: Fields) -> Result<PatientChange> {
+async fn read(ctx: &Context<'_>, bad: &mut BadFields, fields: Fields) -> Result<PatientChange> {
     let today = asker::today(ctx).await?;
     let country = match fields.phone {
         MaybeUndefined::Value(_) => {
@@ -299,15 +308,15 @@ async fn read(ctx: &Context<'_>, fields: Fields) -> Result<PatientChange> {
         Err(Error::input("input.birthYear", message))
     };
     Ok(PatientChange {
-        chart_no: fields.chart_no.map(|text| line("input.chartNo", &text)).transpose()?,
-        name: patch(fields.name, |text| line("input.name", &text))?,
-        phone: patch(fields.phone, phone)?,
-        birth_date: patch(fields.birth_date, birth_date)?,
-        birth_year: patch(fields.birth_year, birth_year)?,
+        chart_no: bad.check(fields.chart_no.map(|text| line("input.chartNo", &text)).transpose())?,
+        name: bad.check(patch(fields.name, |text| line("input.name", &text)))?,
+        phone: bad.check(patch(fields.phone, phone))?,
+        birth_date: bad.check(patch(fields.birth_date, birth_date))?,
+        birth_year: bad.check(patch(fields.birth_year, birth_year))?,
         sex: fields.sex.map(Into::into),
-        registered_on: patch(fields.registered_on, |date| {
+        registered_on: bad.check(patch(fields.registered_on, |date| {
             date.day("input.registeredOn").map(Day::date)
-        })?,
-        memo: patch(fields.memo, |text| lines("input.memo", &text))?,
+        }))?,
+        memo: bad.check(patch(fields.memo, |text| lines("input.memo", &text)))?,
     })
 }

@@ -2,7 +2,7 @@
 
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObject};
 
-use super::{department, line, make, never_null};
+use super::{BadFields, department, line, make, never_null};
 use crate::error::{Error, Result};
 use crate::graphql::enums::Role;
 use crate::graphql::hospital::{Department, Doctor};
@@ -162,8 +162,9 @@ impl StaffMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Which department.")] input: AddDepartmentInput,
     ) -> Result<AddDepartmentPayload> {
-        let name = line("input.name", &input.name)?;
-        let id = make(ctx, Change::AddDepartment { name }, input.idempotency_key).await?;
+        let mut bad = BadFields::default();
+        let name = bad.check(line("input.name", &input.name))?;
+        let id = make(ctx, bad, Change::AddDepartment { name }, input.idempotency_key).await?;
         let department = Department::read(ctx, id).await?;
         Ok(AddDepartmentPayload { department })
     }
@@ -174,13 +175,14 @@ impl StaffMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Which department, and what.")] input: ChangeDepartmentInput,
     ) -> Result<ChangeDepartmentPayload> {
-        let name = never_null("input.name", input.name)?;
+        let mut bad = BadFields::default();
+        let name = bad.check(never_null("input.name", input.name))?;
         let change = Change::ChangeDepartment {
-            id: id::department("input.id", &input.id)?,
-            name: name.map(|name| line("input.name", &name)).transpose()?,
-            retired: never_null("input.retired", input.retired)?,
+            id: bad.check(id::department("input.id", &input.id))?,
+            name: bad.check(name.map(|name| line("input.name", &name)).transpose())?,
+            retired: bad.check(never_null("input.retired", input.retired))?,
         };
-        let id = make(ctx, change, input.idempotency_key).await?;
+        let id = make(ctx, bad, change, input.idempotency_key).await?;
         let department = Department::read(ctx, id).await?;
         Ok(ChangeDepartmentPayload { department })
     }
@@ -191,11 +193,16 @@ impl StaffMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Who.")] input: AddDoctorInput,
     ) -> Result<AddDoctorPayload> {
+        let mut bad = BadFields::default();
         let change = Change::AddDoctor {
-            name: line("input.name", &input.name)?,
-            department: department(ctx, input.department_id).await?.given().flatten().copied(),
+            name: bad.check(line("input.name", &input.name))?,
+            department: bad
+                .check(department(ctx, input.department_id).await)?
+                .given()
+                .flatten()
+                .copied(),
         };
-        let id = make(ctx, change, input.idempotency_key).await?;
+        let id = make(ctx, bad, change, input.idempotency_key).await?;
         let doctor = Doctor::read(ctx, id).await?;
         Ok(AddDoctorPayload { doctor })
     }
@@ -206,14 +213,15 @@ impl StaffMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Who, and what.")] input: ChangeDoctorInput,
     ) -> Result<ChangeDoctorPayload> {
-        let name = never_null("input.name", input.name)?;
+        let mut bad = BadFields::default();
+        let name = bad.check(never_null("input.name", input.name))?;
         let change = Change::ChangeDoctor {
-            id: id::doctor("input.id", &input.id)?,
-            name: name.map(|name| line("input.name", &name)).transpose()?,
-            department: department(ctx, input.department_id).await?,
-            retired: never_null("input.retired", input.retired)?,
+            id: bad.check(id::doctor("input.id", &input.id))?,
+            name: bad.check(name.map(|name| line("input.name", &name)).transpose())?,
+            department: bad.check(department(ctx, input.department_id).await)?,
+            retired: bad.check(never_null("input.retired", input.retired))?,
         };
-        let id = make(ctx, change, input.idempotency_key).await?;
+        let id = make(ctx, bad, change, input.idempotency_key).await?;
         let doctor = Doctor::read(ctx, id).await?;
         Ok(ChangeDoctorPayload { doctor })
     }
@@ -224,13 +232,21 @@ impl StaffMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Who.")] input: AddStaffInput,
     ) -> Result<AddStaffPayload> {
-        let change = Change::AddStaff {
-            login: line("input.login", &input.login)?,
-            name: line("input.name", &input.name)?,
-            role: input.role.into(),
-            password: NewPassword::made("input.password", input.password).await?,
+        let mut bad = BadFields::default();
+        let login = bad.check(line("input.login", &input.login))?;
+        let name = bad.check(line("input.name", &input.name))?;
+        let password = NewPassword::made("input.password", input.password).await;
+        let Some(password) = bad.take(password)? else {
+            return Err(bad.error());
         };
-        let id = make(ctx, change, input.idempotency_key).await?;
+        let role = input.role.into();
+        let change = Change::AddStaff {
+            login,
+            name,
+            role,
+            password,
+        };
+        let id = make(ctx, bad, change, input.idempotency_key).await?;
         let staff = member(ctx, id).await?;
         Ok(AddStaffPayload { staff })
     }
@@ -242,14 +258,15 @@ impl StaffMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Who, and what.")] input: ChangeStaffInput,
     ) -> Result<ChangeStaffPayload> {
-        let name = never_null("input.name", input.name)?;
+        let mut bad = BadFields::default();
+        let name = bad.check(never_null("input.name", input.name))?;
         let change = Change::ChangeStaff {
-            id: id::staff("input.id", &input.id)?,
-            name: name.map(|name| line("input.name", &name)).transpose()?,
-            role: never_null("input.role", input.role)?.map(Into::into),
-            disabled: never_null("input.disabled", input.disabled)?,
+            id: bad.check(id::staff("input.id", &input.id))?,
+            name: bad.check(name.map(|name| line("input.name", &name)).transpose())?,
+            role: bad.check(never_null("input.role", input.role))?.map(Into::into),
+            disabled: bad.check(never_null("input.disabled", input.disabled))?,
         };
-        let id = make(ctx, change, input.idempotency_key).await?;
+        let id = make(ctx, bad, change, input.idempotency_key).await?;
         let staff = member(ctx, id).await?;
         Ok(ChangeStaffPayload { staff })
     }
@@ -260,12 +277,18 @@ impl StaffMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Who, and which password.")] input: ResetPasswordInput,
     ) -> Result<ResetPasswordPayload> {
+        let mut bad = BadFields::default();
+        let id = bad.check(id::staff("input.id", &input.id))?;
+        let password = NewPassword::made("input.password", input.password).await;
+        let Some(password) = bad.take(password)? else {
+            return Err(bad.error());
+        };
         let change = Change::SetPassword {
-            id: id::staff("input.id", &input.id)?,
-            password: NewPassword::made("input.password", input.password).await?,
+            id,
+            password,
             verified: None,
         };
-        let id = make(ctx, change, input.idempotency_key).await?;
+        let id = make(ctx, bad, change, input.idempotency_key).await?;
         let staff = member(ctx, id).await?;
         Ok(ResetPasswordPayload { staff })
     }

@@ -2,7 +2,7 @@
 
 use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
 
-use super::{line, make};
+use super::{BadFields, line, make};
 use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::graphql::asker;
@@ -75,15 +75,18 @@ impl StatisticsMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The rules.")] input: UpdateDefinitionInput,
     ) -> Result<UpdateDefinitionPayload> {
+        let mut bad = BadFields::default();
         let change = Change::UpdateDefinition {
             version: input.version,
-            churn_after_days: days("input.churnAfterDays", input.churn_after_days)?,
-            overdue_after_days: input
-                .overdue_after_days
-                .map(|number| days("input.overdueAfterDays", number))
-                .transpose()?,
+            churn_after_days: bad.check(days("input.churnAfterDays", input.churn_after_days))?,
+            overdue_after_days: bad.check(
+                input
+                    .overdue_after_days
+                    .map(|number| days("input.overdueAfterDays", number))
+                    .transpose(),
+            )?,
         };
-        let version = make(ctx, change, input.idempotency_key).await?;
+        let version = make(ctx, bad, change, input.idempotency_key).await?;
         let hospital = asker::viewer(ctx)?.hospital;
         let version = i32::try_from(version).unwrap_or(i32::MAX);
         let row = asker::shared(ctx)?.store.definition(hospital, version).await?;
@@ -116,10 +119,12 @@ impl StatisticsMutation {
 
 async fn pin(ctx: &Context<'_>, id: &ID, pinned: bool, idempotency_key: Option<String>) -> Result<Statistics> {
     let viewer = asker::viewer(ctx)?;
-    let id = id::statistics("input.id", id)?;
-    let key = idempotency_key
-        .map(|key| line("input.idempotencyKey", &key))
-        .transpose()?;
+    let mut bad = BadFields::default();
+    let id = bad.take(id::statistics("input.id", id))?;
+    let key = idempotency_key.map(|key| line("input.idempotencyKey", &key));
+    let key = bad.check(key.transpose())?;
+    let Some(id) = id else { return Err(bad.error()) };
+    bad.finish()?;
     let kept = asker::shared(ctx)?.desk.pin(viewer, id, pinned, key.as_deref()).await?;
     kept.map(Statistics)
         .ok_or_else(|| Error::unknown_id("input.id", "snapshot"))

@@ -3,11 +3,11 @@
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObject};
 use chrono::NaiveDate;
 
-use super::{department, doctor, line, lines, make, never_null, patch};
+use super::{BadFields, department, doctor, line, lines, make, never_null, patch};
 use crate::error::{Error, Result};
 use crate::graphql::enums::{VisitChannel, VisitStatus};
 use crate::graphql::id;
-use crate::graphql::scalars::{Date, DateTime};
+use crate::graphql::scalars::{Date, DateTimeInput};
 use crate::graphql::visit::Visit;
 use crate::records::VisitChange;
 use crate::store::Change;
@@ -24,8 +24,8 @@ struct RecordVisitInput {
     /// must be of the same day.
     date: Option<Date>,
     /// When it is to begin, or began; on the day of date, where both are given.
-    scheduled_at: MaybeUndefined<DateTime>,
-    /// How far it got.
+    scheduled_at: MaybeUndefined<DateTimeInput>,
+    /// How far it got; before its day TENTATIVE, BOOKED or CANCELED.
     #[graphql(default_with = "VisitStatus::Booked")]
     status: VisitStatus,
     /// Where it takes place.
@@ -61,8 +61,8 @@ struct ChangeVisitInput {
     date: MaybeUndefined<Date>,
     /// When it is to begin, or began; on the day of date, where both are given. Where date alone is given, the visit keeps its local
     /// time of day on the new day; where the clocks skip that time, it becomes the first instant after.
-    scheduled_at: MaybeUndefined<DateTime>,
-    /// How far it got; never null.
+    scheduled_at: MaybeUndefined<DateTimeInput>,
+    /// How far it got; never null. Before its day TENTATIVE, BOOKED or CANCELED.
     status: MaybeUndefined<VisitStatus>,
     /// Where it takes place.
     department_id: MaybeUndefined<ID>,
@@ -113,17 +113,18 @@ impl VisitMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Which visit.")] input: RecordVisitInput,
     ) -> Result<RecordVisitPayload> {
+        let mut bad = BadFields::default();
         let change = VisitChange {
-            visit_no: patch(input.visit_no, |text| line("input.visitNo", &text))?,
-            patient: Some(id::patient("input.patientId", &input.patient_id)?),
-            date: input.date.map(|date| day(&date)).transpose()?,
-            scheduled_at: patch(input.scheduled_at, |instant| Ok(instant.0))?,
+            visit_no: bad.check(patch(input.visit_no, |text| line("input.visitNo", &text)))?,
+            patient: Some(bad.check(id::patient("input.patientId", &input.patient_id))?),
+            date: bad.check(input.date.map(|date| day(&date)).transpose())?,
+            scheduled_at: bad.check(patch(input.scheduled_at, |at| at.instant("input.scheduledAt")))?,
             status: Some(input.status.into()),
-            department: department(ctx, input.department_id).await?,
-            doctor: doctor(ctx, input.doctor_id).await?,
+            department: bad.check(department(ctx, input.department_id).await)?,
+            doctor: bad.check(doctor(ctx, input.doctor_id).await)?,
             channel: Some(input.channel.into()),
         };
-        let id = make(ctx, Change::RecordVisit(change), input.idempotency_key).await?;
+        let id = make(ctx, bad, Change::RecordVisit(change), input.idempotency_key).await?;
         let visit = changed(ctx, id).await?;
         Ok(RecordVisitPayload { visit })
     }
@@ -134,25 +135,26 @@ impl VisitMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Which visit, and what.")] input: ChangeVisitInput,
     ) -> Result<ChangeVisitPayload> {
-        let date = never_null("input.date", input.date)?;
-        let patient = never_null("input.patientId", input.patient_id)?;
+        let mut bad = BadFields::default();
+        let date = bad.check(never_null("input.date", input.date))?;
+        let patient = bad.check(never_null("input.patientId", input.patient_id))?;
         let change = VisitChange {
-            visit_no: patch(input.visit_no, |text| line("input.visitNo", &text))?,
-            patient: patient.map(|id| id::patient("input.patientId", &id)).transpose()?,
-            date: date.map(|date| day(&date)).transpose()?,
-            scheduled_at: patch(input.scheduled_at, |instant| Ok(instant.0))?,
-            status: never_null("input.status", input.status)?.map(Into::into),
-            department: department(ctx, input.department_id).await?,
-            doctor: doctor(ctx, input.doctor_id).await?,
-            channel: never_null("input.channel", input.channel)?.map(Into::into),
+            visit_no: bad.check(patch(input.visit_no, |text| line("input.visitNo", &text)))?,
+            patient: bad.check(patient.map(|id| id::patient("input.patientId", &id)).transpose())?,
+            date: bad.check(date.map(|date| day(&date)).transpose())?,
+            scheduled_at: bad.check(patch(input.scheduled_at, |at| at.instant("input.scheduledAt")))?,
+            status: bad.check(never_null("input.status", input.status))?.map(Into::into),
+            department: bad.check(department(ctx, input.department_id).await)?,
+            doctor: bad.check(doctor(ctx, input.doctor_id).await)?,
+            channel: bad.check(never_null("input.channel", input.channel))?.map(Into::into),
         };
         let change = Change::ChangeVisit {
-            id: id::visit("input.id", &input.id)?,
+            id: bad.check(id::visit("input.id", &input.id))?,
             version: input.version,
             change,
-            reason: input.reason.map(|text| lines("input.reason", &text)).transpose()?,
+            reason: bad.check(input.reason.map(|text| lines("input.reason", &text)).transpose())?,
         };
-        let id = make(ctx, change, input.idempotency_key).await?;
+        let id = make(ctx, bad, change, input.idempotency_key).await?;
         let visit = changed(ctx, id).await?;
         Ok(ChangeVisitPayload { visit })
     }
@@ -164,12 +166,13 @@ impl VisitMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Which visit.")] input: DeleteVisitInput,
     ) -> Result<DeleteVisitPayload> {
+        let mut bad = BadFields::default();
         let change = Change::DeleteVisit {
-            id: id::visit("input.id", &input.id)?,
+            id: bad.check(id::visit("input.id", &input.id))?,
             version: input.version,
-            reason: lines("input.reason", &input.reason)?,
+            reason: bad.check(lines("input.reason", &input.reason))?,
         };
-        let id = make(ctx, change, input.idempotency_key).await?;
+        let id = make(ctx, bad, change, input.idempotency_key).await?;
         let visit = changed(ctx, id).await?;
         Ok(DeleteVisitPayload { visit })
     }

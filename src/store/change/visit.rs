@@ -33,6 +33,7 @@ impl Making<'_> {
         self.active_patient("input.patientId", new.patient_id).await?;
         let (date, scheduled_at) = self.when(None, change).await?;
         let row = self.visit_after(new, change, date, scheduled_at).await?;
+        self.refuse_too_early(&row, change).await?;
         let columns = [
             ("visit_no", row.visit_no.into()),
             ("patient_id", row.patient_id.into()),
@@ -59,6 +60,10 @@ impl Making<'_> {
         let wanted = self.visit_after(row.clone(), change, date, scheduled_at).await?;
         if wanted == row {
             return Ok(id);
+        }
+        // What an import or SQL recorded so may still be changed in other ways.
+        if wanted.status != row.status || wanted.date != row.date {
+            self.refuse_too_early(&wanted, change).await?;
         }
         let over = VisitStatus::from_word(&row.status).is_some_and(VisitStatus::is_over);
         if over && !has_reason {
@@ -101,6 +106,24 @@ impl Making<'_> {
             (Some(date), ..) => Ok((date, kept)),
             (None, ..) => Err(Error::input("input.date", "either date or scheduledAt is needed")),
         }
+    }
+
+    /// Refuses a status that a visit has from its day on, in the hospital's time zone, where that day is still to come.
+    async fn refuse_too_early(&self, row: &visit::Model, change: &VisitChange) -> Result<()> {
+        if !VisitStatus::from_word(&row.status).is_some_and(VisitStatus::needs_its_day) {
+            return Ok(());
+        }
+        let today = Utc::now().with_timezone(&self.time_zone().await?).date_naive();
+        if row.date <= today {
+            return Ok(());
+        }
+        let argument = if change.status.is_some() {
+            "input.status"
+        } else {
+            "input.date"
+        };
+        let message = format!("a visit cannot be {} before its day, {}", row.status, row.date);
+        Err(Error::input(argument, message))
     }
 
     async fn time_zone(&self) -> Result<Tz> {

@@ -29,6 +29,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
+use crate::harness::conformity;
 use crate::harness::{
     App, EXAMPLE, EXAMPLE_VISITS, KINDS, PASSWORD, PATIENCE, SERVE, Server, User, on_each_database, say, setting, until,
 };
@@ -361,6 +362,15 @@ impl Round<'_> {
             false => Err("an error of the server".to_owned()),
         };
         let told = told.map_err(|why| format!("{why}: {status} {headers:?} {body}"))?;
+        if path == "/graphql"
+            && sent.method == Method::POST
+            && let Ok(parameters) = serde_json::from_slice::<Value>(&sent.body)
+            && let (Some(query), Ok(answer)) = (parameters["query"].as_str(), serde_json::from_str(&body))
+        {
+            let operation = parameters["operationName"].as_str();
+            conformity::check(query, operation, &parameters["variables"], &answer)
+                .map_err(|why| format!("{why}: {query} {} {body}", parameters["variables"]))?;
+        }
         self.target.tell(sent.sort, &told);
         hold!(!body.contains(FOREIGN), "another hospital's data: {body}");
         let masked = sent.who >= TOKENS - 2;
