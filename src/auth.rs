@@ -8,13 +8,13 @@ use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
-use crate::attempts::{Attempts, Who};
 use crate::config::LIMITS;
 use crate::error::{Error, Result};
+use crate::login_throttle::{LoginThrottle, ThrottleKey};
 use crate::password::{self, NewPassword, PasswordHash};
 use crate::permissions::{Role, Viewer};
 use crate::statistics::sha256;
-use crate::store::{AuditAction, Change, NewEntry, RefreshUse, StaffRow, Store};
+use crate::store::{AuditAction, Command, NewEntry, RefreshUse, StaffRow, Store};
 use crate::text;
 
 const ISSUER: &str = "rollcall";
@@ -25,7 +25,7 @@ pub struct Auth {
     store: Store,
     /// Verified against where there is no such login, so that it takes as long.
     decoy: PasswordHash,
-    attempts: Attempts,
+    attempts: LoginThrottle,
 }
 
 /// A session that has just begun or gone on.
@@ -73,7 +73,7 @@ impl Auth {
     pub fn new(store: Store) -> Result<Self> {
         Ok(Self {
             decoy: PasswordHash::of("password", "nobody has this password")?,
-            attempts: Attempts::default(),
+            attempts: LoginThrottle::default(),
             store,
         })
     }
@@ -85,8 +85,8 @@ impl Auth {
     /// login or the address, whether there is such a login or not.
     pub async fn sign_in(&self, hospital: &str, login: &str, password: String, address: IpAddr) -> Result<NewSession> {
         let (hospital, login) = (&*text::nfc(hospital), &*text::nfc(login));
-        let who = [Who::login(hospital, login), Who::Address(address)];
-        let turn = self.attempts.turn(&who).await?;
+        let who = [ThrottleKey::login(hospital, login), ThrottleKey::Address(address)];
+        let turn = self.attempts.acquire(&who).await?;
         let hospital = self.store.hospital_by_code(hospital).await?.map(|hospital| hospital.id);
         let named = match hospital {
             Some(hospital) => self.store.staff_by_login(hospital, login).await?,
@@ -95,7 +95,7 @@ impl Auth {
         let named_id = named.as_ref().map(|staff| staff.id);
         let staff = named.filter(|staff| staff.disabled_at.is_none());
         let hash = match &staff {
-            Some(staff) => PasswordHash::kept(&staff.password_hash),
+            Some(staff) => PasswordHash::from_stored(&staff.password_hash),
             None => self.decoy.clone(),
         };
         let right = hash.verify(password, turn).await?;
@@ -104,8 +104,8 @@ impl Auth {
             None => None,
         };
         match session {
-            Some(_) => self.attempts.succeeded(&who[0]),
-            None => self.attempts.failed(&who),
+            Some(_) => self.attempts.reset(&who[0]),
+            None => self.attempts.record_failure(&who),
         }
         if let Some(hospital) = hospital {
             let action = match session {
@@ -132,21 +132,21 @@ impl Auth {
     ) -> Result<NewSession> {
         let staff = self.store.staff_member(viewer.hospital, viewer.staff).await?;
         let mut staff = staff.filter(|staff| staff.disabled_at.is_none()).ok_or_else(ended)?;
-        let who = [Who::member(viewer), Who::Address(address)];
-        let turn = self.attempts.turn(&who).await?;
-        let verified = PasswordHash::kept(&staff.password_hash);
+        let who = [ThrottleKey::member(viewer), ThrottleKey::Address(address)];
+        let turn = self.attempts.acquire(&who).await?;
+        let verified = PasswordHash::from_stored(&staff.password_hash);
         if !verified.clone().verify(current, turn).await? {
-            self.attempts.failed(&who);
+            self.attempts.record_failure(&who);
             return Err(password::incorrect());
         }
         let password = NewPassword::made("input.newPassword", new).await?;
         password.hash().as_str().clone_into(&mut staff.password_hash);
-        let change = Change::SetPassword {
+        let change = Command::SetPassword {
             id: staff.id,
             password,
             verified: Some(verified),
         };
-        self.store.make_for_oneself(viewer, &change).await?;
+        self.store.execute_own(viewer, &change).await?;
         self.begin(&staff).await?.ok_or_else(ended)
     }
 
@@ -220,7 +220,7 @@ impl Auth {
         header.kid = Some(kid);
         let access_token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&key))
             .map_err(|error| Error::Internal(format!("a token cannot be signed: {error}")))?;
-        let role = Role::kept(&staff.role)?;
+        let role = Role::from_stored(&staff.role)?;
         Ok(NewSession {
             viewer: Viewer {
                 hospital: staff.hospital_id,
@@ -263,7 +263,7 @@ impl Auth {
         let viewer = Viewer {
             hospital: claims.hospital,
             staff: claims.sub.parse().ok()?,
-            role: Role::from_word(&claims.role)?,
+            role: Role::parse(&claims.role)?,
         };
         Some((viewer, claims.family))
     }

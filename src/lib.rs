@@ -2,19 +2,19 @@
 //!
 //! Compute once. Every number is the length of a list, and the list can be opened.
 
-pub mod attempts;
 pub mod auth;
 pub mod config;
 pub mod demo;
-pub mod desk;
 pub mod error;
 pub mod graphql;
 pub mod http;
 pub mod import;
+pub mod login_throttle;
 pub mod observe;
 pub mod password;
 pub mod permissions;
 pub mod records;
+pub mod reporting;
 pub mod secrets;
 pub mod statistics;
 pub mod store;

@@ -12,13 +12,13 @@ use ipnet::IpNet;
 use rollcall::config::{LIMITS, Memory};
 use rollcall::demo;
 use rollcall::error::{Error, Result};
-use rollcall::import::{self, Kind, Mapping};
+use rollcall::import::{self, FileKind, Mapping};
 use rollcall::observe;
 use rollcall::password::NewPassword;
 use rollcall::permissions::Role;
 use rollcall::secrets::Secrets;
 use rollcall::statistics::WeekStart;
-use rollcall::store::{Change, NewHospital, Open, Store};
+use rollcall::store::{self, NewHospital, OpenMode, Store};
 use rollcall::{graphql, http, records, secrets, text};
 use tokio::net::TcpListener;
 
@@ -30,11 +30,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum CliCommand {
     /// Makes a demo hospital under ./rollcall-data, where there is none yet, and serves it
     Demo {
         #[command(flatten)]
@@ -278,31 +278,31 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> Result<()> {
+async fn run(command: CliCommand) -> Result<()> {
     match command {
-        Command::Demo { serving } => {
+        CliCommand::Demo { serving } => {
             let options = serving.options(demo::hint())?;
             let (listener, address) = serving.bind().await?;
             let store = demo::open(std::path::Path::new("rollcall-data")).await?;
             println!("{}", demo::welcome(serving.scheme(), &address));
             http::serve(listener, store, options).await
         }
-        Command::Serve { database, serving } => {
+        CliCommand::Serve { database, serving } => {
             let options = serving.options(serde_json::json!({}))?;
-            let store = database.open(Open::Serve).await?;
+            let store = database.open(OpenMode::Serve).await?;
             let (listener, address) = serving.bind().await?;
             let scheme = serving.scheme();
             println!("Rollcall serves {scheme}://{address}/graphql and {scheme}://{address}/graphiql");
             http::serve(listener, store, options).await
         }
-        Command::Migrate { database } => {
-            let store = database.connect(Open::Create).await?;
+        CliCommand::Migrate { database } => {
+            let store = database.connect(OpenMode::Create).await?;
             store.migrate().await?;
-            store.check().await?;
+            store.verify_ready().await?;
             println!("the database is up to date");
             Ok(())
         }
-        Command::Hospital(HospitalCommand::Add {
+        CliCommand::Hospital(HospitalCommand::Add {
             database,
             code,
             name,
@@ -336,18 +336,18 @@ async fn run(command: Command) -> Result<()> {
                     churn_after_days,
                     overdue_after_days,
                 };
-            database.open(Open::Existing).await?.add_hospital(&new).await?;
+            database.open(OpenMode::Existing).await?.add_hospital(&new).await?;
             println!("added the hospital {code}");
             Ok(())
         }
-        Command::Staff(StaffCommand::Add {
+        CliCommand::Staff(StaffCommand::Add {
             database,
             hospital,
             login,
             name,
             role,
         }) => {
-            let store = database.open(Open::Existing).await?;
+            let store = database.open(OpenMode::Existing).await?;
             let hospital = hospital_of(&store, &hospital).await?;
             let role = match role {
                 RoleWord::Admin => Role::Admin,
@@ -355,18 +355,18 @@ async fn run(command: Command) -> Result<()> {
                 RoleWord::Desk => Role::Desk,
                 RoleWord::Support => Role::Support,
             };
-            let add = Change::AddStaff {
+            let add = store::Command::AddStaff {
                 login: named("login", &login)?,
                 name: named("name", &name)?,
                 role,
                 password: NewPassword::of("password", password_from_input()?)?,
             };
-            store.make_as_operator(hospital.id, &add).await?;
-            println!("added {login} to {} as {}", hospital.code, role.word());
+            store.execute_as_operator(hospital.id, &add).await?;
+            println!("added {login} to {} as {}", hospital.code, role.as_str());
             Ok(())
         }
-        Command::Staff(StaffCommand::List { database, hospital }) => {
-            let store = database.open(Open::Existing).await?;
+        CliCommand::Staff(StaffCommand::List { database, hospital }) => {
+            let store = database.open(OpenMode::Existing).await?;
             let hospital = hospital_of(&store, &hospital).await?;
             for member in store.staff(hospital.id).await? {
                 let disabled = if member.disabled_at.is_some() { ", disabled" } else { "" };
@@ -374,19 +374,19 @@ async fn run(command: Command) -> Result<()> {
             }
             Ok(())
         }
-        Command::Staff(StaffCommand::Disable { member }) => {
+        CliCommand::Staff(StaffCommand::Disable { member }) => {
             let login = member.change(|id| disabled(id, true)).await?;
             println!("disabled {login}");
             Ok(())
         }
-        Command::Staff(StaffCommand::Enable { member }) => {
+        CliCommand::Staff(StaffCommand::Enable { member }) => {
             let login = member.change(|id| disabled(id, false)).await?;
             println!("enabled {login}");
             Ok(())
         }
-        Command::Staff(StaffCommand::Reset { member }) => {
+        CliCommand::Staff(StaffCommand::Reset { member }) => {
             let password = NewPassword::of("password", password_from_input()?)?;
-            let reset = |id| Change::SetPassword {
+            let reset = |id| store::Command::SetPassword {
                 id,
                 password,
                 verified: None,
@@ -395,7 +395,7 @@ async fn run(command: Command) -> Result<()> {
             println!("{login} has a new password");
             Ok(())
         }
-        Command::Keys(KeysCommand::Rotate { database }) => {
+        CliCommand::Keys(KeysCommand::Rotate { database }) => {
             secrets::add_key(database.key_file()?)?;
             let (in_use, patients) = database.encrypt_anew().await?;
             println!("{patients} patients are encrypted anew, with the key {in_use}");
@@ -404,35 +404,35 @@ async fn run(command: Command) -> Result<()> {
             );
             Ok(())
         }
-        Command::Keys(KeysCommand::DropOld { database }) => {
+        CliCommand::Keys(KeysCommand::DropOld { database }) => {
             // What was written since the rotation by who had not found the new key yet.
             let (in_use, _) = database.encrypt_anew().await?;
-            database.open(Open::Existing).await?.forget_old_keys().await?;
+            database.open(OpenMode::Existing).await?.forget_old_keys().await?;
             secrets::drop_old_keys(database.key_file()?)?;
             println!("the key {in_use} is the only one");
             Ok(())
         }
-        Command::Import {
+        CliCommand::Import {
             kind,
             database,
             hospital,
             file,
             mapping,
         } => {
-            let store = database.open(Open::Existing).await?;
+            let store = database.open(OpenMode::Existing).await?;
             let hospital = hospital_of(&store, &hospital).await?;
             let kind = match kind {
-                ImportKind::Patients => Kind::Patients,
-                ImportKind::Visits => Kind::Visits,
+                ImportKind::Patients => FileKind::Patients,
+                ImportKind::Visits => FileKind::Visits,
             };
             let mapping = mapping.as_deref().map(Mapping::read).transpose()?;
-            let mut report = |remark: &import::Remark| eprintln!("{remark}");
+            let mut report = |remark: &import::RowProblem| eprintln!("{remark}");
             let summary = import::import(&store, &hospital, kind, &file, mapping.as_ref(), &mut report).await?;
             println!("{summary}");
             Ok(())
         }
-        Command::Recount { database, hospital } => {
-            let store = database.open(Open::Existing).await?;
+        CliCommand::Recount { database, hospital } => {
+            let store = database.open(OpenMode::Existing).await?;
             let hospitals = match hospital {
                 Some(code) => vec![hospital_of(&store, &code).await?.id],
                 None => store.hospitals().await?,
@@ -447,7 +447,7 @@ async fn run(command: Command) -> Result<()> {
             }
             Ok(())
         }
-        Command::Schema => {
+        CliCommand::Schema => {
             print!("{}", graphql::sdl());
             Ok(())
         }
@@ -482,8 +482,8 @@ fn password_from_input() -> Result<String> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-fn disabled(id: i64, disabled: bool) -> Change {
-    Change::ChangeStaff {
+fn disabled(id: i64, disabled: bool) -> store::Command {
+    store::Command::ChangeStaff {
         id,
         name: None,
         role: None,
@@ -493,21 +493,21 @@ fn disabled(id: i64, disabled: bool) -> Change {
 
 impl Member {
     /// Makes the change of the member of staff with this login.
-    async fn change(&self, change: impl FnOnce(i64) -> Change) -> Result<&str> {
-        let store = self.database.open(Open::Existing).await?;
+    async fn change(&self, change: impl FnOnce(i64) -> store::Command) -> Result<&str> {
+        let store = self.database.open(OpenMode::Existing).await?;
         let hospital = hospital_of(&store, &self.hospital).await?;
         let member = store.staff_by_login(hospital.id, &text::nfc(&self.login)).await?;
         let member = member.ok_or_else(|| Error::input("login", format!("nobody has the login {:?}", self.login)))?;
-        store.make_as_operator(hospital.id, &change(member.id)).await?;
+        store.execute_as_operator(hospital.id, &change(member.id)).await?;
         Ok(&self.login)
     }
 }
 
 impl Database {
-    async fn connect(&self, open: Open) -> Result<Store> {
+    async fn connect(&self, open: OpenMode) -> Result<Store> {
         let secrets = match &self.key {
             Some(key) => Secrets::from_base64(key)?,
-            None => Secrets::open(&self.key_file, open == Open::Create)?,
+            None => Secrets::open(&self.key_file, open == OpenMode::Create)?,
         };
         Store::connect(&self.database_url, secrets, open).await
     }
@@ -524,18 +524,18 @@ impl Database {
 
     /// Encrypts everything with the key in use. Says which that is, and of how many patients something was another's.
     async fn encrypt_anew(&self) -> Result<(String, u64)> {
-        let store = self.open(Open::Existing).await?;
+        let store = self.open(OpenMode::Existing).await?;
         let mut patients = 0;
         for hospital in store.hospitals().await? {
-            patients += store.encrypt_anew(hospital).await?;
+            patients += store.reencrypt(hospital).await?;
         }
         Ok((store.secrets().fingerprints().swap_remove(0), patients))
     }
 
     /// A database that is up to date.
-    async fn open(&self, open: Open) -> Result<Store> {
+    async fn open(&self, open: OpenMode) -> Result<Store> {
         let store = self.connect(open).await?;
-        store.check().await?;
+        store.verify_ready().await?;
         Ok(store)
     }
 }

@@ -3,8 +3,8 @@
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _, phc};
 
-use crate::attempts::Turn;
 use crate::error::{Error, Result};
+use crate::login_throttle::VerifyPermit;
 
 /// The shortest password that is taken, in characters.
 const SHORTEST_PASSWORD: usize = 8;
@@ -40,7 +40,7 @@ impl PasswordHash {
 
     /// A hash as it was kept.
     #[must_use]
-    pub fn kept(hash: &str) -> Self {
+    pub fn from_stored(hash: &str) -> Self {
         Self(hash.to_owned())
     }
 
@@ -48,7 +48,7 @@ impl PasswordHash {
     ///
     /// # Errors
     /// Never in practice: where the thread is lost.
-    pub async fn verify(self, password: String, turn: Turn) -> Result<bool> {
+    pub async fn verify(self, password: String, turn: VerifyPermit) -> Result<bool> {
         verified(move || {
             let _until_done = turn;
             self.is_of(&password)

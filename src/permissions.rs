@@ -1,9 +1,9 @@
 //! What a role may do: one table.
 
 use crate::error::{Error, Result};
-use crate::statistics::words;
+use crate::statistics::string_enum;
 
-words!(
+string_enum!(
     /// What a member of staff is.
     Role {
         Admin = "ADMIN",
@@ -33,8 +33,8 @@ impl Role {
     ///
     /// # Errors
     /// Where the database holds a word that is none.
-    pub fn kept(word: &str) -> Result<Self> {
-        Self::from_word(word).ok_or_else(|| Error::Internal("staff.role holds an unknown word".to_owned()))
+    pub fn from_stored(word: &str) -> Result<Self> {
+        Self::parse(word).ok_or_else(|| Error::Internal("staff.role holds an unknown word".to_owned()))
     }
 
     /// The table.
@@ -68,7 +68,7 @@ impl Viewer {
         }
         Err(Error::Forbidden(format!(
             "{what} is not for the role {}",
-            self.role.word()
+            self.role.as_str()
         )))
     }
 }

@@ -31,7 +31,7 @@ struct Shared {
     /// None where the keys came by the environment.
     file: Option<PathBuf>,
     /// Of the file that was read.
-    seen: Mutex<Option<Seen>>,
+    seen: Mutex<Option<FileStamp>>,
 }
 
 /// What is derived from one key.
@@ -131,9 +131,9 @@ fn failed(path: &Path, what: &str, error: &dyn std::fmt::Display) -> Error {
 }
 
 /// When a file was written, and its length: clocks of file systems are coarse, and a key more or less is longer or shorter.
-pub(crate) type Seen = (SystemTime, u64);
+pub(crate) type FileStamp = (SystemTime, u64);
 
-pub(crate) fn seen(path: &Path) -> Option<Seen> {
+pub(crate) fn seen(path: &Path) -> Option<FileStamp> {
     let file = fs::metadata(path).ok()?;
     Some((file.modified().ok()?, file.len()))
 }

@@ -15,9 +15,9 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use reference::Reference;
 use rollcall::statistics::{
-    BucketRef, Case, CohortKind, Day, DayRange, Definition, Differences, Filter, Ledger, LedgerBuilder, Period,
-    Question, ReasonKind, Rule, Side, Snapshot, Trace, VisitChannel, VisitRow, VisitStatus, WeekStart, reasons,
-    resolve,
+    BucketRef, CohortKind, Day, DayRange, Definition, Differences, Filter, Ledger, LedgerBuilder, PatientEvaluation,
+    Period, Question, ReasonKind, Rule, Side, Snapshot, VisitChannel, VisitDelta, VisitRow, VisitStatus, WeekStart,
+    reasons, resolve,
 };
 
 fn ledger(visits: &[VisitRow]) -> Arc<Ledger> {
@@ -74,11 +74,11 @@ fn patients_of(snapshot: &Snapshot, bucket: BucketRef, kind: CohortKind) -> BTre
 }
 
 /// What becomes of some visits: an id that stands in both is one visit.
-fn traces(before: &[VisitRow], after: &[VisitRow]) -> Vec<Trace> {
+fn traces(before: &[VisitRow], after: &[VisitRow]) -> Vec<VisitDelta> {
     let ids: BTreeSet<i64> = before.iter().chain(after).map(|visit| visit.id).collect();
     let find = |rows: &[VisitRow], id| rows.iter().find(|visit| visit.id == id).copied();
     ids.into_iter()
-        .map(|id| Trace {
+        .map(|id| VisitDelta {
             id,
             before: find(before, id),
             after: find(after, id),
@@ -280,7 +280,7 @@ proptest! {
         // 12 is nobody.
         for patient in 1..=12 {
             let own: Vec<_> = visits.iter().filter(|visit| visit.patient == patient).copied().collect();
-            let case = Case::new(&question, &definition, week_start, own);
+            let case = PatientEvaluation::new(&question, &definition, week_start, own);
             let ends = (case.first().map(|visit| visit.date), case.last().map(|visit| visit.date));
             prop_assert_eq!(ends, reference.ends(patient));
             for bucket in buckets(&snapshot) {
@@ -326,7 +326,7 @@ proptest! {
                     let list = differences.list(bucket, kind, side);
                     prop_assert_eq!(list, wanted.into_iter().collect::<Vec<_>>());
                     for &patient in list {
-                        let own: Vec<Trace> = traces.iter().filter(|trace| {
+                        let own: Vec<VisitDelta> = traces.iter().filter(|trace| {
                             [trace.before, trace.after].into_iter().flatten().any(|visit| visit.patient == patient)
                         }).copied().collect();
                         let reasons = reasons((&old, &new), (bucket, kind, side), patient, &own);

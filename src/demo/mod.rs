@@ -12,7 +12,7 @@ use crate::password::NewPassword;
 use crate::permissions::Role;
 use crate::secrets::Secrets;
 use crate::statistics::WeekStart;
-use crate::store::{Change, NewHospital, Open, Store};
+use crate::store::{Command, NewHospital, OpenMode, Store};
 
 const CODE: &str = "DEMO";
 const TIME_ZONE: chrono_tz::Tz = chrono_tz::Asia::Seoul;
@@ -48,23 +48,23 @@ pub async fn open(folder: &Path) -> Result<Store> {
             }
         }
         eprintln!("Making the demo hospital; this takes a moment, once …");
-        let store = connect(&unfinished, &key, Open::Create).await?;
+        let store = connect(&unfinished, &key, OpenMode::Create).await?;
         store.migrate().await?;
-        store.check().await?;
+        store.verify_ready().await?;
         fill(&store).await?;
         store.close().await?;
         std::fs::rename(unfinished, &finished).map_err(failed)?;
     }
-    let store = connect(&finished, &key, Open::Existing).await?;
+    let store = connect(&finished, &key, OpenMode::Existing).await?;
     store.migrate().await?;
-    store.check().await?;
+    store.verify_ready().await?;
     Ok(store)
 }
 
-async fn connect(database: &Path, key: &Path, open: Open) -> Result<Store> {
+async fn connect(database: &Path, key: &Path, open: OpenMode) -> Result<Store> {
     Store::connect(
         &format!("sqlite://{}", database.display()),
-        Secrets::open(key, open == Open::Create)?,
+        Secrets::open(key, open == OpenMode::Create)?,
         open,
     )
     .await
@@ -83,7 +83,7 @@ async fn fill(store: &Store) -> Result<()> {
     let hospital = store.add_hospital(&hospital).await?;
     let today = Utc::now().with_timezone(&TIME_ZONE).date_naive();
     let demo = generate::generate(SEED, today, PATIENTS);
-    let mut intake = store.intake(hospital);
+    let mut intake = store.bulk_importer(hospital);
     for batch in demo.patients.chunks(BATCH) {
         intake.patients(batch).await?;
     }
@@ -92,13 +92,13 @@ async fn fill(store: &Store) -> Result<()> {
     }
     let password = NewPassword::of("password", PASSWORD.to_owned())?;
     for (login, name, role) in ACCOUNTS {
-        let add = Change::AddStaff {
+        let add = Command::AddStaff {
             login: login.to_owned(),
             name: name.to_owned(),
             role,
             password: password.clone(),
         };
-        store.make_as_operator(hospital, &add).await?;
+        store.execute_as_operator(hospital, &add).await?;
     }
     Ok(())
 }
@@ -108,7 +108,7 @@ async fn fill(store: &Store) -> Result<()> {
 pub fn welcome(scheme: &str, address: &str) -> String {
     let logins: Vec<String> = ACCOUNTS
         .iter()
-        .map(|(login, _, role)| format!("{login} ({})", role.word()))
+        .map(|(login, _, role)| format!("{login} ({})", role.as_str()))
         .collect();
     format!(
         "Rollcall is up, with a demo hospital of three years of visits.\n\n\
@@ -126,6 +126,6 @@ pub fn welcome(scheme: &str, address: &str) -> String {
 #[must_use]
 pub fn hint() -> Value {
     let account =
-        |(login, _, role): &(&str, &str, Role)| json!({"login": login, "password": PASSWORD, "role": role.word()});
+        |(login, _, role): &(&str, &str, Role)| json!({"login": login, "password": PASSWORD, "role": role.as_str()});
     json!({"hospital": CODE, "accounts": ACCOUNTS.iter().map(account).collect::<Vec<_>>()})
 }

@@ -5,18 +5,17 @@ use std::sync::Arc;
 use async_graphql::{Context, Enum, ID, InputObject, Object};
 use serde_json::json;
 
-use super::connection::{ListName, Marked, PageInfo, page_info, rows_wanted};
-use super::cursor::Window;
 use super::id::{self, Id};
-use super::loaders::AuditedPatientsOf;
+use super::loaders::AuditedPatientsKey;
+use super::pagination::{CursorScope, KeyedRow, PageArgs, PageInfo, page_info, rows_selected};
 use super::patient::Patient;
 use super::scalars::{DateTime, DateTimeInput};
 use super::staff::StaffMember;
 use super::statistics::not_empty;
-use super::{asker, enums};
-use crate::desk::SnapshotId;
+use super::{context, enums};
 use crate::error::{Error, Result};
 use crate::permissions::Action;
+use crate::reporting::SnapshotId;
 use crate::statistics::{BucketRef, CohortKind};
 use crate::store::{self, AuditQuery, AuditRow};
 
@@ -82,7 +81,7 @@ impl AuditEntry {
 
     /// What.
     async fn action(&self) -> Result<AuditAction> {
-        let action = store::AuditAction::from_word(&self.0.action);
+        let action = store::AuditAction::parse(&self.0.action);
         action
             .map(AuditAction::from)
             .ok_or_else(|| Error::Internal("audit_entry.action holds an unknown word".to_owned()))
@@ -104,7 +103,7 @@ impl AuditEntry {
 
     /// The patients whose data it was; empty for a list, which says it itself.
     async fn patient_ids(&self, ctx: &Context<'_>) -> Result<Vec<ID>> {
-        let ids = asker::loaders(ctx)?.load_one(AuditedPatientsOf(self.0.id)).await?;
+        let ids = context::loaders(ctx)?.load_one(AuditedPatientsKey(self.0.id)).await?;
         Ok(ids
             .unwrap_or_default()
             .into_iter()
@@ -142,12 +141,12 @@ impl AuditEntry {
             -1 => BucketRef::Total,
             place => BucketRef::At(u32::try_from(place).ok()?),
         };
-        Some((bucket, CohortKind::from_word(self.0.cohort.as_deref()?)?))
+        Some((bucket, CohortKind::parse(self.0.cohort.as_deref()?)?))
     }
 }
 
 /// An entry in the list.
-struct AuditEdge(Marked<AuditEntry>);
+struct AuditEdge(KeyedRow<AuditEntry>);
 
 /// An entry in the list.
 #[Object]
@@ -165,7 +164,7 @@ impl AuditEdge {
 
 /// A page of the audit.
 pub(super) struct AuditConnection {
-    rows: Vec<Marked<AuditEntry>>,
+    rows: Vec<KeyedRow<AuditEntry>>,
     /// Whether there are rows before and after.
     around: (bool, bool),
     query: AuditQuery,
@@ -181,7 +180,7 @@ impl AuditConnection {
 
     /// The rows.
     async fn nodes(&self) -> Vec<&AuditEntry> {
-        self.rows.iter().map(|marked| &marked.row).collect()
+        self.rows.iter().map(|keyed| &keyed.row).collect()
     }
 
     /// Where the page lies in the list.
@@ -191,14 +190,18 @@ impl AuditConnection {
 
     /// The length of the whole list.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
-        let hospital = asker::viewer(ctx)?.hospital;
-        asker::shared(ctx)?.store.audit_total(hospital, &self.query).await
+        let hospital = context::viewer(ctx)?.hospital;
+        context::services(ctx)?.store.audit_total(hospital, &self.query).await
     }
 }
 
 /// A page of the audit.
-pub(super) async fn page(ctx: &Context<'_>, window: &Window, filter: Option<AuditFilter>) -> Result<AuditConnection> {
-    let viewer = asker::viewer(ctx)?;
+pub(super) async fn page(
+    ctx: &Context<'_>,
+    page_args: &PageArgs,
+    filter: Option<AuditFilter>,
+) -> Result<AuditConnection> {
+    let viewer = context::viewer(ctx)?;
     viewer.require(Action::Administer, "to read the audit")?;
     let query = match filter {
         None => AuditQuery::default(),
@@ -234,23 +237,23 @@ pub(super) async fn page(ctx: &Context<'_>, window: &Window, filter: Option<Audi
             }
         }
     };
-    let store = &asker::shared(ctx)?.store;
-    let list: ListName = Arc::new(scope(&query));
-    let seek = window.seek(store.secrets(), viewer.hospital, &list, true)?;
-    let mut rows = if rows_wanted(ctx) {
-        store.audit_page(viewer.hospital, &query, &seek).await?
+    let store = &context::services(ctx)?.store;
+    let scope: CursorScope = Arc::new(scope(&query));
+    let keyset = page_args.keyset(store.secrets(), viewer.hospital, &scope, true)?;
+    let mut rows = if rows_selected(ctx) {
+        store.audit_page(viewer.hospital, &query, &keyset).await?
     } else {
         Vec::new()
     };
-    let around = window.trim(&mut rows);
-    let marked = |row: AuditRow| Marked {
-        list: Arc::clone(&list),
+    let around = page_args.trim(&mut rows);
+    let keyed = |row: AuditRow| KeyedRow {
+        scope: Arc::clone(&scope),
         key: None,
         id: row.id,
         row: AuditEntry(row),
     };
     Ok(AuditConnection {
-        rows: rows.into_iter().map(marked).collect(),
+        rows: rows.into_iter().map(keyed).collect(),
         around,
         query,
     })
@@ -259,9 +262,9 @@ pub(super) async fn page(ctx: &Context<'_>, window: &Window, filter: Option<Audi
 impl AuditEntry {
     /// The entry with this id, if the hospital has it.
     pub(super) async fn find(ctx: &Context<'_>, id: i64) -> Result<Option<Self>> {
-        let viewer = asker::viewer(ctx)?;
+        let viewer = context::viewer(ctx)?;
         viewer.require(Action::Administer, "to read the audit")?;
-        let row = asker::shared(ctx)?.store.audit_entry(viewer.hospital, id).await?;
+        let row = context::services(ctx)?.store.audit_entry(viewer.hospital, id).await?;
         Ok(row.map(Self))
     }
 }
@@ -277,7 +280,7 @@ fn scope(query: &AuditQuery) -> String {
     } = query;
     let actions = actions
         .as_ref()
-        .map(|actions| actions.iter().map(|action| action.word()).collect::<Vec<_>>());
+        .map(|actions| actions.iter().map(|action| action.as_str()).collect::<Vec<_>>());
     let instant = |instant: &Option<chrono::DateTime<chrono::Utc>>| {
         instant.map(|instant| (instant.timestamp(), instant.timestamp_subsec_nanos()))
     };

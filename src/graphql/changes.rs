@@ -5,21 +5,20 @@ use std::sync::Arc;
 
 use async_graphql::{Context, InputObject, Object};
 
-use super::asker;
 use super::cohort::Cohort;
-use super::connection::PageInfo;
-use super::cursor::{self, Window};
+use super::context;
 use super::enums::{ChangeReasonKind, CohortKind, VisitChannel, VisitStatus};
 use super::hospital::{Department, Doctor};
-use super::loaders::PastOf;
+use super::loaders::VisitVersionsKey;
 use super::mutation::definition_days;
+use super::pagination::{self, PageArgs, PageInfo};
 use super::patient::Patient;
 use super::scalars::{Date, DateTime};
 use super::statistics::Statistics;
 use super::visit::Visit;
-use crate::desk::{CitedReason, CitedVisit, Compared, Kept};
 use crate::error::{Error, Result};
 use crate::permissions::Action;
+use crate::reporting::{CitedReason, CitedVisit, ResolvedStatistics, StatisticsComparison};
 use crate::statistics::{self, BucketRef, DayRange, Side, VisitRow};
 
 /// Rules that are not published.
@@ -44,7 +43,7 @@ impl ProposedDefinitionInput {
 }
 
 /// Two snapshots, compared.
-pub(super) struct StatisticsChanges(pub(super) Arc<Compared>);
+pub(super) struct StatisticsChanges(pub(super) Arc<StatisticsComparison>);
 
 /// What differs between two snapshots of one question: for each bucket and cohort who came in and who went out, and why. What
 /// came of it are the same lists as those of the snapshots: before - left + entered = after.
@@ -83,13 +82,13 @@ impl StatisticsChanges {
 
 /// A bucket of two snapshots.
 pub(super) struct BucketChanges {
-    compared: Arc<Compared>,
+    compared: Arc<StatisticsComparison>,
     at: BucketRef,
     bounds: DayRange,
 }
 
 impl BucketChanges {
-    fn new(compared: &Arc<Compared>, at: BucketRef) -> Option<Self> {
+    fn new(compared: &Arc<StatisticsComparison>, at: BucketRef) -> Option<Self> {
         Some(Self {
             compared: Arc::clone(compared),
             at,
@@ -138,7 +137,7 @@ impl BucketChanges {
 
 /// A cohort of two snapshots.
 pub(super) struct CohortChanges {
-    compared: Arc<Compared>,
+    compared: Arc<StatisticsComparison>,
     bucket: BucketRef,
     kind: statistics::CohortKind,
 }
@@ -148,25 +147,25 @@ impl CohortChanges {
         self.compared.differences.list(self.bucket, self.kind, side)
     }
 
-    fn of(&self, kept: &Arc<Kept>) -> Cohort {
+    fn of(&self, resolved: &Arc<ResolvedStatistics>) -> Cohort {
         Cohort {
-            kept: Arc::clone(kept),
+            resolved: Arc::clone(resolved),
             bucket: self.bucket,
             kind: self.kind,
         }
     }
 
-    async fn page(&self, ctx: &Context<'_>, side: Side, window: &Window) -> Result<PatientChangeConnection> {
+    async fn page(&self, ctx: &Context<'_>, side: Side, page_args: &PageArgs) -> Result<PatientChangeConnection> {
         // Whoever gets a page gets cursors of it.
-        let desk = &asker::shared(ctx)?.desk;
-        desk.keep(&self.compared.before).await?;
-        desk.keep(&self.compared.after).await?;
+        let reporting = &context::services(ctx)?.reporting;
+        reporting.persist(&self.compared.before).await?;
+        reporting.persist(&self.compared.after).await?;
         let digest = self.compared.digest(self.bucket, self.kind, side);
         Ok(PatientChangeConnection {
             compared: Arc::clone(&self.compared),
             list: (self.bucket, self.kind, side),
             digest,
-            places: window.places(self.ids(side).len(), digest)?,
+            places: page_args.places(self.ids(side).len(), digest)?,
         })
     }
 }
@@ -210,7 +209,7 @@ impl CohortChanges {
         #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
     ) -> Result<PatientChangeConnection> {
-        self.page(ctx, Side::Entered, &Window::new(first, after, last, before)?)
+        self.page(ctx, Side::Entered, &PageArgs::new(first, after, last, before)?)
             .await
     }
 
@@ -225,14 +224,14 @@ impl CohortChanges {
         #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
     ) -> Result<PatientChangeConnection> {
-        self.page(ctx, Side::Left, &Window::new(first, after, last, before)?)
+        self.page(ctx, Side::Left, &PageArgs::new(first, after, last, before)?)
             .await
     }
 }
 
 /// Some places of a list of patients who entered or left.
 pub(super) struct PatientChangeConnection {
-    compared: Arc<Compared>,
+    compared: Arc<StatisticsComparison>,
     list: (BucketRef, statistics::CohortKind, Side),
     digest: [u8; 8],
     places: Range<usize>,
@@ -247,7 +246,10 @@ impl PatientChangeConnection {
     /// The patients of the page, with the cursors.
     fn rows(&self) -> impl Iterator<Item = (String, i64)> {
         let ids = self.ids()[self.places.clone()].iter();
-        let cursors = self.places.clone().map(|place| cursor::of_place(place, self.digest));
+        let cursors = self
+            .places
+            .clone()
+            .map(|place| pagination::place_cursor(place, self.digest));
         cursors.zip(ids.copied())
     }
 }
@@ -274,7 +276,7 @@ impl PatientChangeConnection {
 
     /// Where the page lies in the list.
     async fn page_info(&self) -> PageInfo {
-        cursor::page_info(&self.places, self.ids().len(), self.digest)
+        pagination::place_page_info(&self.places, self.ids().len(), self.digest)
     }
 
     /// The length of the whole list.
@@ -285,7 +287,7 @@ impl PatientChangeConnection {
 
 /// A patient who entered or left a cohort.
 pub(super) struct PatientChangeEdge {
-    compared: Arc<Compared>,
+    compared: Arc<StatisticsComparison>,
     list: (BucketRef, statistics::CohortKind, Side),
     cursor: String,
     patient: i64,
@@ -306,9 +308,9 @@ impl PatientChangeEdge {
 
     /// Why, step by step: first what became of the data, then of the definition, then of asOf. Never empty.
     async fn reasons(&self, ctx: &Context<'_>) -> Result<Vec<ChangeReason>> {
-        asker::saw(ctx, self.patient)?;
-        let key = PastOf(self.patient, self.compared.span()?);
-        let past = asker::loaders(ctx)?.load_one(key).await?;
+        context::audit_patient_view(ctx, self.patient)?;
+        let key = VisitVersionsKey(self.patient, self.compared.revision_range()?);
+        let past = context::loaders(ctx)?.load_one(key).await?;
         let reasons = self.compared.reasons(self.list, self.patient, past.as_deref())?;
         Ok(reasons.into_iter().map(ChangeReason).collect())
     }
@@ -364,7 +366,7 @@ impl VisitChange {
 
     /// Why, in the words of who changed it; null where nobody said, and where the viewer sees patients masked.
     async fn reason(&self, ctx: &Context<'_>) -> Result<Option<&str>> {
-        let full = asker::viewer(ctx)?.role.may(Action::SeePatientsInFull);
+        let full = context::viewer(ctx)?.role.may(Action::SeePatientsInFull);
         Ok(self.0.why.as_deref().filter(|_| full))
     }
 }

@@ -4,23 +4,23 @@ use std::sync::Arc;
 
 use async_graphql::{Context, ID, Object};
 
-use super::asker;
-use super::connection::{PageInfo, PatientOrder, VisitOrder, patient_order, rows_wanted, visit_order};
-use super::cursor::{self, Window};
+use super::connection::{PatientOrder, VisitOrder, patient_order, visit_order};
+use super::context;
 use super::enums::{CohortKind, VisitStatus};
 use super::id::Id;
+use super::pagination::{self, PageArgs, PageInfo, rows_selected};
 use super::patient::Patient;
-use super::raw_json::{Ids, WriteField, WriteFields};
+use super::raw_json::{IdList, WriteField, WriteFields};
 use super::scalars::Date;
 use super::visit::Visit;
-use crate::desk::{Kept, ListOrder, Ordered, bucket_number, off_thread};
 use crate::error::Result;
+use crate::reporting::{ListOrder, ResolvedStatistics, SortedList, bucket_index, spawn_cpu};
 use crate::statistics::{self, BucketRef, CohortList, CountedPatient, CountedVisit, Snapshot, list_digest};
 use crate::store::AuditedList;
 
 /// A cohort of a snapshot.
 pub(super) struct Cohort {
-    pub(super) kept: Arc<Kept>,
+    pub(super) resolved: Arc<ResolvedStatistics>,
     pub(super) bucket: BucketRef,
     pub(super) kind: statistics::CohortKind,
 }
@@ -34,27 +34,27 @@ impl Cohort {
         const SHORT: usize = 1_000;
         let (bucket, kind) = (self.bucket, self.kind);
         // No list of patients is longer than its list of visits.
-        if self.kept.snapshot.visit_count(bucket, kind) <= SHORT {
-            return Ok(cut(&self.kept.snapshot, bucket, kind));
+        if self.resolved.snapshot.visit_count(bucket, kind) <= SHORT {
+            return Ok(cut(&self.resolved.snapshot, bucket, kind));
         }
-        let kept = Arc::clone(&self.kept);
-        off_thread("cutting a list", move || cut(&kept.snapshot, bucket, kind)).await
+        let resolved = Arc::clone(&self.resolved);
+        spawn_cpu("cutting a list", move || cut(&resolved.snapshot, bucket, kind)).await
     }
 
     /// What the audit says of whoever opens one of the two lists.
     fn audited(&self, list: &'static str) -> AuditedList {
         AuditedList {
-            snapshot: self.kept.id.to_string(),
-            bucket: bucket_number(self.bucket),
-            cohort: self.kind.word(),
+            snapshot: self.resolved.id.to_string(),
+            bucket: bucket_index(self.bucket),
+            cohort: self.kind.as_str(),
             list,
         }
     }
 
-    async fn ordered(&self, ctx: &Context<'_>, order: ListOrder) -> Result<(Arc<CohortList>, Arc<Ordered>)> {
-        asker::shared(ctx)?
-            .desk
-            .ordered(&self.kept, self.bucket, self.kind, order)
+    async fn ordered(&self, ctx: &Context<'_>, order: ListOrder) -> Result<(Arc<CohortList>, Arc<SortedList>)> {
+        context::services(ctx)?
+            .reporting
+            .sorted_list(&self.resolved, self.bucket, self.kind, order)
             .await
     }
 }
@@ -64,8 +64,8 @@ impl Cohort {
 impl Cohort {
     /// Opens this list again, as long as its snapshot is kept.
     pub(super) async fn id(&self, ctx: &Context<'_>) -> Result<ID> {
-        asker::shared(ctx)?.desk.keep(&self.kept).await?;
-        Ok(Id::Cohort(self.kept.id, self.bucket, self.kind).into())
+        context::services(ctx)?.reporting.persist(&self.resolved).await?;
+        Ok(Id::Cohort(self.resolved.id, self.bucket, self.kind).into())
     }
 
     /// What it is a list of.
@@ -75,27 +75,31 @@ impl Cohort {
 
     /// The length of patientIds.
     async fn patient_count(&self) -> usize {
-        self.kept.snapshot.patient_count(self.bucket, self.kind)
+        self.resolved.snapshot.patient_count(self.bucket, self.kind)
     }
 
     /// The length of visitIds.
     async fn visit_count(&self) -> usize {
-        self.kept.snapshot.visit_count(self.bucket, self.kind)
+        self.resolved.snapshot.visit_count(self.bucket, self.kind)
     }
 
     /// The same as Patient.id, in the order in which the patients were first recorded.
-    async fn patient_ids(&self, ctx: &Context<'_>) -> Result<Ids> {
-        let left = Arc::clone(asker::response_bytes(ctx)?);
-        left.require(Ids::at_least(self.kept.snapshot.patient_count(self.bucket, self.kind)))?;
-        let ids = move |snapshot: &Snapshot, at, kind| Ids::of(&snapshot.patient_ids(at, kind), Id::Patient, &left);
+    async fn patient_ids(&self, ctx: &Context<'_>) -> Result<IdList> {
+        let left = Arc::clone(context::response_bytes(ctx)?);
+        left.require(IdList::at_least(
+            self.resolved.snapshot.patient_count(self.bucket, self.kind),
+        ))?;
+        let ids = move |snapshot: &Snapshot, at, kind| IdList::of(&snapshot.patient_ids(at, kind), Id::Patient, &left);
         self.cut(ids).await?
     }
 
     /// The same as Visit.id, in the order in which the visits were first recorded.
-    async fn visit_ids(&self, ctx: &Context<'_>) -> Result<Ids> {
-        let left = Arc::clone(asker::response_bytes(ctx)?);
-        left.require(Ids::at_least(self.kept.snapshot.visit_count(self.bucket, self.kind)))?;
-        let ids = move |snapshot: &Snapshot, at, kind| Ids::of(&snapshot.visit_ids(at, kind), Id::Visit, &left);
+    async fn visit_ids(&self, ctx: &Context<'_>) -> Result<IdList> {
+        let left = Arc::clone(context::response_bytes(ctx)?);
+        left.require(IdList::at_least(
+            self.resolved.snapshot.visit_count(self.bucket, self.kind),
+        ))?;
+        let ids = move |snapshot: &Snapshot, at, kind| IdList::of(&snapshot.visit_ids(at, kind), Id::Visit, &left);
         self.cut(ids).await?
     }
 
@@ -124,14 +128,14 @@ impl Cohort {
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
         #[graphql(desc = "CHART_NO ascending where absent.")] order_by: Option<PatientOrder>,
     ) -> Result<CohortPatientConnection> {
-        let window = Window::new(first, after, last, before)?;
-        let (key, descending) = patient_order(asker::viewer(ctx)?, order_by)?;
+        let page_args = PageArgs::new(first, after, last, before)?;
+        let (key, descending) = patient_order(context::viewer(ctx)?, order_by)?;
         let (list, order) = self.ordered(ctx, ListOrder::Patients(key, descending)).await?;
-        let places = window.places(order.places.len(), order.digest)?;
-        let page = Page { list, order, places };
-        if rows_wanted(ctx) {
+        let places = page_args.places(order.places.len(), order.digest)?;
+        let page = CohortPage { list, order, places };
+        if rows_selected(ctx) {
             let patients = page.rows().map(|(_, at)| page.list.patients[at].id);
-            asker::opened(ctx, self.audited("patients"), patients)?;
+            context::audit_list_view(ctx, self.audited("patients"), patients)?;
         }
         Ok(CohortPatientConnection(page))
     }
@@ -148,14 +152,14 @@ impl Cohort {
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
         #[graphql(desc = "DATE descending where absent.")] order_by: Option<VisitOrder>,
     ) -> Result<CohortVisitConnection> {
-        let window = Window::new(first, after, last, before)?;
-        let (key, descending) = visit_order(asker::viewer(ctx)?, order_by)?;
+        let page_args = PageArgs::new(first, after, last, before)?;
+        let (key, descending) = visit_order(context::viewer(ctx)?, order_by)?;
         let (list, order) = self.ordered(ctx, ListOrder::Visits(key, descending)).await?;
-        let places = window.places(order.places.len(), order.digest)?;
-        let page = Page { list, order, places };
-        if rows_wanted(ctx) {
+        let places = page_args.places(order.places.len(), order.digest)?;
+        let page = CohortPage { list, order, places };
+        if rows_selected(ctx) {
             let patients = page.rows().map(|(_, at)| page.list.visits[at].patient);
-            asker::opened(ctx, self.audited("visits"), patients)?;
+            context::audit_list_view(ctx, self.audited("visits"), patients)?;
         }
         Ok(CohortVisitConnection(page))
     }
@@ -164,28 +168,28 @@ impl Cohort {
 impl WriteFields for Cohort {
     const FIELDS: &'static [(&'static str, WriteField<Self>)] = &[
         ("patientCount", |cohort, _, _, json| {
-            json.value(&cohort.kept.snapshot.patient_count(cohort.bucket, cohort.kind))
+            json.value(&cohort.resolved.snapshot.patient_count(cohort.bucket, cohort.kind))
         }),
         ("visitCount", |cohort, _, _, json| {
-            json.value(&cohort.kept.snapshot.visit_count(cohort.bucket, cohort.kind))
+            json.value(&cohort.resolved.snapshot.visit_count(cohort.bucket, cohort.kind))
         }),
     ];
 }
 
 /// Some places of an ordered list.
-struct Page {
+struct CohortPage {
     list: Arc<CohortList>,
-    order: Arc<Ordered>,
+    order: Arc<SortedList>,
     places: std::ops::Range<usize>,
 }
 
-impl Page {
+impl CohortPage {
     fn cursor(&self, place: usize) -> String {
-        cursor::of_place(place, self.order.digest)
+        pagination::place_cursor(place, self.order.digest)
     }
 
     fn info(&self) -> PageInfo {
-        cursor::page_info(&self.places, self.order.places.len(), self.order.digest)
+        pagination::place_page_info(&self.places, self.order.places.len(), self.order.digest)
     }
 
     /// The places of the page in the list as resolved, with the cursors.
@@ -232,7 +236,7 @@ impl CohortPatientEdge {
 }
 
 /// A page of a cohort's patients.
-pub(super) struct CohortPatientConnection(Page);
+pub(super) struct CohortPatientConnection(CohortPage);
 
 /// A cut of the list: rows show the patient as it is now, edges what was counted.
 #[Object]
@@ -302,7 +306,7 @@ impl CohortVisitEdge {
 }
 
 /// A page of a cohort's visits.
-pub(super) struct CohortVisitConnection(Page);
+pub(super) struct CohortVisitConnection(CohortPage);
 
 /// A cut of the list: rows show the visit as it is now, edges what was counted.
 #[Object]

@@ -1,32 +1,17 @@
 //! Connections after the Relay specification. Their pages are cut when they are made; their rows are loaded when asked for.
 
-use std::fmt;
-use std::sync::Arc;
-
-use async_graphql::{Context, InputObject, Object, SimpleObject};
+use async_graphql::{Context, InputObject, Object};
 use entity::{patient, visit};
 
+use super::context;
 use super::enums::{OrderDirection, PatientOrderField, VisitOrderField};
-use super::loaders::VisitTotalOf;
+use super::loaders::VisitTotalKey;
+use super::pagination::{KeyedRow, PageInfo, page_info};
 use super::patient::Patient;
 use super::visit::Visit;
-use super::{asker, cursor};
 use crate::error::Result;
 use crate::permissions::{Action, Viewer};
 use crate::store::{PatientKey, PatientSearch, VisitKey, VisitQuery};
-
-/// Where a page lies in its list.
-#[derive(SimpleObject, Clone, Default)]
-pub(super) struct PageInfo {
-    /// There are rows after this page.
-    pub(super) has_next_page: bool,
-    /// There are rows before this page.
-    pub(super) has_previous_page: bool,
-    /// The cursor of the first row of the page; null where it has none.
-    pub(super) start_cursor: Option<String>,
-    /// The cursor of the last row of the page; null where it has none.
-    pub(super) end_cursor: Option<String>,
-}
 
 /// An order of patients.
 #[derive(InputObject)]
@@ -72,27 +57,8 @@ pub(super) fn visit_order(viewer: &Viewer, order: Option<VisitOrder>) -> Result<
     Ok((key, order.direction == OrderDirection::Desc))
 }
 
-/// What binds a cursor to its list. It is put into words where a cursor is.
-pub(super) type ListName = Arc<dyn fmt::Display + Send + Sync>;
-
-/// A row that was read by its key, and what its cursor is made of.
-#[derive(Clone)]
-pub(super) struct Marked<T> {
-    pub(super) list: ListName,
-    pub(super) key: Option<String>,
-    pub(super) id: i64,
-    pub(super) row: T,
-}
-
-impl<T> Marked<T> {
-    pub(super) fn cursor(&self, ctx: &Context<'_>) -> Result<String> {
-        let (hospital, secrets) = (asker::viewer(ctx)?.hospital, asker::shared(ctx)?.store.secrets());
-        cursor::of_key(secrets, hospital, &self.list.to_string(), self.key.as_deref(), self.id)
-    }
-}
-
 /// A patient in a list.
-pub(super) struct PatientEdge(Marked<patient::Model>);
+pub(super) struct PatientEdge(KeyedRow<patient::Model>);
 
 /// A patient in a list.
 #[Object]
@@ -104,13 +70,13 @@ impl PatientEdge {
 
     /// The patient.
     async fn node(&self, ctx: &Context<'_>) -> Result<Patient> {
-        Patient::shown(ctx, self.0.row.clone())
+        Patient::audited(ctx, self.0.row.clone())
     }
 }
 
 /// A page of patients.
 pub(super) struct PatientConnection {
-    pub(super) rows: Vec<Marked<patient::Model>>,
+    pub(super) rows: Vec<KeyedRow<patient::Model>>,
     /// Whether there are rows before and after.
     pub(super) around: (bool, bool),
     pub(super) search: PatientSearch,
@@ -126,8 +92,8 @@ impl PatientConnection {
 
     /// The rows.
     async fn nodes(&self, ctx: &Context<'_>) -> Result<Vec<Patient>> {
-        let rows = self.rows.iter().map(|marked| marked.row.clone());
-        rows.map(|row| Patient::shown(ctx, row)).collect()
+        let rows = self.rows.iter().map(|keyed| keyed.row.clone());
+        rows.map(|row| Patient::audited(ctx, row)).collect()
     }
 
     /// Where the page lies in the list.
@@ -137,13 +103,16 @@ impl PatientConnection {
 
     /// The length of the whole list.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
-        let hospital = asker::viewer(ctx)?.hospital;
-        asker::shared(ctx)?.store.patient_total(hospital, &self.search).await
+        let hospital = context::viewer(ctx)?.hospital;
+        context::services(ctx)?
+            .store
+            .patient_total(hospital, &self.search)
+            .await
     }
 }
 
 /// A visit in a list.
-pub(super) struct VisitEdge(Marked<visit::Model>);
+pub(super) struct VisitEdge(KeyedRow<visit::Model>);
 
 /// A visit in a list.
 #[Object]
@@ -155,13 +124,13 @@ impl VisitEdge {
 
     /// The visit.
     async fn node(&self, ctx: &Context<'_>) -> Result<Visit> {
-        Visit::here(ctx, self.0.row.clone())
+        Visit::current(ctx, self.0.row.clone())
     }
 }
 
 /// A page of visits.
 pub(super) struct VisitConnection {
-    pub(super) rows: Vec<Marked<visit::Model>>,
+    pub(super) rows: Vec<KeyedRow<visit::Model>>,
     /// Whether there are rows before and after.
     pub(super) around: (bool, bool),
     pub(super) query: VisitQuery,
@@ -179,8 +148,8 @@ impl VisitConnection {
 
     /// The rows.
     async fn nodes(&self, ctx: &Context<'_>) -> Result<Vec<Visit>> {
-        let rows = self.rows.iter().map(|marked| marked.row.clone());
-        rows.map(|row| Visit::here(ctx, row)).collect()
+        let rows = self.rows.iter().map(|keyed| keyed.row.clone());
+        rows.map(|row| Visit::current(ctx, row)).collect()
     }
 
     /// Where the page lies in the list.
@@ -192,37 +161,15 @@ impl VisitConnection {
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
         match self.patient {
             Some(patient) => {
-                let total = asker::loaders(ctx)?
-                    .load_one(VisitTotalOf(patient, self.query.clone()))
+                let total = context::loaders(ctx)?
+                    .load_one(VisitTotalKey(patient, self.query.clone()))
                     .await?;
                 Ok(total.unwrap_or(0))
             }
             None => {
-                let hospital = asker::viewer(ctx)?.hospital;
-                asker::shared(ctx)?.store.visit_total(hospital, &self.query).await
+                let hospital = context::viewer(ctx)?.hospital;
+                context::services(ctx)?.store.visit_total(hospital, &self.query).await
             }
         }
     }
-}
-
-/// Whether a page's rows are asked for, and not its totalCount alone.
-pub(super) fn rows_wanted(ctx: &Context<'_>) -> bool {
-    let asked = ctx.look_ahead();
-    ["edges", "nodes", "pageInfo"]
-        .iter()
-        .any(|field| asked.field(field).exists())
-}
-
-/// The page info of a page that was read by key.
-pub(super) fn page_info<T>(
-    ctx: &Context<'_>,
-    rows: &[Marked<T>],
-    (has_previous_page, has_next_page): (bool, bool),
-) -> Result<PageInfo> {
-    Ok(PageInfo {
-        has_next_page,
-        has_previous_page,
-        start_cursor: rows.first().map(|row| row.cursor(ctx)).transpose()?,
-        end_cursor: rows.last().map(|row| row.cursor(ctx)).transpose()?,
-    })
 }

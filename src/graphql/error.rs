@@ -4,12 +4,12 @@ use async_graphql::{ErrorExtensions as _, Value, value};
 
 use super::id::Id;
 use crate::error::{Error, incident, whole_seconds};
-use crate::observe::note;
+use crate::observe::record;
 use crate::statistics::Question;
 
 impl From<Error> for async_graphql::Error {
     fn from(error: Error) -> Self {
-        note(|notes| notes.code(error.code()));
+        record(|notes| notes.code(error.code()));
         let mut more: Vec<(&'static str, Value)> = Vec::new();
         let mut message = error.for_operator();
         match &error {
@@ -43,7 +43,7 @@ impl From<Error> for async_graphql::Error {
             }
         }
         Self::new(message).extend_with(|_, extensions| {
-            extensions.set("code", error.code().word());
+            extensions.set("code", error.code().as_str());
             for (name, value) in more {
                 extensions.set(name, value);
             }
@@ -62,7 +62,7 @@ fn argument_of(error: &Error) -> Option<&str> {
 fn named(error: &Error) -> Value {
     value!({
         "argument": argument_of(error).unwrap_or_default(),
-        "code": error.code().word(),
+        "code": error.code().as_str(),
         "message": error.for_operator(),
     })
 }
@@ -77,7 +77,7 @@ fn asked(question: &Question) -> Value {
     let channels = filter.channels.as_ref().map(|channels| {
         let words = channels
             .iter()
-            .map(|channel| Value::Enum(async_graphql::Name::new(channel.word())));
+            .map(|channel| Value::Enum(async_graphql::Name::new(channel.as_str())));
         Value::List(words.collect())
     });
     let lists = [
@@ -89,7 +89,7 @@ fn asked(question: &Question) -> Value {
         .into_iter()
         .filter_map(|(name, list)| Some((async_graphql::Name::new(name), list?)));
     let mut asked = value!({
-        "period": question.period.word(),
+        "period": question.period.as_str(),
         "range": { "from": question.range.from.to_string(), "to": question.range.to.to_string() },
         "asOf": question.as_of.to_string(),
     });

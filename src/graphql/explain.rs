@@ -4,33 +4,37 @@ use std::sync::Arc;
 
 use async_graphql::{Context, Object, SimpleObject};
 
-use super::asker;
 use super::changes::VisitRecord;
+use super::context;
 use super::enums::{CohortKind, MembershipRule};
-use super::loaders::PastOf;
+use super::loaders::VisitVersionsKey;
 use super::patient::Patient;
 use super::scalars::Date;
 use super::visit::Visit;
-use crate::desk::{Explained, Kept};
 use crate::error::{Error, Result};
+use crate::reporting::{PatientInSnapshot, ResolvedStatistics};
 use crate::statistics::{self, BucketRef, DayRange, VisitRow};
-use crate::store::Span;
+use crate::store::RevisionRange;
 
 /// A patient in a snapshot.
 pub(super) struct PatientExplanation {
     patient: Patient,
-    explained: Arc<Explained>,
+    explained: Arc<PatientInSnapshot>,
 }
 
 /// The explanation; none where the hospital has no such patient.
-pub(super) async fn explain(ctx: &Context<'_>, kept: &Arc<Kept>, patient: i64) -> Result<Option<PatientExplanation>> {
+pub(super) async fn explain(
+    ctx: &Context<'_>,
+    resolved: &Arc<ResolvedStatistics>,
+    patient: i64,
+) -> Result<Option<PatientExplanation>> {
     let Some(row) = Patient::find(ctx, patient).await? else {
         return Ok(None);
     };
-    let at = kept.at()?;
-    let key = PastOf(patient, Span { from: at, to: at });
-    let past = asker::loaders(ctx)?.load_one(key).await?;
-    let explained = Explained::new(Arc::clone(kept), patient, past.as_deref())?;
+    let at = resolved.parsed_revision()?;
+    let key = VisitVersionsKey(patient, RevisionRange { from: at, to: at });
+    let past = context::loaders(ctx)?.load_one(key).await?;
+    let explained = PatientInSnapshot::new(Arc::clone(resolved), patient, past.as_deref())?;
     Ok(Some(PatientExplanation {
         patient: row,
         explained: Arc::new(explained),
@@ -47,22 +51,22 @@ impl PatientExplanation {
 
     /// The first attended visit up to asOf, hospital-wide; null where there is none, or it is not known any more.
     async fn first_visit(&self) -> Option<SeenVisit> {
-        self.explained.case()?.first().copied().map(SeenVisit)
+        self.explained.evaluation()?.first().copied().map(SeenVisit)
     }
 
     /// The last attended visit up to asOf, likewise.
     async fn last_visit(&self) -> Option<SeenVisit> {
-        self.explained.case()?.last().copied().map(SeenVisit)
+        self.explained.evaluation()?.last().copied().map(SeenVisit)
     }
 
     /// Days from the last visit to asOf; null where there is none.
     async fn days_silent(&self) -> Option<i32> {
-        self.explained.case()?.days_silent()
+        self.explained.evaluation()?.days_silent()
     }
 
     /// In order, the same as those of the snapshot.
     async fn buckets(&self) -> Vec<BucketExplanation> {
-        let buckets = (0..).take(self.explained.kept.snapshot.len()).map(BucketRef::At);
+        let buckets = (0..).take(self.explained.resolved.snapshot.len()).map(BucketRef::At);
         buckets
             .filter_map(|bucket| BucketExplanation::new(&self.explained, bucket))
             .collect()
@@ -70,7 +74,7 @@ impl PatientExplanation {
 
     /// The bucket that holds the day; null where the range does not.
     async fn bucket(&self, #[graphql(desc = "A day.")] day: Date) -> Result<Option<BucketExplanation>> {
-        let bucket = self.explained.kept.snapshot.bucket_of(day.day("day")?);
+        let bucket = self.explained.resolved.snapshot.bucket_of(day.day("day")?);
         Ok(bucket.and_then(|bucket| BucketExplanation::new(&self.explained, bucket)))
     }
 
@@ -83,22 +87,22 @@ impl PatientExplanation {
 
 /// A patient in a bucket.
 pub(super) struct BucketExplanation {
-    explained: Arc<Explained>,
+    explained: Arc<PatientInSnapshot>,
     at: BucketRef,
     bounds: DayRange,
 }
 
 impl BucketExplanation {
-    fn new(explained: &Arc<Explained>, at: BucketRef) -> Option<Self> {
+    fn new(explained: &Arc<PatientInSnapshot>, at: BucketRef) -> Option<Self> {
         Some(Self {
             explained: Arc::clone(explained),
             at,
-            bounds: explained.kept.snapshot.bucket(at)?.bounds,
+            bounds: explained.resolved.snapshot.bucket(at)?.bounds,
         })
     }
 
     fn memberships(&self, kinds: &[statistics::CohortKind]) -> Vec<CohortMembership> {
-        let case = self.explained.case();
+        let case = self.explained.evaluation();
         let membership = |&kind: &statistics::CohortKind| {
             let membership = self.explained.membership(case.as_ref(), self.at, kind);
             let (rule, text, visits) = match membership.finding {

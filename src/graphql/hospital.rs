@@ -3,10 +3,10 @@
 use async_graphql::{Context, ID, Object};
 use entity::{department, doctor, hospital};
 
-use super::asker;
+use super::context;
 use super::enums::WeekStart;
 use super::id::Id;
-use super::loaders::{DepartmentId, DoctorId};
+use super::loaders::{DepartmentKey, DoctorKey};
 use super::scalars::{Date, DateTime};
 use crate::error::{Error, Result};
 use crate::statistics::Definition;
@@ -39,17 +39,17 @@ impl Hospital {
 
     /// The day that weeks start on.
     async fn week_start(&self, ctx: &Context<'_>) -> Result<WeekStart> {
-        Ok(asker::state(ctx).await?.week_start.into())
+        Ok(context::hospital_state(ctx).await?.week_start.into())
     }
 
     /// The date now, in the hospital's time zone.
     async fn today(&self, ctx: &Context<'_>) -> Result<Date> {
-        Ok(asker::today(ctx).await?.into())
+        Ok(context::today(ctx).await?.into())
     }
 
     /// The rules in force.
     async fn definition(&self, ctx: &Context<'_>) -> Result<StatisticsDefinition> {
-        let state = asker::state(ctx).await?;
+        let state = context::hospital_state(ctx).await?;
         Ok(StatisticsDefinition::new(&state.definition, state.effective_from))
     }
 
@@ -59,7 +59,7 @@ impl Hospital {
         ctx: &Context<'_>,
         #[graphql(default, desc = "With those that are no longer there to be booked.")] include_retired: bool,
     ) -> Result<Vec<Department>> {
-        let all = asker::shared(ctx)?.store.departments(self.0.id).await?;
+        let all = context::services(ctx)?.store.departments(self.0.id).await?;
         let shown = all
             .into_iter()
             .filter(|row| include_retired || row.retired_at.is_none());
@@ -72,7 +72,7 @@ impl Hospital {
         ctx: &Context<'_>,
         #[graphql(default, desc = "With those who are no longer there to be booked.")] include_retired: bool,
     ) -> Result<Vec<Doctor>> {
-        let all = asker::shared(ctx)?.store.doctors(self.0.id).await?;
+        let all = context::services(ctx)?.store.doctors(self.0.id).await?;
         let shown = all
             .into_iter()
             .filter(|row| include_retired || row.retired_at.is_none());
@@ -83,8 +83,8 @@ impl Hospital {
 impl Hospital {
     /// The viewer's hospital.
     pub(super) async fn own(ctx: &Context<'_>) -> Result<Self> {
-        let hospital = asker::viewer(ctx)?.hospital;
-        let row = asker::shared(ctx)?.store.hospital(hospital).await?;
+        let hospital = context::viewer(ctx)?.hospital;
+        let row = context::services(ctx)?.store.hospital(hospital).await?;
         row.map(Self)
             .ok_or_else(|| Error::Unauthenticated("the hospital of this session is gone".to_owned()))
     }
@@ -141,8 +141,8 @@ impl Department {
 impl Department {
     /// The department with this id as it stands now, past the loader: it was just changed.
     pub(super) async fn read(ctx: &Context<'_>, id: i64) -> Result<Self> {
-        let hospital = asker::viewer(ctx)?.hospital;
-        let all = asker::shared(ctx)?.store.departments(hospital).await?;
+        let hospital = context::viewer(ctx)?.hospital;
+        let all = context::services(ctx)?.store.departments(hospital).await?;
         let found = all.into_iter().find(|row| row.id == id).map(Self);
         found.ok_or_else(|| Error::Internal("a department that was just changed is gone".to_owned()))
     }
@@ -150,7 +150,7 @@ impl Department {
     /// The department of a row, loaded with those of the other rows.
     pub(super) async fn load(ctx: &Context<'_>, id: Option<i64>) -> Result<Option<Self>> {
         let Some(id) = id else { return Ok(None) };
-        Ok(asker::loaders(ctx)?.load_one(DepartmentId(id)).await?.map(Self))
+        Ok(context::loaders(ctx)?.load_one(DepartmentKey(id)).await?.map(Self))
     }
 }
 
@@ -185,8 +185,8 @@ impl Doctor {
 impl Doctor {
     /// The doctor with this id as it stands now, past the loader: it was just changed.
     pub(super) async fn read(ctx: &Context<'_>, id: i64) -> Result<Self> {
-        let hospital = asker::viewer(ctx)?.hospital;
-        let all = asker::shared(ctx)?.store.doctors(hospital).await?;
+        let hospital = context::viewer(ctx)?.hospital;
+        let all = context::services(ctx)?.store.doctors(hospital).await?;
         let found = all.into_iter().find(|row| row.id == id).map(Self);
         found.ok_or_else(|| Error::Internal("a doctor that was just changed is gone".to_owned()))
     }
@@ -194,6 +194,6 @@ impl Doctor {
     /// The doctor of a row, loaded with those of the other rows.
     pub(super) async fn load(ctx: &Context<'_>, id: Option<i64>) -> Result<Option<Self>> {
         let Some(id) = id else { return Ok(None) };
-        Ok(asker::loaders(ctx)?.load_one(DoctorId(id)).await?.map(Self))
+        Ok(context::loaders(ctx)?.load_one(DoctorKey(id)).await?.map(Self))
     }
 }

@@ -4,8 +4,8 @@ use async_graphql::ID;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::desk::SnapshotId;
 use crate::error::{Error, Result};
+use crate::reporting::SnapshotId;
 use crate::statistics::{BucketRef, CohortKind};
 
 /// What an id names.

@@ -8,14 +8,16 @@ use entity::{department, doctor, patient};
 use tokio::sync::OnceCell;
 
 use crate::error::Error;
-use crate::store::{FoundVisit, KeyedVisit, Past, PatientEnds, PatientVisits, Span, Store, VisitQuery};
+use crate::store::{
+    KeyedVisit, PatientEnds, PatientVisitPage, RevisionRange, Store, VisitDetails, VisitQuery, VisitVersions,
+};
 
 pub(super) struct Loaders {
     store: Store,
     hospital: i64,
     // A hospital has few departments and doctors: all of them, once, are quicker told than some, again and again.
-    departments: OnceCell<HashMap<DepartmentId, department::Model>>,
-    doctors: OnceCell<HashMap<DoctorId, doctor::Model>>,
+    departments: OnceCell<HashMap<DepartmentKey, department::Model>>,
+    doctors: OnceCell<HashMap<DoctorKey, doctor::Model>>,
 }
 
 impl Loaders {
@@ -30,148 +32,151 @@ impl Loaders {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct DepartmentId(pub(super) i64);
+pub(super) struct DepartmentKey(pub(super) i64);
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct DoctorId(pub(super) i64);
+pub(super) struct DoctorKey(pub(super) i64);
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct PatientId(pub(super) i64);
+pub(super) struct PatientRowKey(pub(super) i64);
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct VisitId(pub(super) i64);
+pub(super) struct VisitRowKey(pub(super) i64);
 
 /// A patient's first, last and next visit, up to and from this day.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct EndsOf(pub(super) i64, pub(super) chrono::NaiveDate);
+pub(super) struct PatientEndsKey(pub(super) i64, pub(super) chrono::NaiveDate);
 
 /// How many attended visits a patient has up to this day.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct AttendedOf(pub(super) i64, pub(super) chrono::NaiveDate);
+pub(super) struct AttendedCountKey(pub(super) i64, pub(super) chrono::NaiveDate);
 
 /// A page of a patient's visits from one of its ends.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct VisitsOf {
+pub(super) struct PatientVisitsKey {
     pub(super) patient: i64,
-    pub(super) list: PatientVisits,
+    pub(super) list: PatientVisitPage,
 }
 
 /// How many visits of a list a patient has.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct VisitTotalOf(pub(super) i64, pub(super) VisitQuery);
+pub(super) struct VisitTotalKey(pub(super) i64, pub(super) VisitQuery);
 
 /// What became of a patient's visits since a revision. Nothing where the database has no such past.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct PastOf(pub(super) i64, pub(super) Span);
+pub(super) struct VisitVersionsKey(pub(super) i64, pub(super) RevisionRange);
 
 /// The patients that an audit entry is about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct AuditedPatientsOf(pub(super) i64);
+pub(super) struct AuditedPatientsKey(pub(super) i64);
 
 type Loaded<K, V> = std::result::Result<HashMap<K, V>, Error>;
 
-impl Loader<DepartmentId> for Loaders {
+impl Loader<DepartmentKey> for Loaders {
     type Value = department::Model;
     type Error = Error;
 
-    async fn load(&self, keys: &[DepartmentId]) -> Loaded<DepartmentId, Self::Value> {
+    async fn load(&self, keys: &[DepartmentKey]) -> Loaded<DepartmentKey, Self::Value> {
         let load = async || {
             let all = self.store.departments(self.hospital).await?;
-            Ok::<_, Error>(all.into_iter().map(|row| (DepartmentId(row.id), row)).collect())
+            Ok::<_, Error>(all.into_iter().map(|row| (DepartmentKey(row.id), row)).collect())
         };
         Ok(some(self.departments.get_or_try_init(load).await?, keys))
     }
 }
 
-impl Loader<DoctorId> for Loaders {
+impl Loader<DoctorKey> for Loaders {
     type Value = doctor::Model;
     type Error = Error;
 
-    async fn load(&self, keys: &[DoctorId]) -> Loaded<DoctorId, Self::Value> {
+    async fn load(&self, keys: &[DoctorKey]) -> Loaded<DoctorKey, Self::Value> {
         let load = async || {
             let all = self.store.doctors(self.hospital).await?;
-            Ok::<_, Error>(all.into_iter().map(|row| (DoctorId(row.id), row)).collect())
+            Ok::<_, Error>(all.into_iter().map(|row| (DoctorKey(row.id), row)).collect())
         };
         Ok(some(self.doctors.get_or_try_init(load).await?, keys))
     }
 }
 
-impl Loader<PatientId> for Loaders {
+impl Loader<PatientRowKey> for Loaders {
     type Value = patient::Model;
     type Error = Error;
 
-    async fn load(&self, keys: &[PatientId]) -> Loaded<PatientId, Self::Value> {
+    async fn load(&self, keys: &[PatientRowKey]) -> Loaded<PatientRowKey, Self::Value> {
         let ids: Vec<i64> = keys.iter().map(|key| key.0).collect();
         let rows = self.store.patients_by_id(self.hospital, &ids).await?;
-        Ok(rows.into_iter().map(|(id, row)| (PatientId(id), row)).collect())
+        Ok(rows.into_iter().map(|(id, row)| (PatientRowKey(id), row)).collect())
     }
 }
 
-impl Loader<VisitId> for Loaders {
-    type Value = FoundVisit;
+impl Loader<VisitRowKey> for Loaders {
+    type Value = VisitDetails;
     type Error = Error;
 
-    async fn load(&self, keys: &[VisitId]) -> Loaded<VisitId, Self::Value> {
+    async fn load(&self, keys: &[VisitRowKey]) -> Loaded<VisitRowKey, Self::Value> {
         let ids: Vec<i64> = keys.iter().map(|key| key.0).collect();
         let rows = self.store.visits_by_id(self.hospital, &ids).await?;
-        Ok(rows.into_iter().map(|(id, row)| (VisitId(id), row)).collect())
+        Ok(rows.into_iter().map(|(id, row)| (VisitRowKey(id), row)).collect())
     }
 }
 
-impl Loader<EndsOf> for Loaders {
+impl Loader<PatientEndsKey> for Loaders {
     type Value = PatientEnds;
     type Error = Error;
 
-    async fn load(&self, keys: &[EndsOf]) -> Loaded<EndsOf, Self::Value> {
+    async fn load(&self, keys: &[PatientEndsKey]) -> Loaded<PatientEndsKey, Self::Value> {
         let mut loaded = HashMap::new();
         for (today, patients) in grouped(keys.iter().map(|key| (key.1, key.0))) {
             let ends = self.store.patient_ends(self.hospital, &patients, today).await?;
-            loaded.extend(ends.into_iter().map(|(patient, ends)| (EndsOf(patient, today), ends)));
-        }
-        Ok(loaded)
-    }
-}
-
-impl Loader<AttendedOf> for Loaders {
-    type Value = u64;
-    type Error = Error;
-
-    async fn load(&self, keys: &[AttendedOf]) -> Loaded<AttendedOf, Self::Value> {
-        let mut loaded = HashMap::new();
-        for (today, patients) in grouped(keys.iter().map(|key| (key.1, key.0))) {
-            let counts = self.store.attended_counts(self.hospital, &patients, today).await?;
             loaded.extend(
-                counts
-                    .into_iter()
-                    .map(|(patient, count)| (AttendedOf(patient, today), count)),
+                ends.into_iter()
+                    .map(|(patient, ends)| (PatientEndsKey(patient, today), ends)),
             );
         }
         Ok(loaded)
     }
 }
 
-impl Loader<VisitsOf> for Loaders {
+impl Loader<AttendedCountKey> for Loaders {
+    type Value = u64;
+    type Error = Error;
+
+    async fn load(&self, keys: &[AttendedCountKey]) -> Loaded<AttendedCountKey, Self::Value> {
+        let mut loaded = HashMap::new();
+        for (today, patients) in grouped(keys.iter().map(|key| (key.1, key.0))) {
+            let counts = self.store.attended_counts(self.hospital, &patients, today).await?;
+            loaded.extend(
+                counts
+                    .into_iter()
+                    .map(|(patient, count)| (AttendedCountKey(patient, today), count)),
+            );
+        }
+        Ok(loaded)
+    }
+}
+
+impl Loader<PatientVisitsKey> for Loaders {
     type Value = Vec<KeyedVisit>;
     type Error = Error;
 
-    async fn load(&self, keys: &[VisitsOf]) -> Loaded<VisitsOf, Self::Value> {
+    async fn load(&self, keys: &[PatientVisitsKey]) -> Loaded<PatientVisitsKey, Self::Value> {
         let mut loaded = HashMap::new();
         for (list, patients) in grouped(keys.iter().map(|key| (key.list.clone(), key.patient))) {
             let pages = self.store.visits_of_patients(self.hospital, &patients, &list).await?;
             loaded.extend(pages.into_iter().map(|(patient, page)| {
                 let list = list.clone();
-                (VisitsOf { patient, list }, page)
+                (PatientVisitsKey { patient, list }, page)
             }));
         }
         Ok(loaded)
     }
 }
 
-impl Loader<VisitTotalOf> for Loaders {
+impl Loader<VisitTotalKey> for Loaders {
     type Value = u64;
     type Error = Error;
 
-    async fn load(&self, keys: &[VisitTotalOf]) -> Loaded<VisitTotalOf, Self::Value> {
+    async fn load(&self, keys: &[VisitTotalKey]) -> Loaded<VisitTotalKey, Self::Value> {
         let mut loaded = HashMap::new();
         for (query, patients) in grouped(keys.iter().map(|key| (key.1.clone(), key.0))) {
             let totals = self
@@ -181,38 +186,38 @@ impl Loader<VisitTotalOf> for Loaders {
             loaded.extend(
                 totals
                     .into_iter()
-                    .map(|(patient, total)| (VisitTotalOf(patient, query.clone()), total)),
+                    .map(|(patient, total)| (VisitTotalKey(patient, query.clone()), total)),
             );
         }
         Ok(loaded)
     }
 }
 
-impl Loader<PastOf> for Loaders {
-    type Value = Arc<Past>;
+impl Loader<VisitVersionsKey> for Loaders {
+    type Value = Arc<VisitVersions>;
     type Error = Error;
 
-    async fn load(&self, keys: &[PastOf]) -> Loaded<PastOf, Self::Value> {
+    async fn load(&self, keys: &[VisitVersionsKey]) -> Loaded<VisitVersionsKey, Self::Value> {
         let mut loaded = HashMap::new();
         for (span, patients) in grouped(keys.iter().map(|key| (key.1, key.0))) {
-            let pasts = self.store.pasts(self.hospital, &patients, span).await?;
+            let pasts = self.store.visit_versions(self.hospital, &patients, span).await?;
             let pasts = pasts.into_iter().flatten();
-            loaded.extend(pasts.map(|(patient, past)| (PastOf(patient, span), Arc::new(past))));
+            loaded.extend(pasts.map(|(patient, past)| (VisitVersionsKey(patient, span), Arc::new(past))));
         }
         Ok(loaded)
     }
 }
 
-impl Loader<AuditedPatientsOf> for Loaders {
+impl Loader<AuditedPatientsKey> for Loaders {
     type Value = Vec<i64>;
     type Error = Error;
 
-    async fn load(&self, keys: &[AuditedPatientsOf]) -> Loaded<AuditedPatientsOf, Self::Value> {
+    async fn load(&self, keys: &[AuditedPatientsKey]) -> Loaded<AuditedPatientsKey, Self::Value> {
         let entries: Vec<i64> = keys.iter().map(|key| key.0).collect();
         let patients = self.store.audit_patients(self.hospital, &entries).await?;
         let patients = patients.into_iter();
         Ok(patients
-            .map(|(entry, patients)| (AuditedPatientsOf(entry), patients))
+            .map(|(entry, patients)| (AuditedPatientsKey(entry), patients))
             .collect())
     }
 }

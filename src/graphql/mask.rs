@@ -21,8 +21,8 @@ pub(super) fn name(name: &str) -> String {
     let mut shown = shown.into_iter().peekable();
     let mut masked = String::with_capacity(name.len());
     for (place, cluster) in clusters.into_iter().enumerate() {
-        let kept = shown.next_if_eq(&place).is_some() || is_blank(cluster);
-        masked.push_str(if kept { cluster } else { "*" });
+        let resolved = shown.next_if_eq(&place).is_some() || is_blank(cluster);
+        masked.push_str(if resolved { cluster } else { "*" });
     }
     masked
 }

@@ -1,11 +1,10 @@
 //! The API: one file per type. Counts are read from snapshots, pages are cut from their lists.
 
-mod asker;
 mod audit;
 mod changes;
 mod cohort;
 mod connection;
-mod cursor;
+mod context;
 mod enums;
 mod error;
 mod explain;
@@ -15,6 +14,7 @@ mod loaders;
 mod mask;
 mod mutation;
 mod node;
+mod pagination;
 mod patient;
 mod query;
 mod raw_json;
@@ -26,7 +26,7 @@ mod visit;
 
 use async_graphql::{EmptySubscription, SDLExportOptions, ValidationMode};
 
-pub use asker::{Asker, Shared};
+pub use context::{RequestContext, Services};
 pub use mutation::Mutation;
 pub use query::Query;
 pub use raw_json::{RawJson, TYPE_KEY};
@@ -41,7 +41,7 @@ pub type Schema = async_graphql::Schema<Query, Mutation, EmptySubscription>;
 
 /// Builds the schema around what all requests share. It executes what another one has validated.
 #[must_use]
-pub fn schema(shared: Shared) -> Schema {
+pub fn schema(shared: Services) -> Schema {
     builder().data(shared).validation_mode(ValidationMode::Fast).finish()
 }
 

@@ -2,9 +2,9 @@
 
 use async_graphql::{Context, ID, Interface};
 
-use super::asker;
 use super::audit::AuditEntry;
 use super::cohort::Cohort;
+use super::context;
 use super::hospital::{Department, Doctor, Hospital};
 use super::id::Id;
 use super::patient::Patient;
@@ -31,7 +31,7 @@ pub(super) enum Node {
 
 /// What the id names, where it is the viewer's hospital's; the snapshot behind a list is opened for it.
 pub(super) async fn find(ctx: &Context<'_>, id: Id) -> Result<Option<Node>> {
-    let hospital = asker::viewer(ctx)?.hospital;
+    let hospital = context::viewer(ctx)?.hospital;
     Ok(match id {
         Id::Hospital(id) if id == hospital => Some(Node::Hospital(Hospital::own(ctx).await?)),
         Id::Hospital(_) => None,
@@ -41,23 +41,23 @@ pub(super) async fn find(ctx: &Context<'_>, id: Id) -> Result<Option<Node>> {
         Id::Visit(id) => Visit::find(ctx, id).await?.map(Node::Visit),
         Id::Staff(id) => StaffMember::find(ctx, id).await?.map(Node::StaffMember),
         Id::AuditEntry(id) => AuditEntry::find(ctx, id).await?.map(Node::AuditEntry),
-        Id::Statistics(id) => asker::shared(ctx)?
-            .desk
-            .open(hospital, id)
+        Id::Statistics(id) => context::services(ctx)?
+            .reporting
+            .load(hospital, id)
             .await?
-            .map(|kept| Node::Statistics(Statistics(kept))),
+            .map(|resolved| Node::Statistics(Statistics(resolved))),
         Id::Cohort(id, bucket, kind) => cohort(ctx, id, bucket, kind).await?.map(Node::Cohort),
     })
 }
 
 async fn cohort(
     ctx: &Context<'_>,
-    id: crate::desk::SnapshotId,
+    id: crate::reporting::SnapshotId,
     bucket: BucketRef,
     kind: CohortKind,
 ) -> Result<Option<Cohort>> {
-    let hospital = asker::viewer(ctx)?.hospital;
-    let kept = asker::shared(ctx)?.desk.open(hospital, id).await?;
-    let kept = kept.filter(|kept| kept.snapshot.bucket(bucket).is_some());
-    Ok(kept.map(|kept| Cohort { kept, bucket, kind }))
+    let hospital = context::viewer(ctx)?.hospital;
+    let resolved = context::services(ctx)?.reporting.load(hospital, id).await?;
+    let resolved = resolved.filter(|resolved| resolved.snapshot.bucket(bucket).is_some());
+    Ok(resolved.map(|resolved| Cohort { resolved, bucket, kind }))
 }

@@ -6,15 +6,15 @@ use async_graphql::{Context, ID, InputObject, Object};
 use entity::patient;
 use serde_json::json;
 
-use super::connection::{ListName, Marked, PatientConnection, VisitConnection, VisitOrder, rows_wanted, visit_order};
-use super::cursor::Window;
+use super::connection::{PatientConnection, VisitConnection, VisitOrder, visit_order};
 use super::enums::{RecordState, Sex};
 use super::id::Id;
-use super::loaders::{AttendedOf, EndsOf, PatientId};
+use super::loaders::{AttendedCountKey, PatientEndsKey, PatientRowKey};
+use super::pagination::{CursorScope, KeyedRow, PageArgs, rows_selected};
 use super::scalars::Date;
 use super::statistics::DateRangeInput;
 use super::visit::{self, Visit, VisitFilter, visit_query};
-use super::{asker, mask};
+use super::{context, mask};
 use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::permissions::Action;
@@ -95,25 +95,27 @@ impl Patient {
     /// The first attended visit up to today, anywhere in the hospital.
     async fn first_visit(&self, ctx: &Context<'_>) -> Result<Option<Visit>> {
         let first = self.ends(ctx).await?.first;
-        first.map(|row| Visit::here(ctx, row)).transpose()
+        first.map(|row| Visit::current(ctx, row)).transpose()
     }
 
     /// The last attended visit up to today.
     async fn last_visit(&self, ctx: &Context<'_>) -> Result<Option<Visit>> {
         let last = self.ends(ctx).await?.last;
-        last.map(|row| Visit::here(ctx, row)).transpose()
+        last.map(|row| Visit::current(ctx, row)).transpose()
     }
 
     /// The next visit from today on that is TENTATIVE or BOOKED.
     async fn next_visit(&self, ctx: &Context<'_>) -> Result<Option<Visit>> {
         let next = self.ends(ctx).await?.next;
-        next.map(|row| Visit::here(ctx, row)).transpose()
+        next.map(|row| Visit::current(ctx, row)).transpose()
     }
 
     /// Attended visits up to today.
     async fn visit_count(&self, ctx: &Context<'_>) -> Result<u64> {
-        let today = asker::today(ctx).await?;
-        let count = asker::loaders(ctx)?.load_one(AttendedOf(self.0.id, today)).await?;
+        let today = context::today(ctx).await?;
+        let count = context::loaders(ctx)?
+            .load_one(AttendedCountKey(self.0.id, today))
+            .await?;
         Ok(count.unwrap_or(0))
     }
 
@@ -131,10 +133,10 @@ impl Patient {
         #[graphql(desc = "DATE descending where absent.")] order_by: Option<VisitOrder>,
         #[graphql(desc = "All visits where absent.")] filter: Option<VisitFilter>,
     ) -> Result<VisitConnection> {
-        let window = Window::new(first, after, last, before)?;
-        let order = visit_order(asker::viewer(ctx)?, order_by)?;
+        let page_args = PageArgs::new(first, after, last, before)?;
+        let order = visit_order(context::viewer(ctx)?, order_by)?;
         let query = visit_query(ctx, filter).await?;
-        visit::page_of_patient(ctx, self.0.id, &window, query, order).await
+        visit::page_of_patient(ctx, self.0.id, &page_args, query, order).await
     }
 }
 
@@ -154,9 +156,7 @@ impl Patient {
     }
 
     fn recorded_sex(&self) -> Sex {
-        records::Sex::from_word(&self.0.sex)
-            .unwrap_or(records::Sex::Unknown)
-            .into()
+        records::Sex::parse(&self.0.sex).unwrap_or(records::Sex::Unknown).into()
     }
 
     fn shown_name(&self, ctx: &Context<'_>) -> Result<String> {
@@ -172,7 +172,7 @@ impl Patient {
         let Some(sealed) = &self.0.phone else {
             return Ok(None);
         };
-        let secrets = asker::shared(ctx)?.store.secrets();
+        let secrets = context::services(ctx)?.store.secrets();
         let phone = secrets.open_sealed(self.0.hospital_id, "phone", sealed)?;
         Ok(Some(if in_full(ctx)? { phone } else { mask::phone(&phone) }))
     }
@@ -186,7 +186,7 @@ impl Patient {
         if !in_full(ctx)? {
             return Ok(None);
         }
-        let secrets = asker::shared(ctx)?.store.secrets();
+        let secrets = context::services(ctx)?.store.secrets();
         let sealed = self.0.memo.as_ref();
         sealed
             .map(|sealed| secrets.open_sealed(self.0.hospital_id, "memo", sealed))
@@ -195,38 +195,40 @@ impl Patient {
 }
 
 fn in_full(ctx: &Context<'_>) -> Result<bool> {
-    Ok(asker::viewer(ctx)?.role.may(Action::SeePatientsInFull))
+    Ok(context::viewer(ctx)?.role.may(Action::SeePatientsInFull))
 }
 
 impl Patient {
     /// The patient of this row, who is now in the answer.
-    pub(super) fn shown(ctx: &Context<'_>, row: patient::Model) -> Result<Self> {
-        asker::saw(ctx, row.id)?;
+    pub(super) fn audited(ctx: &Context<'_>, row: patient::Model) -> Result<Self> {
+        context::audit_patient_view(ctx, row.id)?;
         Ok(Self(row))
     }
 
     async fn ends(&self, ctx: &Context<'_>) -> Result<PatientEnds> {
-        let today = asker::today(ctx).await?;
-        let ends = asker::loaders(ctx)?.load_one(EndsOf(self.0.id, today)).await?;
+        let today = context::today(ctx).await?;
+        let ends = context::loaders(ctx)?
+            .load_one(PatientEndsKey(self.0.id, today))
+            .await?;
         Ok(ends.unwrap_or_default())
     }
 
     /// Whether the hospital has a patient with this id. It shows nothing of the patient.
     pub(super) async fn exists(ctx: &Context<'_>, id: i64) -> Result<bool> {
-        Ok(asker::loaders(ctx)?.load_one(PatientId(id)).await?.is_some())
+        Ok(context::loaders(ctx)?.load_one(PatientRowKey(id)).await?.is_some())
     }
 
     /// The patient with this id, if the hospital has it.
     pub(super) async fn find(ctx: &Context<'_>, id: i64) -> Result<Option<Self>> {
-        let row = asker::loaders(ctx)?.load_one(PatientId(id)).await?;
-        row.map(|row| Self::shown(ctx, row)).transpose()
+        let row = context::loaders(ctx)?.load_one(PatientRowKey(id)).await?;
+        row.map(|row| Self::audited(ctx, row)).transpose()
     }
 
     /// The patient that a list or a row names. One of whom not even a tombstone is left is shown as ERASED.
     pub(super) async fn load(ctx: &Context<'_>, id: i64) -> Result<Self> {
-        let hospital = asker::viewer(ctx)?.hospital;
-        let row = asker::loaders(ctx)?.load_one(PatientId(id)).await?;
-        Self::shown(ctx, row.unwrap_or_else(|| erased_patient(hospital, id)))
+        let hospital = context::viewer(ctx)?.hospital;
+        let row = context::loaders(ctx)?.load_one(PatientRowKey(id)).await?;
+        Self::audited(ctx, row.unwrap_or_else(|| erased_patient(hospital, id)))
     }
 
     /// The patients of a page, likewise.
@@ -234,12 +236,12 @@ impl Patient {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let hospital = asker::viewer(ctx)?.hospital;
-        let keys = ids.iter().map(|&id| PatientId(id));
-        let found = asker::loaders(ctx)?.load_many(keys).await?;
+        let hospital = context::viewer(ctx)?.hospital;
+        let keys = ids.iter().map(|&id| PatientRowKey(id));
+        let found = context::loaders(ctx)?.load_many(keys).await?;
         let patient = |id| {
-            let row = found.get(&PatientId(id)).cloned();
-            Self::shown(ctx, row.unwrap_or_else(|| erased_patient(hospital, id)))
+            let row = found.get(&PatientRowKey(id)).cloned();
+            Self::audited(ctx, row.unwrap_or_else(|| erased_patient(hospital, id)))
         };
         ids.into_iter().map(patient).collect()
     }
@@ -270,14 +272,14 @@ pub(super) async fn patient_search(ctx: &Context<'_>, filter: Option<PatientFilt
         let message = format!("1 to {} characters are wanted; leave it out to list all", LIMITS.search);
         return Err(Error::input("filter.search", message));
     }
-    let viewer = asker::viewer(ctx)?;
+    let viewer = context::viewer(ctx)?;
     if viewer.role.may(Action::UseNames) {
         found.name_part = Some(text.to_string());
     } else if !text.chars().any(char::is_numeric) {
         viewer.require(Action::UseNames, "to find patients by name")?;
     }
     found.chart_start = Some(text.to_string());
-    let row = asker::shared(ctx)?.store.hospital(viewer.hospital).await?;
+    let row = context::services(ctx)?.store.hospital(viewer.hospital).await?;
     found.phone = records::e164(&text, row.and_then(|row| row.country).as_deref());
     Ok(found)
 }
@@ -297,7 +299,7 @@ fn scope(search: &PatientSearch, key: PatientKey, descending: bool) -> String {
         chart_start,
         phone,
         registered,
-        key.word(),
+        key.as_str(),
         descending
     ])
     .to_string()
@@ -306,37 +308,37 @@ fn scope(search: &PatientSearch, key: PatientKey, descending: bool) -> String {
 /// A page of the hospital's patients.
 pub(super) async fn page(
     ctx: &Context<'_>,
-    window: &Window,
+    page_args: &PageArgs,
     search: PatientSearch,
     (key, descending): (PatientKey, bool),
 ) -> Result<PatientConnection> {
-    let store = &asker::shared(ctx)?.store;
-    let hospital = asker::viewer(ctx)?.hospital;
+    let store = &context::services(ctx)?.store;
+    let hospital = context::viewer(ctx)?.hospital;
     let today = match key {
-        PatientKey::FirstVisit | PatientKey::LastVisit => asker::today(ctx).await?,
+        PatientKey::FirstVisit | PatientKey::LastVisit => context::today(ctx).await?,
         // Nothing depends on it.
         PatientKey::ChartNo | PatientKey::Name | PatientKey::RegisteredOn => chrono::NaiveDate::MIN,
     };
-    let list: ListName = Arc::new(scope(&search, key, descending));
-    let seek = window.seek(store.secrets(), hospital, &list, descending)?;
+    let scope: CursorScope = Arc::new(scope(&search, key, descending));
+    let keyset = page_args.keyset(store.secrets(), hospital, &scope, descending)?;
     // Also the number of hits tells who is a patient here: the entry of a search names those on its page.
-    let mut rows = if rows_wanted(ctx) || search.is_by_person() {
-        store.patient_page(hospital, &search, key, today, &seek).await?
+    let mut rows = if rows_selected(ctx) || search.is_by_person() {
+        store.patient_page(hospital, &search, key, today, &keyset).await?
     } else {
         Vec::new()
     };
-    let around = window.trim(&mut rows);
+    let around = page_args.trim(&mut rows);
     if search.is_by_person() {
-        asker::searched(ctx, rows.iter().map(|(row, _)| row.id))?;
+        context::audit_search(ctx, rows.iter().map(|(row, _)| row.id))?;
     }
-    let marked = |(row, key): (patient::Model, Option<String>)| Marked {
-        list: Arc::clone(&list),
+    let keyed = |(row, key): (patient::Model, Option<String>)| KeyedRow {
+        scope: Arc::clone(&scope),
         key,
         id: row.id,
         row,
     };
     Ok(PatientConnection {
-        rows: rows.into_iter().map(marked).collect(),
+        rows: rows.into_iter().map(keyed).collect(),
         around,
         search,
     })

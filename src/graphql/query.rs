@@ -2,15 +2,15 @@
 
 use async_graphql::{Context, ID, Object};
 
-use super::asker;
 use super::audit::{self, AuditConnection, AuditFilter};
 use super::changes::{ProposedDefinitionInput, StatisticsChanges};
 use super::connection::{PatientConnection, PatientOrder, VisitConnection, VisitOrder, patient_order, visit_order};
-use super::cursor::Window;
+use super::context;
 use super::enums::Period;
 use super::hospital::Hospital;
 use super::id::{self, Id};
 use super::node::{self, Node};
+use super::pagination::PageArgs;
 use super::patient::{self, Patient, PatientFilter, patient_search};
 use super::scalars::Date;
 use super::session::Viewer;
@@ -29,8 +29,8 @@ pub struct Query;
 impl Query {
     /// Who asks.
     async fn viewer(&self, ctx: &Context<'_>) -> Result<Viewer> {
-        let viewer = asker::viewer(ctx)?;
-        let row = asker::shared(ctx)?
+        let viewer = context::viewer(ctx)?;
+        let row = context::services(ctx)?
             .store
             .staff_member(viewer.hospital, viewer.staff)
             .await?;
@@ -55,9 +55,11 @@ impl Query {
         #[graphql(desc = "The day that the question is asked for: nothing dated after it counts. Today where absent.")]
         as_of: Option<Date>,
     ) -> Result<Statistics> {
-        let hospital = asker::viewer(ctx)?.hospital;
+        let hospital = context::viewer(ctx)?.hospital;
         let asked = statistics::asked(ctx, period, range, filter, as_of).await?;
-        Ok(Statistics(asker::shared(ctx)?.desk.ask(hospital, asked).await?))
+        Ok(Statistics(
+            context::services(ctx)?.reporting.resolve(hospital, asked).await?,
+        ))
     }
 
     /// What a question's lists would gain and lose by other rules, before these are published: nothing is changed. For ADMIN.
@@ -73,11 +75,14 @@ impl Query {
         #[graphql(desc = "The day that the question is asked for: nothing dated after it counts. Today where absent.")]
         as_of: Option<Date>,
     ) -> Result<StatisticsChanges> {
-        let viewer = asker::viewer(ctx)?;
+        let viewer = context::viewer(ctx)?;
         viewer.require(Action::Administer, "to preview a definition")?;
         let rules = definition.rules()?;
         let asked = statistics::asked(ctx, period, range, filter, as_of).await?;
-        let compared = asker::shared(ctx)?.desk.preview(viewer.hospital, asked, rules).await?;
+        let compared = context::services(ctx)?
+            .reporting
+            .preview(viewer.hospital, asked, rules)
+            .await?;
         Ok(StatisticsChanges(compared))
     }
 
@@ -87,9 +92,13 @@ impl Query {
         ctx: &Context<'_>,
         #[graphql(desc = "A Statistics.id.")] id: ID,
     ) -> Result<Option<Statistics>> {
-        let hospital = asker::viewer(ctx)?.hospital;
+        let hospital = context::viewer(ctx)?.hospital;
         let id = id::statistics("id", &id)?;
-        Ok(asker::shared(ctx)?.desk.open(hospital, id).await?.map(Statistics))
+        Ok(context::services(ctx)?
+            .reporting
+            .load(hospital, id)
+            .await?
+            .map(Statistics))
     }
 
     /// Everybody who works at the hospital and may sign in, by login. For ADMIN.
@@ -110,8 +119,8 @@ impl Query {
         #[graphql(desc = "Rows before this cursor; with last.")] before: Option<String>,
         #[graphql(desc = "All where absent.")] filter: Option<AuditFilter>,
     ) -> Result<AuditConnection> {
-        let window = Window::new(first, after, last, before)?;
-        audit::page(ctx, &window, filter).await
+        let page_args = PageArgs::new(first, after, last, before)?;
+        audit::page(ctx, &page_args, filter).await
     }
 
     /// The hospital's patients whose record is ACTIVE; by chart number unless told otherwise.
@@ -128,10 +137,10 @@ impl Query {
         #[graphql(desc = "CHART_NO ascending where absent.")] order_by: Option<PatientOrder>,
         #[graphql(desc = "All where absent.")] filter: Option<PatientFilter>,
     ) -> Result<PatientConnection> {
-        let window = Window::new(first, after, last, before)?;
-        let order = patient_order(asker::viewer(ctx)?, order_by)?;
+        let page_args = PageArgs::new(first, after, last, before)?;
+        let order = patient_order(context::viewer(ctx)?, order_by)?;
         let search = patient_search(ctx, filter).await?;
-        patient::page(ctx, &window, search, order).await
+        patient::page(ctx, &page_args, search, order).await
     }
 
     /// The hospital's visits; the newest first unless told otherwise.
@@ -148,10 +157,10 @@ impl Query {
         #[graphql(desc = "DATE descending where absent.")] order_by: Option<VisitOrder>,
         #[graphql(desc = "All where absent.")] filter: Option<VisitFilter>,
     ) -> Result<VisitConnection> {
-        let window = Window::new(first, after, last, before)?;
-        let order = visit_order(asker::viewer(ctx)?, order_by)?;
+        let page_args = PageArgs::new(first, after, last, before)?;
+        let order = visit_order(context::viewer(ctx)?, order_by)?;
         let query = visit_query(ctx, filter).await?;
-        visit::page(ctx, &window, query, order).await
+        visit::page(ctx, &page_args, query, order).await
     }
 
     /// The patient of that id; null where the hospital has none.

@@ -12,7 +12,7 @@ use async_graphql::{ContextSelectionSet, ID, OutputType, Positioned, ServerResul
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-use super::asker::ResponseBytes;
+use super::context::ResponseBytes;
 use super::id::Id;
 use crate::error::Result;
 
@@ -20,9 +20,9 @@ use crate::error::Result;
 pub const TYPE_KEY: &str = "__typename ";
 
 /// `[ID!]!` as JSON.
-pub(super) struct Ids(Value);
+pub(super) struct IdList(Value);
 
-impl Ids {
+impl IdList {
     /// Bytes of so many ids at least.
     pub(super) fn at_least(ids: usize) -> usize {
         // The shortest id has three characters, and quotes.
@@ -47,7 +47,7 @@ impl Ids {
     }
 }
 
-impl OutputType for Ids {
+impl OutputType for IdList {
     fn type_name() -> Cow<'static, str> {
         <Vec<ID> as OutputType>::type_name()
     }
@@ -66,7 +66,7 @@ impl OutputType for Ids {
 }
 
 /// Writes a field of an object; none where its resolver has to answer.
-pub(super) type WriteField<T> = fn(&T, &ContextSelectionSet<'_>, &Field, &mut Json) -> Option<()>;
+pub(super) type WriteField<T> = fn(&T, &ContextSelectionSet<'_>, &Field, &mut JsonWriter) -> Option<()>;
 
 /// A type with fields that can be written without a future.
 pub(super) trait WriteFields: OutputType + 'static {
@@ -75,12 +75,12 @@ pub(super) trait WriteFields: OutputType + 'static {
 }
 
 /// An object that is written as JSON where [`WriteFields`] knows all that is selected, and resolved as usual otherwise.
-pub(super) struct Written<T>(pub(super) T);
+pub(super) struct JsonObject<T>(pub(super) T);
 
 /// A list of such objects.
-pub(super) struct WrittenList<T>(pub(super) Vec<T>);
+pub(super) struct JsonList<T>(pub(super) Vec<T>);
 
-impl<T: WriteFields> OutputType for Written<T> {
+impl<T: WriteFields> OutputType for JsonObject<T> {
     fn type_name() -> Cow<'static, str> {
         T::type_name()
     }
@@ -97,7 +97,7 @@ impl<T: WriteFields> OutputType for Written<T> {
     }
 }
 
-impl<T: WriteFields> OutputType for WrittenList<T> {
+impl<T: WriteFields> OutputType for JsonList<T> {
     fn type_name() -> Cow<'static, str> {
         Vec::<T>::type_name()
     }
@@ -118,16 +118,16 @@ impl<T: WriteFields> OutputType for WrittenList<T> {
     }
 }
 
-fn written(write: impl FnOnce(&mut Json) -> Option<()>) -> Option<Value> {
-    let mut json = Json(Vec::new());
+fn written(write: impl FnOnce(&mut JsonWriter) -> Option<()>) -> Option<Value> {
+    let mut json = JsonWriter(Vec::new());
     write(&mut json)?;
     Some(Value::Binary(json.0.into()))
 }
 
 /// JSON text while it is written.
-pub(super) struct Json(Vec<u8>);
+pub(super) struct JsonWriter(Vec<u8>);
 
-impl Json {
+impl JsonWriter {
     /// Writes a value that is no object of the schema's.
     pub(super) fn value(&mut self, value: &impl Serialize) -> Option<()> {
         serde_json::to_writer(&mut self.0, value).ok()

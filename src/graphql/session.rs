@@ -28,12 +28,15 @@ impl Viewer {
 
     /// What the viewer may do.
     async fn role(&self) -> Result<Role> {
-        permissions::Role::kept(&self.0.role).map(Role::from)
+        permissions::Role::from_stored(&self.0.role).map(Role::from)
     }
 
     /// Where the viewer works: everything is of this hospital.
     async fn hospital(&self, ctx: &Context<'_>) -> Result<Hospital> {
-        let row = super::asker::shared(ctx)?.store.hospital(self.0.hospital_id).await?;
+        let row = super::context::services(ctx)?
+            .store
+            .hospital(self.0.hospital_id)
+            .await?;
         row.map(Hospital)
             .ok_or_else(|| Error::Internal("a member of staff has no hospital".to_owned()))
     }

@@ -2,7 +2,7 @@
 
 use async_graphql::{Context, ID, Object};
 
-use super::asker;
+use super::context;
 use super::enums::Role;
 use super::id::Id;
 use super::scalars::DateTime;
@@ -33,7 +33,7 @@ impl StaffMember {
 
     /// What the member may do.
     async fn role(&self) -> Result<Role> {
-        permissions::Role::kept(&self.0.role).map(Role::from)
+        permissions::Role::from_stored(&self.0.role).map(Role::from)
     }
 
     /// Since when the account is disabled; null where it is not.
@@ -50,17 +50,17 @@ impl StaffMember {
 impl StaffMember {
     /// Everybody, by login.
     pub(super) async fn all(ctx: &Context<'_>) -> Result<Vec<Self>> {
-        let viewer = asker::viewer(ctx)?;
+        let viewer = context::viewer(ctx)?;
         viewer.require(Action::Administer, "to see the staff")?;
-        let all = asker::shared(ctx)?.store.staff(viewer.hospital).await?;
+        let all = context::services(ctx)?.store.staff(viewer.hospital).await?;
         Ok(all.into_iter().map(Self).collect())
     }
 
     /// The member with this id, if the hospital has it.
     pub(super) async fn find(ctx: &Context<'_>, id: i64) -> Result<Option<Self>> {
-        let viewer = asker::viewer(ctx)?;
+        let viewer = context::viewer(ctx)?;
         viewer.require(Action::Administer, "to see the staff")?;
-        let row = asker::shared(ctx)?.store.staff_member(viewer.hospital, id).await?;
+        let row = context::services(ctx)?.store.staff_member(viewer.hospital, id).await?;
         Ok(row.map(Self))
     }
 }

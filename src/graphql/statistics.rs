@@ -6,18 +6,18 @@ use std::sync::Arc;
 use async_graphql::parser::types::Field;
 use async_graphql::{Context, ContextSelectionSet, ID, InputObject, InputType as _, Object, SimpleObject};
 
-use super::asker;
 use super::changes::StatisticsChanges;
 use super::cohort::Cohort;
+use super::context;
 use super::enums::{CohortKind, Period, VisitChannel, WeekStart};
 use super::explain::{self, PatientExplanation};
 use super::hospital::{Department, Doctor, StatisticsDefinition};
 use super::id::{self, Id};
-use super::raw_json::{Json, WriteField, WriteFields, Written, WrittenList};
+use super::raw_json::{JsonList, JsonObject, JsonWriter, WriteField, WriteFields};
 use super::scalars::{Date, DateTime};
 use crate::config::LIMITS;
-use crate::desk::{Asked, Kept};
 use crate::error::{Error, Result};
+use crate::reporting::{ResolvedStatistics, StatisticsRequest};
 use crate::statistics::{self, BucketRef, DayRange, Filter};
 
 /// A range of days. Both ends are included.
@@ -104,8 +104,8 @@ pub(super) async fn known_departments(
     not_empty(argument, ids.as_deref())?;
     let Some(ids) = ids else { return Ok(None) };
     let ids = numbers(argument, &ids, id::department)?;
-    let hospital = asker::viewer(ctx)?.hospital;
-    let all = asker::shared(ctx)?.store.departments(hospital).await?;
+    let hospital = context::viewer(ctx)?.hospital;
+    let all = context::services(ctx)?.store.departments(hospital).await?;
     known(argument, ids, &all.iter().map(|row| row.id).collect(), "department").map(Some)
 }
 
@@ -114,8 +114,8 @@ pub(super) async fn known_doctors(ctx: &Context<'_>, argument: &str, ids: Option
     not_empty(argument, ids.as_deref())?;
     let Some(ids) = ids else { return Ok(None) };
     let ids = numbers(argument, &ids, id::doctor)?;
-    let hospital = asker::viewer(ctx)?.hospital;
-    let all = asker::shared(ctx)?.store.doctors(hospital).await?;
+    let hospital = context::viewer(ctx)?.hospital;
+    let all = context::services(ctx)?.store.doctors(hospital).await?;
     known(argument, ids, &all.iter().map(|row| row.id).collect(), "doctor").map(Some)
 }
 
@@ -133,7 +133,7 @@ pub(super) async fn asked(
     range: DateRangeInput,
     filter: Option<StatisticsFilter>,
     as_of: Option<Date>,
-) -> Result<Asked> {
+) -> Result<StatisticsRequest> {
     let period = statistics::Period::from(period);
     let range = range.days("range")?;
     if period.at_least(range) > LIMITS.buckets {
@@ -158,7 +158,7 @@ pub(super) async fn asked(
             }
         }
     };
-    Ok(Asked {
+    Ok(StatisticsRequest {
         period,
         range,
         filter,
@@ -178,14 +178,14 @@ pub(super) struct AppliedFilter {
 }
 
 /// A snapshot.
-pub(super) struct Statistics(pub(super) Arc<Kept>);
+pub(super) struct Statistics(pub(super) Arc<ResolvedStatistics>);
 
 /// One computation of the statistics: a snapshot that keeps its lists however the data moves on.
 #[Object]
 impl Statistics {
     /// Hold it to come back to exactly these lists, from any server.
     pub(super) async fn id(&self, ctx: &Context<'_>) -> Result<ID> {
-        asker::shared(ctx)?.desk.keep(&self.0).await?;
+        context::services(ctx)?.reporting.persist(&self.0).await?;
         Ok(Id::Statistics(self.0.id).into())
     }
 
@@ -202,7 +202,7 @@ impl Statistics {
     /// Which visits counted.
     async fn filter(&self, ctx: &Context<'_>) -> Result<AppliedFilter> {
         let filter = &self.0.snapshot.question().filter;
-        let store = &asker::shared(ctx)?.store;
+        let store = &context::services(ctx)?.store;
         let departments = match &filter.departments {
             None => None,
             Some(ids) => {
@@ -267,29 +267,29 @@ impl Statistics {
 
     /// Since when it is kept for good; null where it expires.
     async fn pinned_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
-        let store = &asker::shared(ctx)?.store;
+        let store = &context::services(ctx)?.store;
         let row = store.snapshot_row(self.0.hospital, &self.0.id.to_string()).await?;
         Ok(row.and_then(|row| row.pinned_at).map(DateTime))
     }
 
     /// In order, without gaps, covering the range.
-    async fn buckets(&self) -> WrittenList<StatisticsBucket> {
+    async fn buckets(&self) -> JsonList<StatisticsBucket> {
         let places = (0..).take(self.0.snapshot.len());
         let buckets = places.filter_map(|place| StatisticsBucket::new(&self.0, BucketRef::At(place)));
-        WrittenList(buckets.collect())
+        JsonList(buckets.collect())
     }
 
     /// The bucket that holds the day; null where the range does not.
-    async fn bucket(&self, #[graphql(desc = "A day.")] day: Date) -> Result<Option<Written<StatisticsBucket>>> {
+    async fn bucket(&self, #[graphql(desc = "A day.")] day: Date) -> Result<Option<JsonObject<StatisticsBucket>>> {
         let bucket = self.0.snapshot.bucket_of(day.day("day")?);
         let bucket = bucket.and_then(|bucket| StatisticsBucket::new(&self.0, bucket));
-        Ok(bucket.map(Written))
+        Ok(bucket.map(JsonObject))
     }
 
     /// The whole range as one bucket. Distinct patients: not the sum of the buckets.
-    async fn total(&self) -> Result<Written<StatisticsBucket>> {
+    async fn total(&self) -> Result<JsonObject<StatisticsBucket>> {
         StatisticsBucket::new(&self.0, BucketRef::Total)
-            .map(Written)
+            .map(JsonObject)
             .ok_or_else(|| Error::Internal("a snapshot has no total".to_owned()))
     }
 
@@ -300,10 +300,12 @@ impl Statistics {
         ctx: &Context<'_>,
         #[graphql(desc = "The Statistics.id of the older snapshot.")] since: ID,
     ) -> Result<StatisticsChanges> {
-        let desk = &asker::shared(ctx)?.desk;
-        let before = desk.open(self.0.hospital, id::statistics("since", &since)?).await?;
+        let reporting = &context::services(ctx)?.reporting;
+        let before = reporting
+            .load(self.0.hospital, id::statistics("since", &since)?)
+            .await?;
         let before = before.ok_or_else(|| Error::unknown_id("since", "snapshot"))?;
-        Ok(StatisticsChanges(desk.compare(before, Arc::clone(&self.0)).await?))
+        Ok(StatisticsChanges(reporting.compare(before, Arc::clone(&self.0)).await?))
     }
 
     /// Why a patient is in the lists of this snapshot, or is not; null where the hospital has no such patient.
@@ -318,23 +320,23 @@ impl Statistics {
 
 /// A bucket of a snapshot.
 pub(super) struct StatisticsBucket {
-    kept: Arc<Kept>,
+    resolved: Arc<ResolvedStatistics>,
     at: BucketRef,
     bucket: statistics::Bucket,
 }
 
 impl StatisticsBucket {
-    fn new(kept: &Arc<Kept>, at: BucketRef) -> Option<Self> {
-        let bucket = *kept.snapshot.bucket(at)?;
+    fn new(resolved: &Arc<ResolvedStatistics>, at: BucketRef) -> Option<Self> {
+        let bucket = *resolved.snapshot.bucket(at)?;
         Some(Self {
-            kept: Arc::clone(kept),
+            resolved: Arc::clone(resolved),
             at,
             bucket,
         })
     }
 
     fn churned(&self) -> Option<f64> {
-        let count = |kind| self.kept.snapshot.patient_count(self.at, kind);
+        let count = |kind| self.resolved.snapshot.patient_count(self.at, kind);
         rate(
             count(statistics::CohortKind::ChurnSuspected),
             count(statistics::CohortKind::New),
@@ -342,18 +344,18 @@ impl StatisticsBucket {
     }
 
     fn mature(&self) -> bool {
-        self.kept.snapshot.churn_mature(self.at)
+        self.resolved.snapshot.churn_mature(self.at)
     }
 
     fn missed(&self) -> Option<f64> {
-        let count = |kind| self.kept.snapshot.visit_count(self.at, kind);
+        let count = |kind| self.resolved.snapshot.visit_count(self.at, kind);
         let missed = count(statistics::CohortKind::NoShow);
         rate(missed, missed + count(statistics::CohortKind::Visitors))
     }
 
     fn list(&self, kind: statistics::CohortKind) -> Cohort {
         Cohort {
-            kept: Arc::clone(&self.kept),
+            resolved: Arc::clone(&self.resolved),
             bucket: self.at,
             kind,
         }
@@ -364,7 +366,7 @@ impl StatisticsBucket {
         kind: statistics::CohortKind,
         ctx: &ContextSelectionSet<'_>,
         field: &Field,
-        json: &mut Json,
+        json: &mut JsonWriter,
     ) -> Option<()> {
         json.object(&self.list(kind), ctx, &field.selection_set.node)
     }

@@ -8,31 +8,31 @@ use async_graphql::{Context, ID, InputObject, Object};
 use entity::visit;
 use serde_json::json;
 
-use super::asker;
-use super::connection::{ListName, Marked, VisitConnection, rows_wanted};
-use super::cursor::Window;
+use super::connection::VisitConnection;
+use super::context;
 use super::enums::{VisitChannel, VisitStatus};
 use super::hospital::{Department, Doctor};
 use super::id::Id;
-use super::loaders::{VisitId, VisitsOf};
+use super::loaders::{PatientVisitsKey, VisitRowKey};
+use super::pagination::{CursorScope, KeyedRow, PageArgs, rows_selected};
 use super::patient::Patient;
 use super::scalars::{Date, DateTime};
 use super::statistics::{DateRangeInput, known_departments, known_doctors, not_empty};
 use crate::error::{Error, Result};
 use crate::statistics;
-use crate::store::{FoundVisit, KeyedVisit, PatientVisits, Seek, VisitKey, VisitQuery};
+use crate::store::{KeyedVisit, Keyset, PatientVisitPage, VisitDetails, VisitKey, VisitQuery};
 
 /// A visit that is shown. [`Self::shown`] alone makes one, and notes its patient for the audit: no field has to.
 #[derive(Clone)]
 pub(super) struct Visit {
     row: visit::Model,
     deleted: bool,
-    beside: Beside,
+    beside: LoadedRelations,
 }
 
 /// What was read with a visit.
 #[derive(Clone, Default)]
-struct Beside {
+struct LoadedRelations {
     patient: Option<Patient>,
     /// The department and the doctor, where it has them.
     places: Option<Box<(Option<Department>, Option<Doctor>)>>,
@@ -71,7 +71,7 @@ impl Visit {
 
     /// How far it got.
     async fn status(&self) -> Result<VisitStatus> {
-        let status = statistics::VisitStatus::from_word(&self.row.status);
+        let status = statistics::VisitStatus::parse(&self.row.status);
         status.map(VisitStatus::from).ok_or_else(|| unknown("visit.status"))
     }
 
@@ -93,7 +93,7 @@ impl Visit {
 
     /// How it came to be.
     async fn channel(&self) -> Result<VisitChannel> {
-        let channel = statistics::VisitChannel::from_word(&self.row.channel);
+        let channel = statistics::VisitChannel::parse(&self.row.channel);
         channel.map(VisitChannel::from).ok_or_else(|| unknown("visit.channel"))
     }
 
@@ -114,34 +114,34 @@ fn unknown(column: &str) -> Error {
 
 impl Visit {
     /// The visit of this row, which is now in the answer.
-    fn shown(ctx: &Context<'_>, row: visit::Model, deleted: bool, beside: Beside) -> Result<Self> {
-        asker::saw(ctx, row.patient_id)?;
+    fn audited(ctx: &Context<'_>, row: visit::Model, deleted: bool, beside: LoadedRelations) -> Result<Self> {
+        context::audit_patient_view(ctx, row.patient_id)?;
         Ok(Self { row, deleted, beside })
     }
 
-    pub(super) fn here(ctx: &Context<'_>, row: visit::Model) -> Result<Self> {
-        Self::shown(ctx, row, false, Beside::default())
+    pub(super) fn current(ctx: &Context<'_>, row: visit::Model) -> Result<Self> {
+        Self::audited(ctx, row, false, LoadedRelations::default())
     }
 
-    fn found(ctx: &Context<'_>, found: FoundVisit) -> Result<Self> {
+    fn looked_up(ctx: &Context<'_>, found: VisitDetails) -> Result<Self> {
         let places = (found.department.map(Department), found.doctor.map(Doctor));
-        let beside = Beside {
+        let beside = LoadedRelations {
             patient: None,
             places: Some(Box::new(places)),
         };
-        Self::shown(ctx, found.row, found.deleted, beside)
+        Self::audited(ctx, found.row, found.deleted, beside)
     }
 
     /// The visit with this id, if the hospital has it.
     pub(super) async fn find(ctx: &Context<'_>, id: i64) -> Result<Option<Self>> {
-        let found = asker::loaders(ctx)?.load_one(VisitId(id)).await?;
-        found.map(|found| Self::found(ctx, found)).transpose()
+        let found = context::loaders(ctx)?.load_one(VisitRowKey(id)).await?;
+        found.map(|found| Self::looked_up(ctx, found)).transpose()
     }
 
     /// The visits of a page as they are now; of those of which not even a tombstone is left, what was counted. Whose they are
     /// was counted, too: those patients, where they are asked for, need not wait for the visits.
     pub(super) async fn load_counted(ctx: &Context<'_>, counted: Vec<statistics::CountedVisit>) -> Result<Vec<Self>> {
-        let visits = asker::loaders(ctx)?.load_many(counted.iter().map(|visit| VisitId(visit.id)));
+        let visits = context::loaders(ctx)?.load_many(counted.iter().map(|visit| VisitRowKey(visit.id)));
         let mut owners = Vec::new();
         if ctx.look_ahead().field("patient").exists() {
             owners.extend(counted.iter().map(|visit| visit.patient));
@@ -149,8 +149,8 @@ impl Visit {
         let (mut visits, patients) = tokio::try_join!(visits, Patient::load_all(ctx, owners))?;
         let patients: HashMap<i64, Patient> = counted.iter().map(|visit| visit.patient).zip(patients).collect();
         let visit = |counted: &statistics::CountedVisit| {
-            let mut visit = match visits.remove(&VisitId(counted.id)) {
-                Some(found) => Self::found(ctx, found)?,
+            let mut visit = match visits.remove(&VisitRowKey(counted.id)) {
+                Some(found) => Self::looked_up(ctx, found)?,
                 None => Self::gone(ctx, counted)?,
             };
             // A visit may have been moved to another patient since.
@@ -218,10 +218,10 @@ impl fmt::Display for VisitList {
         } = query;
         let channels = channels
             .as_ref()
-            .map(|channels| channels.iter().map(|channel| channel.word()).collect::<Vec<_>>());
+            .map(|channels| channels.iter().map(|channel| channel.as_str()).collect::<Vec<_>>());
         let statuses = statuses
             .as_ref()
-            .map(|statuses| statuses.iter().map(|status| status.word()).collect::<Vec<_>>());
+            .map(|statuses| statuses.iter().map(|status| status.as_str()).collect::<Vec<_>>());
         let dates = dates.map(|days| [days.from.0, days.to.0]);
         let parts = json!([
             "visits",
@@ -231,7 +231,7 @@ impl fmt::Display for VisitList {
             channels,
             statuses,
             dates,
-            key.word(),
+            key.as_str(),
             descending
         ]);
         parts.fmt(f)
@@ -240,38 +240,38 @@ impl fmt::Display for VisitList {
 
 impl VisitList {
     /// Where a page of it begins.
-    fn seek(&self, ctx: &Context<'_>, window: &Window) -> Result<Seek<Option<String>>> {
-        let hospital = asker::viewer(ctx)?.hospital;
-        window.seek(asker::shared(ctx)?.store.secrets(), hospital, self, self.descending)
+    fn keyset(&self, ctx: &Context<'_>, page_args: &PageArgs) -> Result<Keyset<Option<String>>> {
+        let hospital = context::viewer(ctx)?.hospital;
+        page_args.keyset(context::services(ctx)?.store.secrets(), hospital, self, self.descending)
     }
 
     /// What is loaded of a page of a patient's visits that begins at an end of the list.
-    fn page_at_end(&self, patient: i64, seek: &Seek<Option<String>>) -> VisitsOf {
-        VisitsOf {
+    fn page_at_end(&self, patient: i64, keyset: &Keyset<Option<String>>) -> PatientVisitsKey {
+        PatientVisitsKey {
             patient,
-            list: PatientVisits {
+            list: PatientVisitPage {
                 query: self.query.clone(),
                 key: self.key,
                 descending: self.descending,
-                backwards: seek.backwards,
-                limit: seek.limit,
+                backwards: keyset.backwards,
+                limit: keyset.limit,
             },
         }
     }
 
     /// The page of these rows as a connection.
-    fn connection(self, mut rows: Vec<KeyedVisit>, window: &Window) -> VisitConnection {
-        let around = window.trim(&mut rows);
+    fn connection(self, mut rows: Vec<KeyedVisit>, page_args: &PageArgs) -> VisitConnection {
+        let around = page_args.trim(&mut rows);
         let (query, patient) = (self.query.clone(), self.patient);
-        let list: ListName = Arc::new(self);
-        let marked = |(row, key): KeyedVisit| Marked {
-            list: Arc::clone(&list),
+        let scope: CursorScope = Arc::new(self);
+        let keyed = |(row, key): KeyedVisit| KeyedRow {
+            scope: Arc::clone(&scope),
             key,
             id: row.id,
             row,
         };
         VisitConnection {
-            rows: rows.into_iter().map(marked).collect(),
+            rows: rows.into_iter().map(keyed).collect(),
             around,
             query,
             patient,
@@ -282,7 +282,7 @@ impl VisitList {
 /// A page of the hospital's visits.
 pub(super) async fn page(
     ctx: &Context<'_>,
-    window: &Window,
+    page_args: &PageArgs,
     query: VisitQuery,
     (key, descending): (VisitKey, bool),
 ) -> Result<VisitConnection> {
@@ -292,22 +292,22 @@ pub(super) async fn page(
         key,
         descending,
     };
-    let seek = list.seek(ctx, window)?;
-    let rows = if rows_wanted(ctx) {
-        let hospital = asker::viewer(ctx)?.hospital;
-        let store = &asker::shared(ctx)?.store;
-        store.visit_page(hospital, None, &list.query, key, &seek).await?
+    let keyset = list.keyset(ctx, page_args)?;
+    let rows = if rows_selected(ctx) {
+        let hospital = context::viewer(ctx)?.hospital;
+        let store = &context::services(ctx)?.store;
+        store.visit_page(hospital, None, &list.query, key, &keyset).await?
     } else {
         Vec::new()
     };
-    Ok(list.connection(rows, window))
+    Ok(list.connection(rows, page_args))
 }
 
 /// A page of one patient's visits: from an end of the list together with those of other patients, else by itself.
 pub(super) async fn page_of_patient(
     ctx: &Context<'_>,
     patient: i64,
-    window: &Window,
+    page_args: &PageArgs,
     query: VisitQuery,
     (key, descending): (VisitKey, bool),
 ) -> Result<VisitConnection> {
@@ -317,37 +317,37 @@ pub(super) async fn page_of_patient(
         key,
         descending,
     };
-    let seek = list.seek(ctx, window)?;
-    let rows = if seek.from.is_some() {
-        let hospital = asker::viewer(ctx)?.hospital;
-        let store = &asker::shared(ctx)?.store;
+    let keyset = list.keyset(ctx, page_args)?;
+    let rows = if keyset.from.is_some() {
+        let hospital = context::viewer(ctx)?.hospital;
+        let store = &context::services(ctx)?.store;
         store
-            .visit_page(hospital, list.patient, &list.query, key, &seek)
+            .visit_page(hospital, list.patient, &list.query, key, &keyset)
             .await?
     } else {
-        let page = list.page_at_end(patient, &seek);
-        asker::loaders(ctx)?.load_one(page).await?.unwrap_or_default()
+        let page = list.page_at_end(patient, &keyset);
+        context::loaders(ctx)?.load_one(page).await?.unwrap_or_default()
     };
-    Ok(list.connection(rows, window))
+    Ok(list.connection(rows, page_args))
 }
 
 impl Visit {
     /// A visit of which only what was counted is left.
     pub(super) fn gone(ctx: &Context<'_>, counted: &statistics::CountedVisit) -> Result<Self> {
         let row = visit::Model {
-            hospital_id: asker::viewer(ctx)?.hospital,
+            hospital_id: context::viewer(ctx)?.hospital,
             id: counted.id,
             visit_no: None,
             patient_id: counted.patient,
             date: counted.date.date(),
             scheduled_at: None,
-            status: counted.status.word().to_owned(),
+            status: counted.status.as_str().to_owned(),
             department_id: None,
             doctor_id: None,
-            channel: statistics::VisitChannel::Other.word().to_owned(),
+            channel: statistics::VisitChannel::Other.as_str().to_owned(),
             version: 0,
         };
-        Self::shown(ctx, row, true, Beside::default())
+        Self::audited(ctx, row, true, LoadedRelations::default())
     }
 }
 

@@ -18,13 +18,13 @@ use serde_json::{Serializer, json};
 use tracing::Instrument as _;
 
 use super::App;
-use super::guard::{self, Refusal};
 use super::peer::Client;
-use super::tokens;
+use super::query_limits::tokens;
+use super::query_limits::{self, Rejection};
 use crate::config::LIMITS;
 use crate::error::{ErrorCode, incident, whole_seconds};
-use crate::graphql::{Asker, RawJson};
-use crate::observe::{OperationKind, note};
+use crate::graphql::{RawJson, RequestContext};
+use crate::observe::{OperationKind, record};
 
 const GRAPHQL_JSON: &str = "application/graphql-response+json; charset=utf-8";
 const JSON: &str = "application/json; charset=utf-8";
@@ -88,7 +88,7 @@ impl Media {
 }
 
 /// An answer that is no execution's.
-struct Plain {
+struct RequestError {
     status: StatusCode,
     code: ErrorCode,
     message: String,
@@ -98,7 +98,7 @@ struct Plain {
     more: Vec<(&'static str, serde_json::Value)>,
 }
 
-impl Plain {
+impl RequestError {
     fn new(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -120,7 +120,7 @@ impl Plain {
         )
     }
 
-    fn refused(status: StatusCode, refusal: Refusal) -> Self {
+    fn refused(status: StatusCode, refusal: Rejection) -> Self {
         Self {
             status,
             code: refusal.code,
@@ -135,8 +135,8 @@ impl Plain {
     }
 
     fn into_response(self, media: Media) -> Response {
-        note(|notes| notes.code(self.code));
-        let mut extensions = serde_json::Map::from_iter([("code".to_owned(), self.code.word().into())]);
+        record(|notes| notes.code(self.code));
+        let mut extensions = serde_json::Map::from_iter([("code".to_owned(), self.code.as_str().into())]);
         extensions.extend(self.more.into_iter().map(|(name, value)| (name.to_owned(), value)));
         let mut error = json!({"message": self.message, "extensions": extensions});
         if let Some(location) = self.location {
@@ -162,7 +162,7 @@ fn answer(status: StatusCode, media: Media, body: impl Into<Body>) -> Response {
 
 /// Other methods than GET and POST.
 pub(super) async fn other(headers: HeaderMap) -> Response {
-    let refusal = Plain::new(
+    let refusal = RequestError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::BadUserInput,
         "send GraphQL by POST, or a query by GET",
@@ -217,7 +217,7 @@ pub(super) async fn post(
     respond(&app, &sender, async move || {
         if !typed {
             let message = "the Content-Type must be application/json";
-            return Err(Plain::new(
+            return Err(RequestError::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 ErrorCode::BadUserInput,
                 message,
@@ -226,10 +226,12 @@ pub(super) async fn post(
         let bytes = read_body(body).await?;
         // Serde would take a list for the object's values in their order.
         if bytes.trim_ascii_start().starts_with(b"[") {
-            return Err(Plain::bad_request("batches are not taken: send one request at a time"));
+            return Err(RequestError::bad_request(
+                "batches are not taken: send one request at a time",
+            ));
         }
         serde_json::from_slice(&bytes).map_err(|_| {
-            Plain::bad_request(
+            RequestError::bad_request(
                 "the body must be a JSON object with query and, where needed, variables, operationName, extensions",
             )
         })
@@ -239,11 +241,11 @@ pub(super) async fn post(
 
 /// The body, where it is within bounds. One that is not is read on for a while and thrown away, so that who sends it gets to
 /// read why.
-async fn read_body(body: Body) -> Result<Vec<u8>, Plain> {
+async fn read_body(body: Body) -> Result<Vec<u8>, RequestError> {
     let (mut bytes, mut read) = (Vec::new(), 0);
     let mut pieces = body.into_data_stream();
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|_| Plain::bad_request("the body could not be read to its end"))?;
+        let piece = piece.map_err(|_| RequestError::bad_request("the body could not be read to its end"))?;
         read += piece.len();
         if read <= LIMITS.body {
             bytes.extend_from_slice(&piece);
@@ -255,7 +257,7 @@ async fn read_body(body: Body) -> Result<Vec<u8>, Plain> {
         return Ok(bytes);
     }
     let message = format!("a body has at most {} bytes", LIMITS.body);
-    Err(Plain::new(
+    Err(RequestError::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::QueryTooCostly,
         message,
@@ -275,7 +277,7 @@ fn content_type_is_json(headers: &HeaderMap) -> bool {
         })
 }
 
-fn read_query(text: &str) -> Result<Params, Plain> {
+fn read_query(text: &str) -> Result<Params, RequestError> {
     let mut params = Params {
         query: None,
         operation_name: None,
@@ -284,13 +286,15 @@ fn read_query(text: &str) -> Result<Params, Plain> {
     };
     let object = |name: &str, text: &str| match text {
         "" => Ok(None),
-        text => serde_json::from_str(text).map_err(|_| Plain::bad_request(format!("{name} must be a JSON object"))),
+        text => {
+            serde_json::from_str(text).map_err(|_| RequestError::bad_request(format!("{name} must be a JSON object")))
+        }
     };
     for pair in text.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = percent_encoding::percent_decode_str(&value.replace('+', " "))
             .decode_utf8()
-            .map_err(|_| Plain::bad_request("the query string is not UTF-8"))?
+            .map_err(|_| RequestError::bad_request("the query string is not UTF-8"))?
             .into_owned();
         match name {
             "query" => params.query = Some(value),
@@ -303,10 +307,11 @@ fn read_query(text: &str) -> Result<Params, Plain> {
     Ok(params)
 }
 
-async fn respond(app: &App, sender: &Sender<'_>, read: impl AsyncFnOnce() -> Result<Params, Plain>) -> Response {
+async fn respond(app: &App, sender: &Sender<'_>, read: impl AsyncFnOnce() -> Result<Params, RequestError>) -> Response {
     let Some(media) = Media::accepted(sender.headers) else {
         let message = "Accept must take application/graphql-response+json or application/json";
-        return Plain::new(StatusCode::NOT_ACCEPTABLE, ErrorCode::BadUserInput, message).into_response(Media::Json);
+        return RequestError::new(StatusCode::NOT_ACCEPTABLE, ErrorCode::BadUserInput, message)
+            .into_response(Media::Json);
     };
     let _place = match app.rates.place() {
         Ok(place) => place,
@@ -320,18 +325,18 @@ async fn respond(app: &App, sender: &Sender<'_>, read: impl AsyncFnOnce() -> Res
     };
     tokio::time::timeout(LIMITS.request, answer).await.unwrap_or_else(|_| {
         let message = format!("the request took longer than {} s", LIMITS.request.as_secs());
-        Plain::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::RequestTimeout, message).into_response(media)
+        RequestError::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::RequestTimeout, message).into_response(media)
     })
 }
 
-fn parse(query: &str) -> Result<ExecutableDocument, Refusal> {
+fn parse(query: &str) -> Result<ExecutableDocument, Rejection> {
     tokens::check(query)?;
     async_graphql::parser::parse_query(query).map_err(|error| {
         let location = error.positions().next();
         let place = location.map_or(String::new(), |at| {
             format!(" at line {}, column {}", at.line, at.column)
         });
-        Refusal {
+        Rejection {
             code: ErrorCode::GraphqlParseFailed,
             message: format!("the query does not parse{place}"),
             location,
@@ -344,7 +349,7 @@ fn parse(query: &str) -> Result<ExecutableDocument, Refusal> {
 pub(super) fn too_often(headers: &HeaderMap, wait: Duration) -> Response {
     let seconds = whole_seconds(wait);
     let message = format!("too many requests: try again in {seconds} s");
-    let mut refusal = Plain::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, message);
+    let mut refusal = RequestError::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, message);
     refusal.more.push(("retryAfter", seconds.into()));
     let response = refusal.into_response(Media::accepted(headers).unwrap_or(Media::Json));
     retry_after(response, seconds)
@@ -363,7 +368,7 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
                 ErrorCode::PersistedQueryNotFound => media.not_executed(),
                 _ => StatusCode::BAD_REQUEST,
             };
-            return Plain::refused(status, refusal).into_response(media);
+            return RequestError::refused(status, refusal).into_response(media);
         }
     };
     let variables = Variables::from_json(params.variables.unwrap_or_default().into());
@@ -373,17 +378,17 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
         .as_ref()
         .map_or_else(|| parse(&query).map(Arc::new), |known| Ok(Arc::clone(known)));
     let checked = document.and_then(|document| {
-        let passed = guard::check(&document, name, &variables, &app.fields)?;
+        let passed = query_limits::check(&document, name, &variables, &app.fields)?;
         Ok((document, passed))
     });
     let (document, passed) = match checked {
         Ok(checked) => checked,
-        Err(refusal) => return Plain::refused(media.not_executed(), refusal).into_response(media),
+        Err(refusal) => return RequestError::refused(media.not_executed(), refusal).into_response(media),
     };
     let mutation = passed.operation.kind == OperationKind::Mutation;
-    note(|notes| notes.operation = Some(passed.operation));
+    record(|notes| notes.operation = Some(passed.operation));
     if mutation && !sender.may_change {
-        let refusal = Plain::new(
+        let refusal = RequestError::new(
             StatusCode::METHOD_NOT_ALLOWED,
             ErrorCode::BadUserInput,
             "a mutation goes by POST",
@@ -399,12 +404,12 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     // Who signs in is nobody yet, whatever token comes along.
     let viewer = token
-        .filter(|_| !passed.open)
+        .filter(|_| !passed.public)
         .and_then(|(_, token)| app.shared.auth.viewer(token.trim()));
-    if viewer.is_none() && !passed.open {
+    if viewer.is_none() && !passed.public {
         let message = "sign in first, and send the access token as `Authorization: Bearer …`";
         let mut response =
-            Plain::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated, message).into_response(media);
+            RequestError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated, message).into_response(media);
         response
             .headers_mut()
             .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -421,9 +426,9 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
             app.parsed.keep(&query, &document);
         }
     }
-    let (asker, loads) = Asker::new(&app.shared, sender.address, viewer);
-    let asker = Arc::new(asker);
-    note(|notes| notes.executed = true);
+    let (context, loads) = RequestContext::new(&app.shared, sender.address, viewer);
+    let context = Arc::new(context);
+    record(|notes| notes.executed = true);
     let span = tracing::debug_span!("operation");
     // What costs little does not wait for what costs much.
     let turn = if passed.costly {
@@ -433,8 +438,8 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
     };
     let executing = app
         .executor
-        .execute(document, params.operation_name, variables, Arc::clone(&asker));
-    let executed = loads.drive(executing, passed.costly).instrument(span).await;
+        .execute(document, params.operation_name, variables, Arc::clone(&context));
+    let executed = loads.run(executing, passed.costly).instrument(span).await;
     drop(turn);
     let mut response = match executed {
         Ok(response) => response,
@@ -447,14 +452,14 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
         }
     };
     // Before the answer leaves: nobody sees what the audit does not say.
-    if let Err(error) = app.shared.store.audit(asker.entries(&refused(&response))).await {
-        return Plain::internal(&error.for_operator()).into_response(media);
+    if let Err(error) = app.shared.store.audit(context.audit_entries(&refused(&response))).await {
+        return RequestError::internal(&error.for_operator()).into_response(media);
     }
     response.errors.iter_mut().for_each(with_code);
     cut(&mut response.errors);
-    let mut body = Bounded(Vec::with_capacity(asker.reserved() + 1_024));
+    let mut body = BoundedWriter(Vec::with_capacity(context.reserved_bytes() + 1_024));
     let written = response.serialize(&mut Serializer::with_formatter(&mut body, RawJson));
-    let Bounded(body) = body;
+    let BoundedWriter(body) = body;
     match written {
         Ok(()) => match response.errors.iter().find_map(wait_of) {
             Some(seconds) => retry_after(answer(StatusCode::TOO_MANY_REQUESTS, media, body), seconds),
@@ -462,16 +467,16 @@ async fn execute(app: &App, sender: &Sender<'_>, media: Media, params: Params) -
         },
         Err(error) if error.is_io() => {
             let message = format!("the response would have more than {} bytes", LIMITS.response);
-            Plain::new(media.not_executed(), ErrorCode::QueryTooCostly, message).into_response(media)
+            RequestError::new(media.not_executed(), ErrorCode::QueryTooCostly, message).into_response(media)
         }
-        Err(error) => Plain::internal(&format!("an answer cannot be written: {error}")).into_response(media),
+        Err(error) => RequestError::internal(&format!("an answer cannot be written: {error}")).into_response(media),
     }
 }
 
 /// The bytes of a response, as many as one may have.
-struct Bounded(Vec<u8>);
+struct BoundedWriter(Vec<u8>);
 
-impl Write for Bounded {
+impl Write for BoundedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() + bytes.len() > LIMITS.response {
             return Err(io::ErrorKind::FileTooLarge.into());
@@ -488,7 +493,7 @@ impl Write for Bounded {
 /// Where in the answer something is missing that the viewer may not see.
 fn refused(response: &async_graphql::Response) -> Vec<String> {
     let code = |error: &ServerError| error.extensions.as_ref()?.get("code").cloned();
-    let forbidden = |error: &&ServerError| code(error) == Some(ErrorCode::Forbidden.word().into());
+    let forbidden = |error: &&ServerError| code(error) == Some(ErrorCode::Forbidden.as_str().into());
     let path = |error: &ServerError| {
         let segments = error.path.iter().map(|segment| match segment {
             PathSegment::Field(name) => name.clone(),
@@ -533,7 +538,7 @@ fn with_code(error: &mut ServerError) {
     };
     let extensions = error.extensions.get_or_insert_default();
     if extensions.get("code").is_none() {
-        note(|notes| notes.code(code));
-        extensions.set("code", code.word());
+        record(|notes| notes.code(code));
+        extensions.set("code", code.as_str());
     }
 }

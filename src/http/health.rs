@@ -9,7 +9,7 @@ use axum::{Extension, Json};
 use serde_json::json;
 
 use super::peer::Client;
-use super::{App, rates};
+use super::{App, rate_limits};
 use crate::error::incident;
 use crate::statistics::sha256;
 use crate::store::Unready;
@@ -55,13 +55,13 @@ pub(super) async fn metrics(
             // Digests: how long it takes to compare them says nothing of the token.
             sha256(brought) == sha256(format!("Bearer {token}").as_bytes())
         }
-        None => address.is_loopback() && !rates::passed_on(&headers),
+        None => address.is_loopback() && !rate_limits::passed_on(&headers),
     };
     if !permitted {
         let ask = [(header::WWW_AUTHENTICATE, "Bearer")];
         return (StatusCode::UNAUTHORIZED, ask, "metrics are for who has the token\n").into_response();
     }
-    let used = app.shared.desk.ledger_use().await;
+    let used = app.shared.reporting.ledger_usage().await;
     let store = &app.shared.store;
     match store.metrics().text(used.ledgers, used.bytes, &store.pools()) {
         Ok(text) => {

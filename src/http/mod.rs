@@ -1,18 +1,17 @@
 //! The rim: routes, who asks, what may pass, and what is said of the server's health.
 
+mod access_log;
 mod connections;
+mod document_cache;
 mod execution;
 mod explorer;
 mod graphql;
-mod guard;
 mod health;
-mod parsed;
 mod peer;
-mod persisted;
-mod rates;
+mod persisted_queries;
+mod query_limits;
+mod rate_limits;
 mod tls;
-mod tokens;
-mod watch;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -36,17 +35,17 @@ use tower_http::cors::CorsLayer;
 
 use crate::auth::Auth;
 use crate::config::{LIMITS, Memory, cores};
-use crate::desk::Desk;
 use crate::error::{Error, Result};
-use crate::graphql::Shared;
+use crate::graphql::Services;
 use crate::observe::Metrics;
+use crate::reporting::Reporting;
 use crate::store::Store;
 use connections::Connections;
+use document_cache::DocumentCache;
 use execution::Executor;
-use parsed::Parsed;
 use peer::Peer;
-use persisted::Persisted;
-use rates::Rates;
+use persisted_queries::PersistedQueries;
+use rate_limits::RateLimits;
 pub use tls::Tls;
 use tls::{Certificate, Handshaken};
 
@@ -78,16 +77,16 @@ pub struct Options {
 #[derive(Clone)]
 struct App {
     executor: Arc<Executor>,
-    shared: Shared,
+    shared: Services,
     /// What the explorer's sign-in page is told: the demo's accounts, else nothing.
     hint: Arc<serde_json::Value>,
     /// Root fields that the schema has.
-    fields: Arc<guard::RootFields>,
-    rates: Arc<Rates>,
+    fields: Arc<query_limits::RootFields>,
+    rates: Arc<RateLimits>,
     /// Turns of costly queries.
     costly: Arc<Semaphore>,
-    parsed: Arc<Parsed>,
-    persisted: Arc<Persisted>,
+    parsed: Arc<DocumentCache>,
+    persisted: Arc<PersistedQueries>,
     metrics_token: Option<Arc<str>>,
     /// Set once the server was told to stop.
     stopping: Arc<AtomicBool>,
@@ -129,11 +128,11 @@ fn cors(origins: Vec<HeaderValue>) -> Option<CorsLayer> {
                 header::AUTHORIZATION,
                 header::CONTENT_TYPE,
                 header::ACCEPT,
-                watch::REQUEST_ID,
+                access_log::REQUEST_ID,
                 TRACEPARENT,
                 TRACESTATE,
             ])
-            .expose_headers([header::RETRY_AFTER, watch::REQUEST_ID])
+            .expose_headers([header::RETRY_AFTER, access_log::REQUEST_ID])
             .max_age(Duration::from_secs(60 * 60))
     })
 }
@@ -266,19 +265,19 @@ async fn told_to_stop() {
 
 impl App {
     fn new(store: Store, options: Options) -> Result<Self> {
-        let shared = Shared {
-            desk: Arc::new(Desk::new(store.clone(), options.memory)),
+        let shared = Services {
+            reporting: Arc::new(Reporting::new(store.clone(), options.memory)),
             auth: Arc::new(Auth::new(store.clone())?),
             store,
         };
         let executor = Executor::new(shared.clone())?;
-        let fields = guard::RootFields::of(executor.types());
+        let fields = query_limits::RootFields::of(executor.types());
         Ok(Self {
             executor: Arc::new(executor),
             shared,
             hint: Arc::new(options.hint),
             fields: Arc::new(fields),
-            rates: Arc::new(Rates::new(
+            rates: Arc::new(RateLimits::new(
                 options.address_rate,
                 options.viewer_rate,
                 options.trusted_proxies,
@@ -303,7 +302,7 @@ impl App {
 
     fn router(self, cors: Option<CorsLayer>, hsts: Option<HeaderValue>) -> Router {
         let metrics = Arc::clone(self.shared.store.metrics());
-        let limit = middleware::from_fn_with_state(self.clone(), rates::limit);
+        let limit = middleware::from_fn_with_state(self.clone(), rate_limits::limit);
         let routes = Router::new()
             .route(
                 "/graphql",
@@ -325,7 +324,7 @@ impl App {
                 let hsts = hsts.clone();
                 async move { secure(response, hsts) }
             }))
-            .layer(middleware::from_fn_with_state(metrics, watch::watch))
+            .layer(middleware::from_fn_with_state(metrics, access_log::access_log))
     }
 }
 

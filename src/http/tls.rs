@@ -20,7 +20,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::connections::{Connection, Connections};
 use crate::config::LIMITS;
 use crate::error::{Error, Result};
-use crate::secrets::{Seen, seen};
+use crate::secrets::{FileStamp, seen};
 
 /// A certificate with its key. TLS 1.2 and 1.3.
 pub struct Tls {
@@ -35,7 +35,7 @@ pub(super) struct Certificate {
     key: PathBuf,
     shown: RwLock<Arc<CertifiedKey>>,
     /// Of the files that were read.
-    seen: Mutex<[Option<Seen>; 2]>,
+    seen: Mutex<[Option<FileStamp>; 2]>,
 }
 
 impl Tls {

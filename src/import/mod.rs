@@ -2,7 +2,7 @@
 
 mod mapping;
 mod rows;
-mod seen;
+mod seen_numbers;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -14,25 +14,25 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::{Error, Result};
 use crate::records::{PatientRecord, VisitRecord};
-use crate::store::{AuditAction, Intake, NewEntry, Store, Taken};
+use crate::store::{AuditAction, BulkImporter, NewEntry, Store, UpsertOutcome};
 use crate::text;
 
 pub use mapping::Mapping;
 use rows::Columns;
-use seen::Seen;
+use seen_numbers::SeenNumbers;
 
 /// Rows of one transaction at most: longer ones would keep questions waiting.
 const BATCH: usize = 2_000;
 
 /// What a file is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileKind {
     Patients,
     Visits,
 }
 
-impl Kind {
-    const fn word(self) -> &'static str {
+impl FileKind {
+    const fn as_str(self) -> &'static str {
         match self {
             Self::Patients => "patients",
             Self::Visits => "visits",
@@ -70,7 +70,7 @@ impl std::fmt::Display for Summary {
 
 /// What is to be said of a row: never a value of it, since that is a patient's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remark {
+pub struct RowProblem {
     /// The line that the row begins on, from 1.
     pub line: u64,
     /// The file's name for the column; none where it is about the whole row.
@@ -78,7 +78,7 @@ pub struct Remark {
     pub reason: String,
 }
 
-impl std::fmt::Display for Remark {
+impl std::fmt::Display for RowProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "line {}", self.line)?;
         if let Some(column) = &self.column {
@@ -112,14 +112,14 @@ impl Row {
 
 /// A file on its way in.
 struct Import<'a> {
-    intake: Intake<'a>,
-    kind: Kind,
-    seen: Seen,
+    intake: BulkImporter<'a>,
+    kind: FileKind,
+    seen: SeenNumbers,
     /// Chart numbers of erased patients that were reported.
     erased: HashSet<String>,
     batch: Vec<(u64, Row)>,
     summary: Summary,
-    report: &'a mut dyn FnMut(&Remark),
+    report: &'a mut dyn FnMut(&RowProblem),
 }
 
 /// Imports a file into the hospital. `report` is told of every row that is refused and every value that is left empty.
@@ -130,10 +130,10 @@ struct Import<'a> {
 pub async fn import(
     store: &Store,
     hospital: &entity::hospital::Model,
-    kind: Kind,
+    kind: FileKind,
     path: &Path,
     mapping: Option<&Mapping>,
-    report: &mut dyn FnMut(&Remark),
+    report: &mut dyn FnMut(&RowProblem),
 ) -> Result<Summary> {
     let unreadable =
         |error: &dyn std::fmt::Display| Error::input("file", format!("{} cannot be read: {error}", path.display()));
@@ -166,9 +166,9 @@ pub async fn import(
     })?;
     let columns = Columns::new(kind, &header, mapping, hospital)?;
     let mut import = Import {
-        intake: store.intake(hospital.id),
+        intake: store.bulk_importer(hospital.id),
         kind,
-        seen: Seen::new().await?,
+        seen: SeenNumbers::new().await?,
         erased: HashSet::new(),
         batch: Vec::with_capacity(BATCH),
         summary: Summary::default(),
@@ -184,7 +184,7 @@ pub async fn import(
     };
     let read = read.await;
     // Also of a file that was not read to its end: what was taken before stays.
-    let what = format!("{}: {}", kind.word(), import.summary);
+    let what = format!("{}: {}", kind.as_str(), import.summary);
     let entry = NewEntry::new(hospital.id, None, AuditAction::Imported).what(&what);
     store.audit(vec![entry]).await?;
     read?;
@@ -210,7 +210,7 @@ impl Import<'_> {
             Ok(row) => {
                 for (column, reason) in remarks {
                     self.summary.remarks += 1;
-                    (self.report)(&Remark { line, column, reason });
+                    (self.report)(&RowProblem { line, column, reason });
                 }
                 self.batch.push((line, row));
             }
@@ -225,14 +225,14 @@ impl Import<'_> {
     fn refuse(&mut self, line: u64, column: Option<String>, reason: &str) {
         self.summary.refused += 1;
         let reason = reason.to_owned();
-        (self.report)(&Remark { line, column, reason });
+        (self.report)(&RowProblem { line, column, reason });
     }
 
     /// Reports a row that changes nothing, on purpose.
     fn leave_out(&mut self, line: u64, column: &str, reason: &str) {
         self.summary.unchanged += 1;
         let (column, reason) = (Some(column.to_owned()), reason.to_owned());
-        (self.report)(&Remark { line, column, reason });
+        (self.report)(&RowProblem { line, column, reason });
     }
 
     /// Takes the rows read so far, but for those whose number the file had before.
@@ -244,8 +244,8 @@ impl Import<'_> {
         for ((line, row), earlier) in batch.into_iter().zip(earlier) {
             if let Some(before) = earlier {
                 let name = match self.kind {
-                    Kind::Patients => "chart_no",
-                    Kind::Visits => "visit_no",
+                    FileKind::Patients => "chart_no",
+                    FileKind::Visits => "visit_no",
                 };
                 self.refuse(
                     line,
@@ -264,15 +264,15 @@ impl Import<'_> {
             }
         }
         let taken = match self.kind {
-            Kind::Patients => self.intake.patients(&patients).await?,
-            Kind::Visits => self.intake.visits(&visits, &patients).await?,
+            FileKind::Patients => self.intake.patients(&patients).await?,
+            FileKind::Visits => self.intake.visits(&visits, &patients).await?,
         };
         for ((line, chart_no), taken) in lines.into_iter().zip(taken) {
             match taken {
-                Taken::Inserted => self.summary.inserted += 1,
-                Taken::Changed => self.summary.changed += 1,
-                Taken::Unchanged => self.summary.unchanged += 1,
-                Taken::Erased => {
+                UpsertOutcome::Inserted => self.summary.inserted += 1,
+                UpsertOutcome::Changed => self.summary.changed += 1,
+                UpsertOutcome::Unchanged => self.summary.unchanged += 1,
+                UpsertOutcome::Erased => {
                     if self.erased.insert(chart_no) {
                         let reason = "the patient was erased: the row is left out, and so is each with this number";
                         self.leave_out(line, "chart_no", reason);
@@ -280,11 +280,11 @@ impl Import<'_> {
                         self.summary.unchanged += 1;
                     }
                 }
-                Taken::VisitOfErased => {
+                UpsertOutcome::VisitOfErased => {
                     let reason = "the visit is of a patient who was erased: the row is left out";
                     self.leave_out(line, "visit_no", reason);
                 }
-                Taken::Refused(reason) => self.refuse(line, None, &reason),
+                UpsertOutcome::Refused(reason) => self.refuse(line, None, &reason),
             }
         }
         Ok(())

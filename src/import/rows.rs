@@ -7,13 +7,13 @@ use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime, TimeZone as _, U
 use csv::StringRecord;
 
 use super::mapping::{DateMeaning, Mapping};
-use super::{Kind, Row};
+use super::{FileKind, Row};
 use crate::error::{Error, Result};
 use crate::records::{PatientRecord, Sex, VisitRecord, e164};
 use crate::statistics::{Day, VisitChannel, VisitStatus};
 
 /// What a file of patients may have.
-const PATIENT: [&str; 7] = [
+const PATIENT_COLUMNS: [&str; 7] = [
     "chart_no",
     "name",
     "phone",
@@ -23,7 +23,7 @@ const PATIENT: [&str; 7] = [
     "registered_on",
 ];
 /// What a file of visits may have; with `brings_patients` also what a file of patients may have, and `age`.
-const VISIT: [&str; 8] = [
+const VISIT_COLUMNS: [&str; 8] = [
     "visit_no",
     "chart_no",
     "date",
@@ -33,20 +33,20 @@ const VISIT: [&str; 8] = [
     "doctor",
     "channel",
 ];
-const BROUGHT: [&str; 6] = ["name", "phone", "birth_date", "birth_year", "sex", "age"];
+const PATIENT_COLUMNS_OF_VISITS: [&str; 6] = ["name", "phone", "birth_date", "birth_year", "sex", "age"];
 
 /// The longest text that is taken, in characters.
-const LONGEST: usize = 255;
+const MAX_TEXT_LENGTH: usize = 255;
 /// The greatest age that is taken, in years.
-const OLDEST: i32 = 130;
+const MAX_AGE: i32 = 130;
 
 /// Why a row cannot be taken, or a value is left empty: the file's column, and the reason.
-type Reason = (Option<String>, String);
-type Read<T> = std::result::Result<T, Reason>;
+type Refusal = (Option<String>, String);
+type Parsed<T> = std::result::Result<T, Refusal>;
 
 /// Where our columns stand in a file.
 pub(super) struct Columns {
-    kind: Kind,
+    kind: FileKind,
     places: HashMap<&'static str, usize>,
     header: Vec<String>,
     mapping: Mapping,
@@ -60,22 +60,22 @@ impl Columns {
     /// # Errors
     /// Names the column that is missing, unknown, or there twice.
     pub(super) fn new(
-        kind: Kind,
+        kind: FileKind,
         header: &StringRecord,
         mapping: Option<&Mapping>,
         hospital: &entity::hospital::Model,
     ) -> Result<Self> {
         let own = mapping.cloned().unwrap_or_default();
-        if kind == Kind::Patients && own.brings_patients {
+        if kind == FileKind::Patients && own.brings_patients {
             return Err(Error::input("mapping", "brings_patients is for a file of visits"));
         }
         let header: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
         let mut names: Vec<&'static str> = match kind {
-            Kind::Patients => PATIENT.to_vec(),
-            Kind::Visits => VISIT.to_vec(),
+            FileKind::Patients => PATIENT_COLUMNS.to_vec(),
+            FileKind::Visits => VISIT_COLUMNS.to_vec(),
         };
         if own.brings_patients {
-            names.extend(BROUGHT);
+            names.extend(PATIENT_COLUMNS_OF_VISITS);
         }
         let unknown = own
             .columns
@@ -126,14 +126,14 @@ impl Columns {
     fn complete(&self, mapped: bool, names: &[&str]) -> Result<()> {
         let has = |name: &str| self.places.contains_key(name) || self.mapping.constants.contains_key(name);
         let needed: &[&str] = match self.kind {
-            Kind::Patients => &["chart_no"],
-            Kind::Visits => &["visit_no", "chart_no", "status"],
+            FileKind::Patients => &["chart_no"],
+            FileKind::Visits => &["visit_no", "chart_no", "status"],
         };
         if let Some(name) = needed.iter().find(|name| !has(name)) {
             let message = format!("the column {name} is missing; the file has: {}", self.header.join(", "));
             return Err(Error::input("file", message));
         }
-        if self.kind == Kind::Visits && !has("date") && !has("scheduled_at") {
+        if self.kind == FileKind::Visits && !has("date") && !has("scheduled_at") {
             return Err(Error::input(
                 "file",
                 "one of the columns date and scheduled_at is missing",
@@ -154,16 +154,16 @@ impl Columns {
     }
 
     /// Reads a row. `remarks` are values that are left empty.
-    pub(super) fn read(&self, record: &StringRecord, remarks: &mut Vec<Reason>) -> Read<Row> {
+    pub(super) fn read(&self, record: &StringRecord, remarks: &mut Vec<Refusal>) -> Parsed<Row> {
         if record.len() != self.header.len() {
             let reason = format!("{} fields where the header has {}", record.len(), self.header.len());
             return Err((None, reason));
         }
         for (place, value) in record.iter().enumerate() {
-            if value.chars().count() > LONGEST {
+            if value.chars().count() > MAX_TEXT_LENGTH {
                 return Err((
                     self.header.get(place).cloned(),
-                    format!("longer than {LONGEST} characters"),
+                    format!("longer than {MAX_TEXT_LENGTH} characters"),
                 ));
             }
             if value.chars().any(char::is_control) {
@@ -171,8 +171,8 @@ impl Columns {
             }
         }
         Ok(match self.kind {
-            Kind::Patients => Row::Patient(self.patient(record, None, remarks)?),
-            Kind::Visits => {
+            FileKind::Patients => Row::Patient(self.patient(record, None, remarks)?),
+            FileKind::Visits => {
                 let visit = self.visit(record)?;
                 let patient = if self.mapping.brings_patients {
                     Some(self.patient(record, Some(visit.date), remarks)?)
@@ -193,17 +193,17 @@ impl Columns {
         value.map(str::trim).filter(|value| !value.is_empty())
     }
 
-    fn reason(&self, name: &str, reason: impl Into<String>) -> Reason {
+    fn reason(&self, name: &str, reason: impl Into<String>) -> Refusal {
         let column = self.places.get(name).and_then(|&place| self.header.get(place));
         (Some(column.map_or(name, String::as_str).to_owned()), reason.into())
     }
 
-    fn needed(&self, record: &StringRecord, name: &str) -> Read<String> {
+    fn needed(&self, record: &StringRecord, name: &str) -> Parsed<String> {
         let value = self.value(record, name).map(str::to_owned);
         value.ok_or_else(|| self.reason(name, "empty"))
     }
 
-    fn date(&self, record: &StringRecord, name: &str) -> Read<Option<NaiveDate>> {
+    fn date(&self, record: &StringRecord, name: &str) -> Parsed<Option<NaiveDate>> {
         let Some(value) = self.value(record, name) else {
             return Ok(None);
         };
@@ -214,7 +214,7 @@ impl Columns {
             .map(Some)
     }
 
-    fn accepted(&self, name: &str, date: Option<NaiveDate>, wanted: &str) -> Read<NaiveDate> {
+    fn accepted(&self, name: &str, date: Option<NaiveDate>, wanted: &str) -> Parsed<NaiveDate> {
         let date = date.ok_or_else(|| self.reason(name, wanted))?;
         if Day::accepts(date) {
             return Ok(date);
@@ -230,7 +230,7 @@ impl Columns {
         words: &BTreeMap<String, String>,
         read: impl Fn(&str) -> Option<T>,
         all: impl Fn() -> String,
-    ) -> Read<Option<T>> {
+    ) -> Parsed<Option<T>> {
         let Some(value) = self.value(record, name) else {
             return Ok(None);
         };
@@ -241,7 +241,7 @@ impl Columns {
             .ok_or_else(|| self.reason(name, format!("an unknown word; known are: {}", all())))
     }
 
-    fn visit(&self, record: &StringRecord) -> Read<VisitRecord> {
+    fn visit(&self, record: &StringRecord) -> Parsed<VisitRecord> {
         let scheduled_at = self.instant(record)?;
         let date = match self.visit_date(record)? {
             Some(date) => date,
@@ -255,18 +255,18 @@ impl Columns {
         };
         let all = || {
             join(
-                VisitStatus::ALL.iter().map(|status| status.word()),
+                VisitStatus::ALL.iter().map(|status| status.as_str()),
                 &self.mapping.statuses,
             )
         };
-        let status = self.word(record, "status", &self.mapping.statuses, VisitStatus::from_word, all)?;
+        let status = self.word(record, "status", &self.mapping.statuses, VisitStatus::parse, all)?;
         let all = || {
             join(
-                VisitChannel::ALL.iter().map(|channel| channel.word()),
+                VisitChannel::ALL.iter().map(|channel| channel.as_str()),
                 &self.mapping.channels,
             )
         };
-        let channel = self.word(record, "channel", &self.mapping.channels, VisitChannel::from_word, all)?;
+        let channel = self.word(record, "channel", &self.mapping.channels, VisitChannel::parse, all)?;
         Ok(VisitRecord {
             visit_no: self.needed(record, "visit_no")?,
             chart_no: self.needed(record, "chart_no")?,
@@ -279,7 +279,7 @@ impl Columns {
         })
     }
 
-    fn visit_date(&self, record: &StringRecord) -> Read<Option<NaiveDate>> {
+    fn visit_date(&self, record: &StringRecord) -> Parsed<Option<NaiveDate>> {
         let Some(value) = self.value(record, "date") else {
             return Ok(None);
         };
@@ -300,7 +300,7 @@ impl Columns {
     }
 
     /// scheduled_at: with an offset an instant, without one the hospital's local time.
-    fn instant(&self, record: &StringRecord) -> Read<Option<DateTime<Utc>>> {
+    fn instant(&self, record: &StringRecord) -> Parsed<Option<DateTime<Utc>>> {
         const LOCAL: [&str; 4] = [
             "%Y-%m-%dT%H:%M:%S%.f",
             "%Y-%m-%dT%H:%M",
@@ -336,10 +336,10 @@ impl Columns {
         &self,
         record: &StringRecord,
         seen_on: Option<NaiveDate>,
-        remarks: &mut Vec<Reason>,
-    ) -> Read<PatientRecord> {
-        let all = || join(Sex::ALL.iter().map(|sex| sex.word()), &self.mapping.sexes);
-        let sex = self.word(record, "sex", &self.mapping.sexes, Sex::from_word, all)?;
+        remarks: &mut Vec<Refusal>,
+    ) -> Parsed<PatientRecord> {
+        let all = || join(Sex::ALL.iter().map(|sex| sex.as_str()), &self.mapping.sexes);
+        let sex = self.word(record, "sex", &self.mapping.sexes, Sex::parse, all)?;
         let phone = match self.value(record, "phone") {
             None => None,
             Some(value) => {
@@ -375,11 +375,11 @@ impl Columns {
     }
 
     /// The birth year by the age on a day, to a year. An age that nobody has is left empty.
-    fn born(&self, record: &StringRecord, seen_on: Option<NaiveDate>, remarks: &mut Vec<Reason>) -> Option<i32> {
+    fn born(&self, record: &StringRecord, seen_on: Option<NaiveDate>, remarks: &mut Vec<Refusal>) -> Option<i32> {
         let (value, seen_on) = (self.value(record, "age")?, seen_on?);
-        let age = value.parse().ok().filter(|age| (0..=OLDEST).contains(age));
+        let age = value.parse().ok().filter(|age| (0..=MAX_AGE).contains(age));
         if age.is_none() {
-            remarks.push(self.reason("age", format!("left empty: an age from 0 to {OLDEST} is wanted")));
+            remarks.push(self.reason("age", format!("left empty: an age from 0 to {MAX_AGE} is wanted")));
         }
         age.map(|age| seen_on.year() - age)
     }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 const USUAL: &str = "warn,rollcall=info";
 
 /// The log and the traces while they run.
-pub struct Observing {
+pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
 }
 
@@ -23,7 +23,7 @@ pub struct Observing {
 ///
 /// # Errors
 /// Where a variable says what cannot be.
-pub fn start() -> Result<Observing> {
+pub fn start() -> Result<Telemetry> {
     let terminal = std::io::stderr().is_terminal();
     let json = match std::env::var("ROLLCALL_LOG_FORMAT").as_deref() {
         Ok("json") => true,
@@ -57,10 +57,10 @@ pub fn start() -> Result<Observing> {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(place, "a panic: this is a bug");
     }));
-    Ok(Observing { traces })
+    Ok(Telemetry { traces })
 }
 
-impl Observing {
+impl Telemetry {
     /// Sends what traces are left.
     pub async fn finish(self) {
         let Some(traces) = self.traces else { return };

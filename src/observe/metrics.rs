@@ -11,11 +11,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
-use super::Notes;
+use super::RequestStats;
 
 /// How an answer was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Sent {
+struct ResponseLabels {
     route: String,
     method: &'static str,
     status: u16,
@@ -23,7 +23,7 @@ struct Sent {
 
 /// What became of a GraphQL request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct OutcomeLabels {
     r#type: &'static str,
     code: &'static str,
     status: u16,
@@ -31,24 +31,24 @@ struct Outcome {
 
 /// A root field.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Field {
+struct FieldLabels {
     r#type: &'static str,
     field: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Code {
+struct CodeLabels {
     code: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Looked {
+struct LookupLabels {
     by: &'static str,
     result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Connections {
+struct ConnectionLabels {
     pool: &'static str,
     state: &'static str,
 }
@@ -74,22 +74,22 @@ type Timed<L> = Family<L, Histogram, fn() -> Histogram>;
 pub struct Metrics {
     registry: Registry,
     in_flight: Gauge,
-    sent: Family<Sent, Counter>,
+    sent: Family<ResponseLabels, Counter>,
     sent_seconds: Histogram,
     executed: Counter,
-    outcomes: Family<Outcome, Counter>,
-    refusals: Family<Code, Counter>,
-    field_seconds: Timed<Field>,
+    outcomes: Family<OutcomeLabels, Counter>,
+    refusals: Family<CodeLabels, Counter>,
+    field_seconds: Timed<FieldLabels>,
     statements: Counter,
     statement_failures: Counter,
     statement_seconds: Histogram,
-    connections: Family<Connections, Gauge>,
+    connections: Family<ConnectionLabels, Gauge>,
     ledgers: Gauge,
     ledger_bytes: Gauge,
     ledger_loads: Counter,
     ledger_load_seconds: Histogram,
     ledger_catch_up_seconds: Histogram,
-    snapshots: Family<Looked, Counter>,
+    snapshots: Family<LookupLabels, Counter>,
     snapshot_writes: Counter,
 }
 
@@ -230,7 +230,7 @@ impl Metrics {
     pub fn ended(&self, route: &str, method: &'static str, status: u16) {
         self.in_flight.dec();
         let route = route.to_owned();
-        self.sent.get_or_create(&Sent { route, method, status }).inc();
+        self.sent.get_or_create(&ResponseLabels { route, method, status }).inc();
     }
 
     /// Requests that run now.
@@ -240,23 +240,25 @@ impl Metrics {
     }
 
     /// A GraphQL request is answered, or gave up.
-    pub fn operation(&self, notes: &Notes, status: u16, took: Duration) {
+    pub fn operation(&self, notes: &RequestStats, status: u16, took: Duration) {
         let r#type = notes
             .operation
             .as_ref()
-            .map_or("none", |operation| operation.kind.word());
-        let code = notes.codes.first().map_or("OK", |code| code.word());
-        self.outcomes.get_or_create(&Outcome { r#type, code, status }).inc();
+            .map_or("none", |operation| operation.kind.as_str());
+        let code = notes.codes.first().map_or("OK", |code| code.as_str());
+        self.outcomes
+            .get_or_create(&OutcomeLabels { r#type, code, status })
+            .inc();
         for code in &notes.codes {
-            let code = code.word();
-            self.refusals.get_or_create(&Code { code }).inc();
+            let code = code.as_str();
+            self.refusals.get_or_create(&CodeLabels { code }).inc();
         }
         self.sent_seconds.observe(took.as_secs_f64());
         if notes.executed {
             self.executed.inc();
             let fields = notes.operation.iter().flat_map(|operation| &operation.fields);
             for field in fields.cloned() {
-                let field = Field { r#type, field };
+                let field = FieldLabels { r#type, field };
                 self.field_seconds.get_or_create(&field).observe(took.as_secs_f64());
             }
         }
@@ -289,7 +291,7 @@ impl Metrics {
             Lookup::Id => "id",
         };
         let result = if found { "hit" } else { "miss" };
-        self.snapshots.get_or_create(&Looked { by, result }).inc();
+        self.snapshots.get_or_create(&LookupLabels { by, result }).inc();
     }
 
     /// A snapshot was stored.
@@ -312,7 +314,7 @@ impl Metrics {
         {
             for (state, count) in [("in_use", in_use), ("idle", idle)] {
                 self.connections
-                    .get_or_create(&Connections { pool, state })
+                    .get_or_create(&ConnectionLabels { pool, state })
                     .set(gauge(count));
             }
         }

@@ -3,9 +3,11 @@
 
 mod logs;
 mod metrics;
-mod notes;
+mod request_stats;
 mod traces;
 
-pub use logs::{Observing, start};
+pub use logs::{Telemetry, start};
 pub use metrics::{Lookup, Metrics, Pool};
-pub use notes::{Notes, Operation, OperationKind, note, noting, request_id, with_current_notes};
+pub use request_stats::{
+    Operation, OperationKind, RequestStats, record, request_id, with_current_request_stats, with_request_stats,
+};

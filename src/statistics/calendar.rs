@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::{Datelike, Days, NaiveDate};
 
-use super::visit::words;
+use super::visit::string_enum;
 
 /// A calendar day, as days since 0000-12-31: small, ordered, and subtractable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,7 +75,7 @@ impl DayRange {
     }
 }
 
-words!(
+string_enum!(
     /// The calendar unit of a bucket.
     Period {
         Day = "DAY",

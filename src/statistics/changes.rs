@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::cohort::Segment;
-use super::explain::{self, Case, Finding};
-use super::visit::words;
+use super::explain::{self, MembershipFinding, PatientEvaluation};
+use super::visit::string_enum;
 use super::{BucketRef, CohortKind, Definition, Question, Snapshot, VisitRow};
 
 /// Who came into a cohort, or went out of it.
@@ -21,12 +21,12 @@ pub enum Side {
 /// The patients that two snapshots do not have alike, by bucket, cohort and side.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Differences {
-    buckets: Vec<Difference>,
-    total: Difference,
+    buckets: Vec<BucketDifferences>,
+    total: BucketDifferences,
 }
 
 /// Of each cohort who entered and who left, by id.
-type Difference = [[Vec<i64>; 2]; CohortKind::ALL.len()];
+type BucketDifferences = [[Vec<i64>; 2]; CohortKind::ALL.len()];
 
 impl Differences {
     /// What differs between two snapshots that have the same buckets; none where they have not.
@@ -55,8 +55,8 @@ impl Differences {
     }
 }
 
-fn difference(before: &Snapshot, after: &Snapshot, bucket: BucketRef) -> Difference {
-    let mut difference = Difference::default();
+fn difference(before: &Snapshot, after: &Snapshot, bucket: BucketRef) -> BucketDifferences {
+    let mut difference = BucketDifferences::default();
     // A visitor is in one of four segments; a no-show, or who canceled, may be anything beside.
     for cohort in [CohortKind::Visitors, CohortKind::NoShow, CohortKind::Canceled] {
         let kinds: Vec<CohortKind> = CohortKind::ALL
@@ -103,7 +103,7 @@ fn difference(before: &Snapshot, after: &Snapshot, bucket: BucketRef) -> Differe
     difference
 }
 
-words!(
+string_enum!(
     /// Why a patient came into a cohort or went out of it.
     ReasonKind {
         Recorded = "RECORDED",
@@ -129,7 +129,7 @@ pub struct Reason {
 
 /// A visit at the two moments that are compared, whosever it was then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trace {
+pub struct VisitDelta {
     pub id: i64,
     pub before: Option<VisitRow>,
     pub after: Option<VisitRow>,
@@ -144,7 +144,7 @@ pub enum Merge {
     Undone,
 }
 
-impl Trace {
+impl VisitDelta {
     /// What the visit was to the patient before and after.
     fn of(&self, patient: i64) -> (Option<VisitRow>, Option<VisitRow>) {
         let own = |row: Option<VisitRow>| row.filter(|row| row.patient == patient);
@@ -185,13 +185,13 @@ pub fn reasons(
     (before, after): (&Snapshot, &Snapshot),
     (bucket, kind, side): (BucketRef, CohortKind, Side),
     patient: i64,
-    traces: &[Trace],
+    traces: &[VisitDelta],
 ) -> Vec<Reason> {
     let Some(bounds) = after.bucket(bucket).map(|bucket| bucket.bounds) else {
         return vec![unknown()];
     };
     let week_start = after.week_start();
-    let case = |question, definition, visits| Case::new(question, definition, week_start, visits);
+    let case = |question, definition, visits| PatientEvaluation::new(question, definition, week_start, visits);
     let (old, new) = (
         traces.iter().filter_map(|trace| trace.of(patient).0),
         traces.iter().filter_map(|trace| trace.of(patient).1),
@@ -219,7 +219,7 @@ pub fn reasons(
         let causes = match step {
             1 => {
                 let turns = |visits| {
-                    let case = Case::new(before.question(), before.definition(), week_start, visits);
+                    let case = PatientEvaluation::new(before.question(), before.definition(), week_start, visits);
                     case.finding(bounds, kind).included == finding.included
                 };
                 data_causes(patient, &deciding(patient, traces, turns))
@@ -231,7 +231,7 @@ pub fn reasons(
         let sentence = cases[step].sentence(bounds, kind, finding);
         reasons.extend(causes.into_iter().map(|(reason, cause, visits)| Reason {
             kind: reason,
-            text: format!("{cause}: {now} {} {when}. {sentence}", kind.word()),
+            text: format!("{cause}: {now} {} {when}. {sentence}", kind.as_str()),
             visits,
         }));
     }
@@ -249,7 +249,7 @@ fn unknown() -> Reason {
 /// The kind of a reason, what happened, and the visits.
 type Cause = (ReasonKind, String, Vec<i64>);
 
-fn definition_cause(before: &Definition, after: &Definition, kind: CohortKind, finding: &Finding) -> Cause {
+fn definition_cause(before: &Definition, after: &Definition, kind: CohortKind, finding: &MembershipFinding) -> Cause {
     let days = |days: Option<i32>| days.map_or("none".to_owned(), |days| days.to_string());
     let (rule, old, new) = match kind {
         CohortKind::NoShow => ("overdueAfterDays", before.overdue_after_days, after.overdue_after_days),
@@ -263,7 +263,7 @@ fn definition_cause(before: &Definition, after: &Definition, kind: CohortKind, f
     (ReasonKind::DefinitionChanged, text, ids(&finding.visits))
 }
 
-fn time_cause(before: &Question, after: &Question, finding: &Finding) -> Cause {
+fn time_cause(before: &Question, after: &Question, finding: &MembershipFinding) -> Cause {
     let text = format!("asOf is {} instead of {}", after.as_of, before.as_of);
     (ReasonKind::TimePassed, text, ids(&finding.visits))
 }
@@ -273,19 +273,19 @@ fn ids(visits: &[VisitRow]) -> Vec<i64> {
 }
 
 /// With more changes of one patient's visits than this, it is not tried which of them can be left out.
-const TRIED: usize = 64;
+const MAX_COUNTERFACTUALS: usize = 64;
 
 /// The changed visits that decide: each of those whose change turns membership over by itself; where none does, as few as
 /// turn it over together.
-fn deciding(patient: i64, traces: &[Trace], turns: impl Fn(Vec<VisitRow>) -> bool) -> Vec<&Trace> {
-    let changed: Vec<&Trace> = traces
+fn deciding(patient: i64, traces: &[VisitDelta], turns: impl Fn(Vec<VisitRow>) -> bool) -> Vec<&VisitDelta> {
+    let changed: Vec<&VisitDelta> = traces
         .iter()
         .filter(|trace| trace.of(patient).0 != trace.of(patient).1)
         .collect();
-    if changed.len() > TRIED {
+    if changed.len() > MAX_COUNTERFACTUALS {
         return changed;
     }
-    let turns_with = |changes: &[&Trace]| {
+    let turns_with = |changes: &[&VisitDelta]| {
         let visits = traces.iter().filter_map(|trace| {
             let (old, new) = trace.of(patient);
             let made = changes.iter().any(|change| change.id == trace.id);
@@ -293,13 +293,13 @@ fn deciding(patient: i64, traces: &[Trace], turns: impl Fn(Vec<VisitRow>) -> boo
         });
         turns(visits.collect())
     };
-    let alone: Vec<&Trace> = changed.iter().filter(|trace| turns_with(&[trace])).copied().collect();
+    let alone: Vec<&VisitDelta> = changed.iter().filter(|trace| turns_with(&[trace])).copied().collect();
     if !alone.is_empty() {
         return alone;
     }
     let mut needed = changed.clone();
     for trace in changed {
-        let fewer: Vec<&Trace> = needed.iter().filter(|other| other.id != trace.id).copied().collect();
+        let fewer: Vec<&VisitDelta> = needed.iter().filter(|other| other.id != trace.id).copied().collect();
         if turns_with(&fewer) {
             needed = fewer;
         }
@@ -308,7 +308,7 @@ fn deciding(patient: i64, traces: &[Trace], turns: impl Fn(Vec<VisitRow>) -> boo
 }
 
 /// What happened to these visits; those of which the same can be said together.
-fn data_causes(patient: i64, traces: &[&Trace]) -> Vec<Cause> {
+fn data_causes(patient: i64, traces: &[&VisitDelta]) -> Vec<Cause> {
     let mut alike: BTreeMap<(ReasonKind, String), Vec<VisitRow>> = BTreeMap::new();
     for trace in traces {
         let (old, new) = trace.of(patient);
@@ -316,7 +316,7 @@ fn data_causes(patient: i64, traces: &[&Trace]) -> Vec<Cause> {
         alike.entry(trace.happened(patient)).or_default().extend(old.or(new));
     }
     let cause = |((kind, what), mut visits): ((ReasonKind, String), Vec<VisitRow>)| {
-        visits.sort_unstable_by_key(VisitRow::place);
+        visits.sort_unstable_by_key(VisitRow::history_key);
         let text = explain::subject(&visits, &format!("was {what}"), &format!("were {what}"));
         (kind, text, ids(&visits))
     };
@@ -328,9 +328,13 @@ fn correction(old: &VisitRow, new: &VisitRow) -> String {
     let changed = |what: &str, new: String, old: String| (new != old).then(|| format!("{what} {new} instead of {old}"));
     let other = |what: &str, differs: bool| differs.then(|| format!("another {what}"));
     let parts = [
-        changed("status", new.status.word().to_owned(), old.status.word().to_owned()),
+        changed("status", new.status.as_str().to_owned(), old.status.as_str().to_owned()),
         changed("date", new.date.to_string(), old.date.to_string()),
-        changed("channel", new.channel.word().to_owned(), old.channel.word().to_owned()),
+        changed(
+            "channel",
+            new.channel.as_str().to_owned(),
+            old.channel.as_str().to_owned(),
+        ),
         other("time", new.scheduled_at != old.scheduled_at),
         other("department", new.department != old.department),
         other("doctor", new.doctor != old.doctor),

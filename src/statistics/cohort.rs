@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::visit::words;
+use super::visit::string_enum;
 
-words!(
+string_enum!(
     /// What a list of patients and visits is a list of.
     CohortKind {
         Visitors = "VISITORS",

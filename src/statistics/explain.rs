@@ -2,10 +2,10 @@
 //!
 //! It shares nothing with `resolve` but the words and the calendar, so that tests can hold the two against each other.
 
-use super::visit::words;
+use super::visit::string_enum;
 use super::{CohortKind, DayRange, Definition, Period, Question, VisitRow, VisitStatus, WeekStart};
 
-words!(
+string_enum!(
     /// What decided that a patient is in a cohort, or is not.
     Rule {
         Attended = "ATTENDED",
@@ -29,7 +29,7 @@ words!(
 
 /// Whether a patient is in a cohort of a bucket, and what decided it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct MembershipFinding {
     pub included: bool,
     pub rule: Rule,
     /// The visits that decided it, in the order of a history; none where there is no visit to speak of.
@@ -37,10 +37,10 @@ pub struct Finding {
 }
 
 /// Visits that count, or else what keeps the patient's visits from it, and which ones.
-type Looked = Result<Vec<VisitRow>, (Rule, Vec<VisitRow>)>;
+type MatchedVisits = Result<Vec<VisitRow>, (Rule, Vec<VisitRow>)>;
 
 /// One patient's visits, as a question sees them.
-pub struct Case<'a> {
+pub struct PatientEvaluation<'a> {
     question: &'a Question,
     definition: &'a Definition,
     week_start: WeekStart,
@@ -48,7 +48,7 @@ pub struct Case<'a> {
     visits: Vec<VisitRow>,
 }
 
-impl<'a> Case<'a> {
+impl<'a> PatientEvaluation<'a> {
     /// Takes all visits of one patient, in any order.
     #[must_use]
     pub fn new(
@@ -57,7 +57,7 @@ impl<'a> Case<'a> {
         week_start: WeekStart,
         mut visits: Vec<VisitRow>,
     ) -> Self {
-        visits.sort_unstable_by_key(VisitRow::place);
+        visits.sort_unstable_by_key(VisitRow::history_key);
         Self {
             question,
             definition,
@@ -93,7 +93,7 @@ impl<'a> Case<'a> {
 
     /// Whether the patient is in the cohort of a bucket with these bounds, and what decided it.
     #[must_use]
-    pub fn finding(&self, bounds: DayRange, kind: CohortKind) -> Finding {
+    pub fn finding(&self, bounds: DayRange, kind: CohortKind) -> MembershipFinding {
         let looked = match kind {
             CohortKind::NoShow => self.no_shows(bounds),
             CohortKind::Canceled => self
@@ -106,14 +106,14 @@ impl<'a> Case<'a> {
         };
         let included = looked.is_ok();
         let (rule, visits) = looked.unwrap_or_else(|missed| missed);
-        Finding { included, rule, visits }
+        MembershipFinding { included, rule, visits }
     }
 
     /// Of somebody who has attended in the bucket: by these visits.
-    fn visitor(&self, bounds: DayRange, kind: CohortKind, here: Vec<VisitRow>) -> Finding {
+    fn visitor(&self, bounds: DayRange, kind: CohortKind, here: Vec<VisitRow>) -> MembershipFinding {
         let (Some(&first), Some(&last)) = (self.first(), self.last()) else {
             // Who has attended has a first visit.
-            return Finding {
+            return MembershipFinding {
                 included: false,
                 rule: Rule::NoVisit,
                 visits: Vec::new(),
@@ -147,7 +147,7 @@ impl<'a> Case<'a> {
             Rule::Silent | Rule::CameAgain | Rule::NotYetAgain if first.id != last.id => vec![first, last],
             _ => vec![first],
         };
-        Finding { included, rule, visits }
+        MembershipFinding { included, rule, visits }
     }
 
     fn no_shows(&self, bounds: DayRange) -> Result<(Rule, Vec<VisitRow>), (Rule, Vec<VisitRow>)> {
@@ -176,7 +176,7 @@ impl<'a> Case<'a> {
     }
 
     /// The visits of a bucket that are of a kind and count.
-    fn look(&self, bounds: DayRange, is: impl Fn(&VisitRow) -> bool) -> Looked {
+    fn look(&self, bounds: DayRange, is: impl Fn(&VisitRow) -> bool) -> MatchedVisits {
         let here: Vec<VisitRow> = self
             .visits
             .iter()
@@ -239,7 +239,7 @@ impl<'a> Case<'a> {
 
     /// A finding in words: an English sentence with dates and numbers, without names.
     #[must_use]
-    pub fn sentence(&self, bounds: DayRange, kind: CohortKind, finding: &Finding) -> String {
+    pub fn sentence(&self, bounds: DayRange, kind: CohortKind, finding: &MembershipFinding) -> String {
         let dates = dates(&finding.visits);
         let churn = format!("churnAfterDays is {}", self.definition.churn_after_days);
         let overdue = format!(
@@ -318,7 +318,7 @@ pub(super) fn dates(visits: &[VisitRow]) -> String {
 }
 
 fn statuses(visits: &[VisitRow]) -> String {
-    list(visits, |visit| format!("{} ({})", visit.date, visit.status.word()))
+    list(visits, |visit| format!("{} ({})", visit.date, visit.status.as_str()))
 }
 
 /// The visits as what a sentence is about, with its verb for one and for more.

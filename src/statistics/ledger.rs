@@ -28,7 +28,7 @@ pub struct VisitRow {
 
 impl VisitRow {
     /// The place in a history: by date, then scheduledAt (none first), then id.
-    pub(crate) fn place(&self) -> (Day, Option<i64>, i64) {
+    pub(crate) fn history_key(&self) -> (Day, Option<i64>, i64) {
         (self.date, self.scheduled_at, self.id)
     }
 }
@@ -146,21 +146,21 @@ impl Entry {
 
 /// The ids of a kind of record, numbered from 0 in the order in which they were met.
 #[derive(Clone, Default)]
-pub(crate) struct Keys {
+pub(crate) struct IdIndex {
     ids: Vec<i64>,
     /// As many of `ids`, from the front, as are in order and found by halving; the rest by `tail`.
     sorted: usize,
-    tail: Numbers,
+    tail: IdNumbers,
 }
 
 /// Ids and their numbers.
-type Numbers = HashMap<i64, u32, BuildHasherDefault<Spread>>;
+type IdNumbers = HashMap<i64, u32, BuildHasherDefault<IdHasher>>;
 
 /// A quick hash: one multiplication. The keys are ids and days of the database, which nobody chooses so that they collide.
 #[derive(Default)]
-struct Spread(u64);
+struct IdHasher(u64);
 
-impl Hasher for Spread {
+impl Hasher for IdHasher {
     fn write(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.write_i64(byte.into());
@@ -180,13 +180,13 @@ impl Hasher for Spread {
     }
 }
 
-impl Keys {
+impl IdIndex {
     /// Keys over ids in order, without repetition.
     fn sorted(ids: Vec<i64>) -> Self {
         Self {
             sorted: ids.len(),
             ids,
-            tail: Numbers::default(),
+            tail: IdNumbers::default(),
         }
     }
 
@@ -220,9 +220,9 @@ impl Keys {
     }
 }
 
-const MOST_PATIENTS: u32 = u32::MAX;
+const MAX_PATIENTS: u32 = u32::MAX;
 /// Departments of a hospital at most, and doctors: a ledger numbers them in 16 bits, where 0 says that a visit has none.
-pub const MOST_PLACES: u32 = u16::MAX as u32;
+pub const MAX_PLACES: u32 = u16::MAX as u32;
 
 /// A day with its visits.
 pub(crate) type DayChunk = (Day, Arc<Chunk>);
@@ -232,9 +232,9 @@ pub(crate) type DayChunk = (Day, Arc<Chunk>);
 pub struct Ledger {
     /// The days that have visits, in order.
     days: Vec<DayChunk>,
-    patients: Arc<Keys>,
-    departments: Arc<Keys>,
-    doctors: Arc<Keys>,
+    patients: Arc<IdIndex>,
+    departments: Arc<IdIndex>,
+    doctors: Arc<IdIndex>,
     visits: usize,
     newest: i64,
 }
@@ -272,7 +272,7 @@ impl Ledger {
             + self.doctors.bytes()
     }
 
-    pub(crate) fn patients(&self) -> &Arc<Keys> {
+    pub(crate) fn patients(&self) -> &Arc<IdIndex> {
         &self.patients
     }
 
@@ -328,10 +328,10 @@ impl Ledger {
         let mut histories: HashMap<i64, (&VisitRow, &VisitRow)> = HashMap::new();
         for row in rows.iter().filter(|row| row.status.attended()) {
             let ends = histories.entry(row.patient).or_insert((row, row));
-            if row.place() < ends.0.place() {
+            if row.history_key() < ends.0.history_key() {
                 ends.0 = row;
             }
-            if row.place() > ends.1.place() {
+            if row.history_key() > ends.1.history_key() {
                 ends.1 = row;
             }
         }
@@ -340,7 +340,7 @@ impl Ledger {
                 let ends = histories.get(&row.patient);
                 let entry = Entry {
                     id: row.id,
-                    patient: add(&mut self.patients, row.patient, "patients", MOST_PATIENTS)?,
+                    patient: add(&mut self.patients, row.patient, "patients", MAX_PATIENTS)?,
                     first: ends.map_or(NEVER_FIRST, |(first, _)| first.date.0),
                     last: ends.map_or(NEVER_LAST, |(_, last)| last.date.0),
                     mark: mark(row, ends.is_some_and(|(first, _)| first.id == row.id)),
@@ -354,8 +354,8 @@ impl Ledger {
     }
 
     /// What of the filter's departments, doctors and channels occurs here, as a mask to hold visits against.
-    pub(crate) fn mask(&self, filter: &Filter) -> Option<Mask> {
-        let numbers = |keys: &Keys, ids: &Option<Vec<i64>>| {
+    pub(crate) fn mask(&self, filter: &Filter) -> Option<FilterMask> {
+        let numbers = |keys: &IdIndex, ids: &Option<Vec<i64>>| {
             let count = keys.ids().len() + 1;
             let Some(ids) = ids else { return Bits::full(count) };
             let mut set = Bits::new(count);
@@ -365,7 +365,7 @@ impl Ledger {
             set
         };
         let channels = |channels: &Vec<VisitChannel>| channels.iter().fold(0, |set, &channel| set | 1 << channel as u8);
-        (!filter.is_empty()).then(|| Mask {
+        (!filter.is_empty()).then(|| FilterMask {
             departments: numbers(&self.departments, &filter.departments),
             doctors: numbers(&self.doctors, &filter.doctors),
             channels: filter.channels.as_ref().map_or(u8::MAX, channels),
@@ -374,13 +374,13 @@ impl Ledger {
 }
 
 /// A filter in a ledger's own numbers; where it asks for nothing, everything is in the set.
-pub(crate) struct Mask {
+pub(crate) struct FilterMask {
     departments: Bits,
     doctors: Bits,
     channels: u8,
 }
 
-impl Mask {
+impl FilterMask {
     /// Whether the visit passes. All three are looked at: that is faster than to branch on what nothing foretells.
     #[inline]
     pub(crate) fn passes(&self, visit: &Entry) -> bool {
@@ -394,19 +394,19 @@ fn mark(row: &VisitRow, first: bool) -> u8 {
     row.status as u8 | if first { FIRST } else { 0 }
 }
 
-fn add(keys: &mut Arc<Keys>, id: i64, what: &'static str, limit: u32) -> Result<u32, TooManyKeys> {
+fn add(keys: &mut Arc<IdIndex>, id: i64, what: &'static str, limit: u32) -> Result<u32, TooManyKeys> {
     match keys.number(id) {
         Some(number) => Ok(number),
         None => Arc::make_mut(keys).number_or_add(id, what, limit),
     }
 }
 
-fn place(keys: &mut Arc<Keys>, id: Option<i64>, what: &'static str) -> Result<u16, TooManyKeys> {
+fn place(keys: &mut Arc<IdIndex>, id: Option<i64>, what: &'static str) -> Result<u16, TooManyKeys> {
     let Some(id) = id else { return Ok(0) };
-    let number = add(keys, id, what, MOST_PLACES)? + 1;
+    let number = add(keys, id, what, MAX_PLACES)? + 1;
     u16::try_from(number).map_err(|_| TooManyKeys {
         what,
-        limit: MOST_PLACES,
+        limit: MAX_PLACES,
     })
 }
 
@@ -414,8 +414,8 @@ fn place(keys: &mut Arc<Keys>, id: Option<i64>, what: &'static str) -> Result<u1
 pub struct LedgerBuilder {
     ledger: Ledger,
     patients: PatientNumbers,
-    days: HashMap<Day, Vec<Entry>, BuildHasherDefault<Spread>>,
-    histories: Vec<History>,
+    days: HashMap<Day, Vec<Entry>, BuildHasherDefault<IdHasher>>,
+    histories: Vec<HistoryEnds>,
 }
 
 /// The numbers of the ledger's patients: more memory than the ledger would keep, and quicker.
@@ -425,7 +425,7 @@ struct PatientNumbers {
     /// By what an id is more than the first; `u32::MAX` is nobody. Where ids lie so far apart that it would be mostly empty,
     /// there is none.
     table: Vec<u32>,
-    more: Numbers,
+    more: IdNumbers,
 }
 
 impl PatientNumbers {
@@ -464,12 +464,12 @@ impl PatientNumbers {
 
 /// The ends of a patient's history while rows come in.
 #[derive(Clone, Copy)]
-struct History {
+struct HistoryEnds {
     first: (Day, Option<i64>, i64),
     last: Day,
 }
 
-impl History {
+impl HistoryEnds {
     const NONE: Self = Self {
         first: (Day(NEVER_FIRST), None, 0),
         last: Day(NEVER_LAST),
@@ -484,10 +484,10 @@ impl LedgerBuilder {
         patients.dedup();
         patients.shrink_to_fit();
         Self {
-            histories: vec![History::NONE; patients.len()],
+            histories: vec![HistoryEnds::NONE; patients.len()],
             patients: PatientNumbers::of(&patients),
             ledger: Ledger {
-                patients: Arc::new(Keys::sorted(patients)),
+                patients: Arc::new(IdIndex::sorted(patients)),
                 ..Ledger::default()
             },
             days: HashMap::default(),
@@ -502,15 +502,15 @@ impl LedgerBuilder {
         let patient = match self.patients.get(row.patient) {
             Some(patient) => patient,
             None => {
-                let patient = add(&mut self.ledger.patients, row.patient, "patients", MOST_PATIENTS)?;
+                let patient = add(&mut self.ledger.patients, row.patient, "patients", MAX_PATIENTS)?;
                 self.patients.more.insert(row.patient, patient);
-                self.histories.push(History::NONE);
+                self.histories.push(HistoryEnds::NONE);
                 patient
             }
         };
         if row.status.attended() {
             let history = &mut self.histories[patient as usize];
-            history.first = history.first.min(row.place());
+            history.first = history.first.min(row.history_key());
             history.last = history.last.max(row.date);
         }
         let entry = Entry {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::calendar::Bucket;
 use super::cohort::Segment;
 use super::resolve::segment_of_new;
-use super::snapshot::{Assembler, Counted, History, Patients, Snapshot};
+use super::snapshot::{Assembler, ClassifiedVisit, History, PatientIndex, Snapshot};
 use super::{Day, Definition, Question, VisitStatus, WeekStart};
 
 /// A snapshot's lists as bytes.
@@ -126,7 +126,7 @@ impl Snapshot {
                             (in_bucket, segment)
                         }
                     };
-                    assembler.visit(Counted {
+                    assembler.visit(ClassifiedVisit {
                         id,
                         patient: number,
                         day,
@@ -139,7 +139,13 @@ impl Snapshot {
             assembler.end_bucket(*bucket);
         }
         let (ids, histories) = all.into_iter().map(|(id, history, _)| (id, history)).unzip();
-        Ok(assembler.finish(question, definition, week_start, total, Patients::Own(ids, histories)))
+        Ok(assembler.finish(
+            question,
+            definition,
+            week_start,
+            total,
+            PatientIndex::Own(ids, histories),
+        ))
     }
 }
 

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use super::bits::Bits;
 use super::calendar::Bucket;
 use super::cohort::Segment;
-use super::ledger::{Chunk, DayChunk, Entry, Ledger, Mask};
-use super::snapshot::{Assembler, Counted, Patients, SIDE_BY_SIDE, Snapshot, side_by_side};
+use super::ledger::{Chunk, DayChunk, Entry, FilterMask, Ledger};
+use super::snapshot::{Assembler, ClassifiedVisit, PARALLEL_MIN_VISITS, PatientIndex, Snapshot, side_by_side};
 use super::{Day, DayRange, Definition, Question, VisitStatus, WeekStart};
 
 /// What a visit of some status counts as.
 #[derive(Clone, Copy)]
-struct Rule {
+struct StatusRule {
     counts: bool,
     /// By [`place_of`] the patient: a look-up is faster than branches that nothing foretells.
     segments: [Segment; 8],
@@ -24,7 +24,7 @@ fn place_of(came_again: bool, silent: bool, returning: bool) -> usize {
     usize::from(came_again) | usize::from(silent) << 1 | usize::from(returning) << 2
 }
 
-impl Rule {
+impl StatusRule {
     const NOT: Self = Self {
         counts: false,
         segments: [Segment::Canceled; 8],
@@ -71,7 +71,7 @@ fn silent_since(as_of: Day, definition: &Definition) -> i32 {
 /// The segment of a NEW patient with this history, at asOf.
 pub(crate) fn segment_of_new(first: i32, last: i32, as_of: Day, definition: &Definition) -> Segment {
     let silent = last <= silent_since(as_of, definition);
-    Rule::ATTENDED.segments[place_of(last > first, silent, false)]
+    StatusRule::ATTENDED.segments[place_of(last > first, silent, false)]
 }
 
 /// Resolves the question: every bucket and the total, with their lists.
@@ -80,7 +80,7 @@ pub fn resolve(ledger: &Arc<Ledger>, question: &Question, definition: Definition
     let total = Bucket::new(question.range, question.range, question.as_of);
     let buckets = Bucket::all(question.period, question.range, week_start, question.as_of);
     let all_days = total.covered.map_or(&[][..], |days| ledger.days(days.from, days.to));
-    let pass = Pass::new(ledger, question, &definition, total.covered, all_days);
+    let pass = BucketScan::new(ledger, question, &definition, total.covered, all_days);
     // Of each bucket its days: buckets follow each other without a gap, so that one walk over the days finds them all.
     let mut rest = all_days;
     let buckets: Vec<(Bucket, &[DayChunk])> = buckets
@@ -110,7 +110,7 @@ pub fn resolve(ledger: &Arc<Ledger>, question: &Question, definition: Definition
     let mut before = 0;
     let half = buckets.iter().take_while(|(_, days)| {
         before += visits_of(days);
-        visits >= SIDE_BY_SIDE && before <= visits / 2
+        visits >= PARALLEL_MIN_VISITS && before <= visits / 2
     });
     let (first, second) = buckets.split_at(half.count());
     let assembler = if first.is_empty() {
@@ -126,7 +126,7 @@ pub fn resolve(ledger: &Arc<Ledger>, question: &Question, definition: Definition
         definition,
         week_start,
         total,
-        Patients::of_ledger(ledger),
+        PatientIndex::of_ledger(ledger),
     )
 }
 
@@ -139,10 +139,10 @@ fn attended_after(ledger: &Ledger, day: Day) -> bool {
 }
 
 /// What a pass needs to know beside the visit that it looks at.
-struct Pass<'a> {
+struct BucketScan<'a> {
     question: &'a Question,
     definition: &'a Definition,
-    mask: Option<Mask>,
+    mask: Option<FilterMask>,
     /// Where there is a filter: the patients whose first visit passes it.
     first_passes: Bits,
     /// Where somebody was treated after asOf: the day of the last attended visit up to asOf, by patient, counted from 1 on the
@@ -151,7 +151,7 @@ struct Pass<'a> {
     last_up_to: Vec<i32>,
 }
 
-impl<'a> Pass<'a> {
+impl<'a> BucketScan<'a> {
     /// `days` are those of the ledger that are covered.
     fn new(
         ledger: &Ledger,
@@ -215,7 +215,7 @@ impl<'a> Pass<'a> {
 
     fn day(&self, day: Day, chunk: &Chunk, covered: DayRange, assembler: &mut Assembler) {
         let (as_of, range) = (self.question.as_of, self.question.range);
-        let rules = Rule::all_on(day, as_of, self.definition);
+        let rules = StatusRule::all_on(day, as_of, self.definition);
         let silent_since = silent_since(as_of, self.definition);
         let visits = chunk.entries().map(|visit| {
             let mut passes = true;
@@ -228,7 +228,7 @@ impl<'a> Pass<'a> {
             let rule = &rules[usize::from(visit.status())];
             let place = place_of(last > visit.first, last <= silent_since, returning);
             let place_in_bucket = place | place_of(false, false, visit.first < covered.from.0);
-            let counted = Counted {
+            let counted = ClassifiedVisit {
                 id: visit.id,
                 patient: visit.patient,
                 day,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::bits::Bits;
 use super::cohort::Segment;
-use super::ledger::{Entry, Keys, Ledger, NEVER_FIRST, NEVER_LAST};
+use super::ledger::{Entry, IdIndex, Ledger, NEVER_FIRST, NEVER_LAST};
 use super::{Bucket, CohortKind, Day, Definition, Question, VisitStatus, WeekStart};
 
 /// Which bucket of a snapshot.
@@ -33,14 +33,14 @@ impl History {
 }
 
 /// The numbering of patients that a snapshot's lists are written in.
-pub(crate) enum Patients {
+pub(crate) enum PatientIndex {
     /// The ledger's. The ledger itself is held only until the histories were read from it.
-    Ledger(Mutex<Option<Arc<Ledger>>>, Arc<Keys>),
+    Ledger(Mutex<Option<Arc<Ledger>>>, Arc<IdIndex>),
     /// The snapshot's own: ids in order, and their histories.
     Own(Vec<i64>, Vec<History>),
 }
 
-impl Patients {
+impl PatientIndex {
     pub(crate) fn of_ledger(ledger: &Arc<Ledger>) -> Self {
         Self::Ledger(Mutex::new(Some(Arc::clone(ledger))), Arc::clone(ledger.patients()))
     }
@@ -55,7 +55,7 @@ impl Patients {
 
 /// A visit that counts, and what it counts as.
 #[derive(Clone, Copy)]
-pub(crate) struct Counted {
+pub(crate) struct ClassifiedVisit {
     pub(crate) id: i64,
     pub(crate) patient: u32,
     pub(crate) day: Day,
@@ -123,7 +123,7 @@ impl Visits {
 
 /// The lists of one bucket, segment after segment.
 #[derive(Default)]
-pub(crate) struct Lists {
+pub(crate) struct BucketLists {
     /// Places in [`Visits`].
     pub(crate) visits: Box<[u32]>,
     visit_ends: [u32; Segment::COUNT],
@@ -132,7 +132,7 @@ pub(crate) struct Lists {
     patient_ends: [u32; Segment::COUNT],
 }
 
-impl Lists {
+impl BucketLists {
     pub(crate) fn visits(&self, kind: CohortKind) -> &[u32] {
         cut(&self.visits, &self.visit_ends, kind.segments())
     }
@@ -152,7 +152,7 @@ fn cut<'a>(list: &'a [u32], ends: &[u32; Segment::COUNT], segments: Range<usize>
 }
 
 /// Makes the lists of buckets, one bucket after another.
-struct Sorter {
+struct ListBuilder {
     /// Who is in a list already: visitors are in one of four, the others may be in any.
     seen: [Bits; 3],
     /// Room for the lists of patients while they grow.
@@ -162,7 +162,7 @@ struct Sorter {
 /// The cohorts whose lists of patients are kept free of repetitions.
 const SEEN: [CohortKind; 3] = [CohortKind::Visitors, CohortKind::NoShow, CohortKind::Canceled];
 
-impl Sorter {
+impl ListBuilder {
     fn new(patients: usize) -> Self {
         Self {
             seen: std::array::from_fn(|_| Bits::new(patients)),
@@ -182,7 +182,7 @@ impl Sorter {
     ///
     /// Segments come mixed, so that a branch on them would be guessed wrong every other time. Each visit is written where
     /// the list of its segment has come to; so is its patient, and the next one over it where it is in the list already.
-    fn lists(&mut self, first: u32, patients: &[u32], segments: &[Segment]) -> Lists {
+    fn lists(&mut self, first: u32, patients: &[u32], segments: &[Segment]) -> BucketLists {
         let starts = starts(segments);
         if self.patients.len() < segments.len() {
             self.patients.resize(segments.len(), 0);
@@ -209,7 +209,7 @@ impl Sorter {
         for (seen, kind) in self.seen.iter_mut().zip(SEEN) {
             seen.clear(cut(&patients, &patient_ends, kind.segments()));
         }
-        Lists {
+        BucketLists {
             visits,
             visit_ends,
             patients: patients.into_boxed_slice(),
@@ -253,12 +253,12 @@ pub(crate) struct Assembler {
     in_total: Vec<Segment>,
     /// The buckets so far, each with the place where its visits end.
     buckets: Vec<(Bucket, usize)>,
-    room: Room,
+    scratch: ScratchColumns,
 }
 
 /// Room for the visits of a day while it is looked at which of them count.
 #[derive(Default)]
-struct Room {
+struct ScratchColumns {
     id: Vec<i64>,
     patient: Vec<u32>,
     status: Vec<u8>,
@@ -266,7 +266,7 @@ struct Room {
     in_total: Vec<Segment>,
 }
 
-impl Room {
+impl ScratchColumns {
     fn hold(&mut self, visits: usize) {
         if self.id.len() < visits {
             self.id.resize(visits, 0);
@@ -290,12 +290,12 @@ impl Assembler {
             in_bucket: Vec::with_capacity(visits),
             in_total: Vec::with_capacity(visits),
             buckets: Vec::with_capacity(buckets),
-            room: Room::default(),
+            scratch: ScratchColumns::default(),
         }
     }
 
     /// Takes a visit.
-    pub(crate) fn visit(&mut self, visit: Counted) {
+    pub(crate) fn visit(&mut self, visit: ClassifiedVisit) {
         self.visits.id.push(visit.id);
         self.visits.patient.push(visit.patient);
         self.visits.status.push(visit.status);
@@ -306,8 +306,12 @@ impl Assembler {
 
     /// Takes, of at most so many visits of a day, those that are said to count.
     #[inline]
-    pub(crate) fn visits(&mut self, day: Day, most: usize, visits: impl Iterator<Item = (bool, Counted)>) {
-        let Self { visits: all, room, .. } = self;
+    pub(crate) fn visits(&mut self, day: Day, most: usize, visits: impl Iterator<Item = (bool, ClassifiedVisit)>) {
+        let Self {
+            visits: all,
+            scratch: room,
+            ..
+        } = self;
         room.hold(most);
         let (id, patient, status) = (
             &mut room.id[..most],
@@ -353,12 +357,12 @@ impl Assembler {
         definition: Definition,
         week_start: WeekStart,
         total: Bucket,
-        patients: Patients,
+        patients: PatientIndex,
     ) -> Snapshot {
         let count = patients.ids().len();
-        let of_total = || Sorter::new(count).lists(0, &self.visits.patient, &self.in_total);
+        let of_total = || ListBuilder::new(count).lists(0, &self.visits.patient, &self.in_total);
         let of_buckets = || {
-            let (mut sorter, mut start) = (Sorter::new(count), 0);
+            let (mut sorter, mut start) = (ListBuilder::new(count), 0);
             let lists = |&(bucket, end): &(Bucket, usize)| {
                 let places = std::mem::replace(&mut start, end)..end;
                 let (first, segments) = (number(places.start), &self.in_bucket[places.clone()]);
@@ -366,7 +370,7 @@ impl Assembler {
             };
             self.buckets.iter().map(lists).collect()
         };
-        let (lists, buckets) = if self.visits.id.len() < SIDE_BY_SIDE {
+        let (lists, buckets) = if self.visits.id.len() < PARALLEL_MIN_VISITS {
             (of_total(), of_buckets())
         } else {
             side_by_side(of_total, of_buckets)
@@ -386,7 +390,7 @@ impl Assembler {
 }
 
 /// From as many visits on, what can be done at the same time is: for fewer, a thread takes longer than it saves.
-pub(crate) const SIDE_BY_SIDE: usize = 20_000;
+pub(crate) const PARALLEL_MIN_VISITS: usize = 20_000;
 
 /// Does the first in a thread of its own, where one is to be had.
 pub(crate) fn side_by_side<A: Send, B>(first: impl Fn() -> A + Sync, second: impl FnOnce() -> B) -> (A, B) {
@@ -407,9 +411,9 @@ pub struct Snapshot {
     definition: Definition,
     week_start: WeekStart,
     pub(crate) visits: Visits,
-    buckets: Vec<(Bucket, Lists)>,
-    total: (Bucket, Lists),
-    patients: Patients,
+    buckets: Vec<(Bucket, BucketLists)>,
+    total: (Bucket, BucketLists),
+    patients: PatientIndex,
     /// By the numbers of `patients`; made when first asked for.
     histories: OnceLock<Vec<History>>,
 }
@@ -470,7 +474,7 @@ impl Snapshot {
         self.buckets.is_empty()
     }
 
-    fn part(&self, bucket: BucketRef) -> Option<&(Bucket, Lists)> {
+    fn part(&self, bucket: BucketRef) -> Option<&(Bucket, BucketLists)> {
         match bucket {
             BucketRef::Total => Some(&self.total),
             BucketRef::At(place) => self.buckets.get(place as usize),
@@ -584,8 +588,8 @@ impl Snapshot {
     #[must_use]
     pub fn contains(&self, bucket: BucketRef, kind: CohortKind, patient: i64) -> bool {
         let number = match &self.patients {
-            Patients::Ledger(_, keys) => keys.number(patient),
-            Patients::Own(ids, _) => ids.binary_search(&patient).ok().map(number),
+            PatientIndex::Ledger(_, keys) => keys.number(patient),
+            PatientIndex::Own(ids, _) => ids.binary_search(&patient).ok().map(number),
         };
         let Some((number, (_, lists))) = number.zip(self.part(bucket)) else {
             return false;
@@ -618,8 +622,8 @@ impl Snapshot {
     /// The histories by patient, of all patients in the lists.
     fn histories(&self) -> &[History] {
         match &self.patients {
-            Patients::Own(_, histories) => histories,
-            Patients::Ledger(ledger, keys) => self.histories.get_or_init(|| {
+            PatientIndex::Own(_, histories) => histories,
+            PatientIndex::Ledger(ledger, keys) => self.histories.get_or_init(|| {
                 let held = || ledger.lock().unwrap_or_else(PoisonError::into_inner);
                 let whole = held().clone();
                 let histories = whole.map(|whole| self.histories_in(&whole, keys.ids().len()));
@@ -661,7 +665,7 @@ impl Snapshot {
     }
 
     /// The parts of the snapshot that its lists follow from, bucket by bucket.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = (&Bucket, &Lists)> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&Bucket, &BucketLists)> {
         self.buckets.iter().map(|(bucket, lists)| (bucket, lists))
     }
 
@@ -706,13 +710,15 @@ impl Snapshot {
             .iter()
             .map(|(_, lists)| lists)
             .chain([&self.total.1])
-            .map(|lists| (lists.visits.len() + lists.patients.len()) * size_of::<u32>() + size_of::<(Bucket, Lists)>())
+            .map(|lists| {
+                (lists.visits.len() + lists.patients.len()) * size_of::<u32>() + size_of::<(Bucket, BucketLists)>()
+            })
             .sum();
         let patients = match &self.patients {
-            Patients::Own(ids, _) => ids.len() * PATIENT,
+            PatientIndex::Own(ids, _) => ids.len() * PATIENT,
             // Once the ledger is released, nobody else may hold its keys.
-            Patients::Ledger(_, keys) if self.histories.get().is_some() => keys.ids().len() * PATIENT,
-            Patients::Ledger(_, keys) => keys.ids().len() * size_of::<History>(),
+            PatientIndex::Ledger(_, keys) if self.histories.get().is_some() => keys.ids().len() * PATIENT,
+            PatientIndex::Ledger(_, keys) => keys.ids().len() * size_of::<History>(),
         };
         let filter = &self.question.filter;
         let ids = [&filter.departments, &filter.doctors].into_iter().flatten();

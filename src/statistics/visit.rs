@@ -1,7 +1,7 @@
 //! What a count depends on of a visit.
 
 /// Makes an enum whose variants have a stored word, in the order of the enum.
-macro_rules! words {
+macro_rules! string_enum {
     ($(#[$meta:meta])* $name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,13 +14,13 @@ macro_rules! words {
 
             /// The word that stands in the database, in files and in the API.
             #[must_use]
-            pub const fn word(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
 
             /// The value of a word; words are case-sensitive.
             #[must_use]
-            pub fn from_word(word: &str) -> Option<Self> {
+            pub fn parse(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
             }
 
@@ -32,9 +32,9 @@ macro_rules! words {
         }
     };
 }
-pub(crate) use words;
+pub(crate) use string_enum;
 
-words!(
+string_enum!(
     /// How far a visit got.
     VisitStatus {
         Tentative = "TENTATIVE",
@@ -68,7 +68,7 @@ impl VisitStatus {
     }
 }
 
-words!(
+string_enum!(
     /// How a visit came to be.
     VisitChannel {
         WalkIn = "WALK_IN",

@@ -9,13 +9,13 @@ use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryTrait as _};
 use tokio::sync::oneshot;
 
-use super::{Seek, Sql, Store};
+use super::{Keyset, Sql, Store};
 use crate::error::{Error, Result};
 use crate::observe::request_id;
 use crate::permissions::Viewer;
-use crate::statistics::words;
+use crate::statistics::string_enum;
 
-words!(
+string_enum!(
     /// What was done.
     AuditAction {
         SignedIn = "SIGNED_IN",
@@ -68,7 +68,7 @@ impl NewEntry {
             id: NotSet,
             at: Set(Utc::now().trunc_subsecs(6)),
             staff_id: Set(staff),
-            action: Set(action.word().to_owned()),
+            action: Set(action.as_str().to_owned()),
             what: Set(None),
             subject_id: Set(None),
             snapshot_id: Set(None),
@@ -140,30 +140,30 @@ pub struct AuditQuery {
 
 /// Entries on their way into the database, by hospital.
 #[derive(Default)]
-pub(super) struct Waiting(Mutex<HashMap<i64, Arc<Queue>>>);
+pub(super) struct AuditQueues(Mutex<HashMap<i64, Arc<AuditQueue>>>);
 
 /// Those of one hospital. Entries of requests at the same time are committed together: whose turn it is writes all that wait.
 #[derive(Default)]
-struct Queue {
-    requests: Mutex<Vec<Request>>,
+struct AuditQueue {
+    requests: Mutex<Vec<QueuedRequest>>,
     turn: tokio::sync::Mutex<()>,
 }
 
 /// The entries of one request, and where it is told what became of them.
-struct Request {
+struct QueuedRequest {
     entries: Vec<NewEntry>,
     written: oneshot::Sender<Result<()>>,
 }
 
-impl Waiting {
-    fn of(&self, hospital: i64) -> Arc<Queue> {
+impl AuditQueues {
+    fn of(&self, hospital: i64) -> Arc<AuditQueue> {
         let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(queues.entry(hospital).or_default())
     }
 }
 
-impl Queue {
-    fn requests(&self) -> std::sync::MutexGuard<'_, Vec<Request>> {
+impl AuditQueue {
+    fn requests(&self) -> std::sync::MutexGuard<'_, Vec<QueuedRequest>> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -177,11 +177,11 @@ impl Store {
         let Some(hospital) = entries.first().map(|entry| entry.hospital) else {
             return Ok(());
         };
-        let queue = self.waiting.of(hospital);
+        let queue = self.audit_queues.of(hospital);
         loop {
             let (written, mut outcome) = oneshot::channel();
             let entries = entries.clone();
-            queue.requests().push(Request { entries, written });
+            queue.requests().push(QueuedRequest { entries, written });
             let _turn = queue.turn.lock().await;
             match outcome.try_recv() {
                 Ok(outcome) => return outcome,
@@ -199,11 +199,11 @@ impl Store {
 
     /// Writes the entries of several requests together. Where the database refuses that, each request's by itself: what it
     /// refuses of one fails that one alone.
-    async fn write_entries(&self, hospital: i64, requests: Vec<Request>) {
+    async fn write_entries(&self, hospital: i64, requests: Vec<QueuedRequest>) {
         let all = requests.iter().flat_map(|request| &request.entries);
         let mut outcome = self.write_together(hospital, all).await;
         let one_by_one = requests.len() > 1 && is_refusal(&outcome);
-        for Request { entries, written } in requests {
+        for QueuedRequest { entries, written } in requests {
             // Not where the database is not there: each would wait for it anew.
             if one_by_one && (outcome.is_ok() || is_refusal(&outcome)) {
                 outcome = self.write_together(hospital, entries.iter()).await;
@@ -315,7 +315,7 @@ impl Store {
     pub async fn prune_audit(&self, hospital: i64, cut_off: DateTime<Utc>) -> Result<u64> {
         let mut deleted = 0;
         loop {
-            let batch = self.again(|| self.prune_audit_batch(hospital, cut_off)).await?;
+            let batch = self.with_retry(|| self.prune_audit_batch(hospital, cut_off)).await?;
             if batch == 0 {
                 return Ok(deleted);
             }
@@ -367,7 +367,7 @@ impl Store {
         &self,
         hospital: i64,
         query: &AuditQuery,
-        seek: &Seek<Option<String>>,
+        seek: &Keyset<Option<String>>,
     ) -> Result<Vec<AuditRow>> {
         let mut sql = self.sql("SELECT * FROM audit_entry WHERE hospital_id = ");
         sql.bind(hospital);
@@ -418,7 +418,7 @@ impl AuditQuery {
             sql.push(" AND staff_id = ").bind(staff);
         }
         if let Some(actions) = &self.actions {
-            let words: Vec<&str> = actions.iter().map(|action| action.word()).collect();
+            let words: Vec<&str> = actions.iter().map(|action| action.as_str()).collect();
             sql.push(" AND action").few(&words);
         }
         if let Some(patient) = self.patient {

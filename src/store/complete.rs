@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use sea_orm::{ConnectionTrait, DbBackend};
 
-use super::{State, Store};
+use super::{HospitalState, Store};
 use crate::error::{Error, Result};
 
 /// The triggers that keep revision, feed, history and counts: table and name.
@@ -56,7 +56,7 @@ pub struct Recount {
     pub patients_before: u64,
 }
 
-impl State {
+impl HospitalState {
     /// Compares the count that the triggers keep with the visits that a ledger of this state has.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Store {
     ///
     /// The last tells rows that a restore has yet to replace: the revision is already the backup's, and the history still has
     /// changes that the backup does not.
-    pub(super) async fn verify(&self, view: &impl ConnectionTrait, hospital: i64, state: &State) -> Result<()> {
+    pub(super) async fn verify(&self, view: &impl ConnectionTrait, hospital: i64, state: &HospitalState) -> Result<()> {
         let (missing, newest) = self.missing_triggers(view, hospital).await?;
         if !missing.is_empty() {
             let missing: Vec<&str> = missing.into_iter().map(|(_, name)| name).collect();
@@ -134,7 +134,7 @@ impl Store {
     /// # Errors
     /// Where a trigger is missing, or the database fails.
     pub async fn recount(&self, hospital: i64) -> Result<Recount> {
-        self.again(|| self.recount_once(hospital)).await
+        self.with_retry(|| self.recount_once(hospital)).await
     }
 
     async fn recount_once(&self, hospital: i64) -> Result<Recount> {
@@ -178,7 +178,7 @@ impl Store {
         sql.bind(hospital).push(", ").bind(number);
         sql.push(", ").bind(rand::random::<i64>()).push(", 'RESET')");
         transaction.execute_raw(sql.done()).await?;
-        let state = self.state_in(&transaction, hospital, number).await?;
+        let state = self.hospital_state_in(&transaction, hospital, number).await?;
         if let Err(Error::BeingRestored) = self.verify(&transaction, hospital, &state).await {
             return Err(Error::input(
                 "triggers",

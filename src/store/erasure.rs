@@ -75,7 +75,7 @@ impl Store {
 
     /// Encrypts the hospital's secret with the key in use, where it is not.
     pub(super) async fn seal_secret_anew(&self, hospital: i64) -> Result<()> {
-        let (transaction, _turn) = self.change(hospital).await?;
+        let (transaction, _turn) = self.begin_change(hospital).await?;
         let row = hospital_secret::Entity::find_by_id(hospital).one(&transaction).await?;
         if let Some(row) = row.filter(|row| self.secrets.is_old(hospital, PURPOSE, &row.sealed)) {
             let text = self.secrets.open_sealed(hospital, PURPOSE, &row.sealed)?;

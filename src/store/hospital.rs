@@ -5,7 +5,7 @@ use entity::{definition, department, doctor, hospital, staff};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect as _};
 
-use super::{Store, unknown};
+use super::{Store, unknown_value};
 use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::statistics::{Definition, WeekStart};
@@ -37,14 +37,14 @@ pub(super) fn week_start(word: &str) -> Result<WeekStart> {
     match word {
         "MONDAY" => Ok(WeekStart::Monday),
         "SUNDAY" => Ok(WeekStart::Sunday),
-        other => Err(unknown("hospital.week_start", other)),
+        other => Err(unknown_value("hospital.week_start", other)),
     }
 }
 
 impl WeekStart {
     /// The word that stands in the database.
     #[must_use]
-    pub const fn word(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Monday => "MONDAY",
             Self::Sunday => "SUNDAY",
@@ -71,7 +71,7 @@ impl Store {
             name: Set(new.name.clone()),
             country: Set(new.country.clone()),
             time_zone: Set(new.time_zone.name().to_owned()),
-            week_start: Set(new.week_start.word().to_owned()),
+            week_start: Set(new.week_start.as_str().to_owned()),
             created_at: Set(Utc::now()),
         };
         let id = hospital::Entity::insert(row).exec(&transaction).await?.last_insert_id;

@@ -45,11 +45,11 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails, or a value cannot be decrypted; what was done until then stays.
-    pub async fn encrypt_anew(&self, hospital: i64) -> Result<u64> {
-        self.again(|| self.seal_secret_anew(hospital)).await?;
+    pub async fn reencrypt(&self, hospital: i64) -> Result<u64> {
+        self.with_retry(|| self.seal_secret_anew(hospital)).await?;
         let (mut done, mut after) = (0, i64::MIN);
         loop {
-            let (batch, last) = self.again(|| self.encrypt_batch(hospital, after)).await?;
+            let (batch, last) = self.with_retry(|| self.encrypt_batch(hospital, after)).await?;
             done += batch;
             match last {
                 Some(last) => after = last,
@@ -60,7 +60,7 @@ impl Store {
 
     /// How many of the patients after this one were done, and the last that was looked at.
     async fn encrypt_batch(&self, hospital: i64, after: i64) -> Result<(u64, Option<i64>)> {
-        let (transaction, _turn) = self.change(hospital).await?;
+        let (transaction, _turn) = self.begin_change(hospital).await?;
         let rows = patient::Entity::find()
             .filter(patient::Column::HospitalId.eq(hospital))
             .filter(patient::Column::Id.gt(after))

@@ -1,12 +1,11 @@
 //! The only place that talks to the database. Every function takes the hospital, and every query names it.
 
 mod audit;
-mod change;
+mod bulk_import;
+mod command;
 mod complete;
 mod erasure;
-mod history;
 mod hospital;
-mod intake;
 mod keys;
 mod patient;
 mod pool;
@@ -16,7 +15,8 @@ mod session;
 mod snapshot;
 mod sql;
 mod visit;
-mod writers;
+mod visit_versions;
+mod writer_queue;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,24 +30,24 @@ use tokio::sync::Semaphore;
 
 use crate::config::LIMITS;
 use crate::error::{DatabaseCode, DatabaseError, Error, Result};
-use crate::observe::{Metrics, note};
+use crate::observe::{Metrics, record};
 use crate::secrets::Secrets;
 
 pub use audit::{AuditAction, AuditQuery, AuditRow, AuditedList, NewEntry};
-pub use change::Change;
+pub use bulk_import::{BulkImporter, UpsertOutcome};
+pub use command::Command;
 pub use complete::{Recount, triggers};
-pub use history::{Past, PastChange, PastVisit, Span};
 pub use hospital::{NewHospital, StaffRow};
-pub use intake::{Intake, Taken};
 pub use patient::{KeyedPatient, PatientKey, PatientSearch, erased_patient};
 pub use pool::check_connection;
 pub use readiness::Unready;
-pub use revision::{Revision, State};
+pub use revision::{HospitalState, Revision};
 pub use session::RefreshUse;
 pub use snapshot::{SnapshotRow, StoredSnapshot};
 use sql::Sql;
-pub use visit::{Changes, FoundVisit, KeyedVisit, PatientEnds, PatientVisits, VisitKey, VisitQuery};
-use writers::Writers;
+pub use visit::{KeyedVisit, LedgerChanges, PatientEnds, PatientVisitPage, VisitDetails, VisitKey, VisitQuery};
+pub use visit_versions::{RevisionRange, VersionChange, VersionedVisit, VisitVersions};
+use writer_queue::WriterQueues;
 
 /// Connections to the database, of a server or a command; SQLite has one more, which writes.
 const CONNECTIONS: u32 = 8;
@@ -60,17 +60,17 @@ pub struct Store {
     writer: DatabaseConnection,
     secrets: Secrets,
     /// Entries of the audit that are on their way.
-    waiting: Arc<audit::Waiting>,
+    audit_queues: Arc<audit::AuditQueues>,
     metrics: Arc<Metrics>,
     /// Turns to begin a transaction, as many as the pool has connections.
-    readers_begin: Arc<Semaphore>,
-    writer_begins: Arc<Semaphore>,
-    writers: Arc<Writers>,
+    reader_permits: Arc<Semaphore>,
+    writer_permits: Arc<Semaphore>,
+    writer_queues: Arc<WriterQueues>,
 }
 
 /// What a database is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Open {
+pub enum OpenMode {
     /// To be brought up to date. An SQLite file is made; other databases are there already.
     Create,
     /// For a command, which takes the time that it takes.
@@ -81,7 +81,7 @@ pub enum Open {
 
 /// Where a page of rows begins, and which way it goes.
 #[derive(Clone, Debug)]
-pub struct Seek<K> {
+pub struct Keyset<K> {
     pub descending: bool,
     /// Rows after this one, in the order asked for; before it where `backwards`.
     pub from: Option<(K, i64)>,
@@ -94,7 +94,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the URL is of no such kind, or the database cannot be reached.
-    pub async fn connect(url: &str, secrets: Secrets, open: Open) -> Result<Self> {
+    pub async fn connect(url: &str, secrets: Secrets, open: OpenMode) -> Result<Self> {
         let url = url
             .strip_prefix("mariadb:")
             .map_or(url.to_owned(), |rest| format!("mysql:{rest}"));
@@ -105,14 +105,16 @@ impl Store {
                 "begins with sqlite:, postgres:, mysql: or mariadb:",
             ));
         }
-        if let (Open::Create, Some(folder)) = (open, sqlite_folder(&url)) {
+        if let (OpenMode::Create, Some(folder)) = (open, sqlite_folder(&url)) {
             std::fs::create_dir_all(folder)
                 .map_err(|error| Error::Internal(format!("the folder {} cannot be made: {error}", folder.display())))?;
         }
         check_connection(&url).await?;
         let metrics = Arc::new(Metrics::default());
         let hint = match (open, sqlite_folder(&url)) {
-            (Open::Existing | Open::Serve, Some(_)) => "; where there is none yet, run `rollcall migrate` first",
+            (OpenMode::Existing | OpenMode::Serve, Some(_)) => {
+                "; where there is none yet, run `rollcall migrate` first"
+            }
             _ => "",
         };
         let connect = async |options: ConnectOptions| {
@@ -122,7 +124,7 @@ impl Store {
             let metrics = Arc::clone(&metrics);
             connection.set_metric_callback(move |statement| {
                 metrics.statement(statement.elapsed, statement.failed);
-                note(|notes| {
+                record(|notes| {
                     notes.statements += 1;
                     notes.database += statement.elapsed;
                 });
@@ -135,23 +137,23 @@ impl Store {
             DbBackend::Sqlite => (
                 connect(options(&url, 1, open)).await?,
                 Arc::new(Semaphore::new(1)),
-                Writers::new(1),
+                WriterQueues::new(1),
             ),
             _ => (
                 readers.clone(),
                 Arc::clone(&readers_begin),
-                Writers::new(CONNECTIONS / 2),
+                WriterQueues::new(CONNECTIONS / 2),
             ),
         };
         Ok(Self {
             readers,
             writer,
             secrets,
-            waiting: Arc::default(),
+            audit_queues: Arc::default(),
             metrics,
-            readers_begin,
-            writer_begins,
-            writers: Arc::new(writers),
+            reader_permits: readers_begin,
+            writer_permits: writer_begins,
+            writer_queues: Arc::new(writers),
         })
     }
 
@@ -181,7 +183,7 @@ impl Store {
     ///
     /// # Errors
     /// Says what to do.
-    pub async fn check(&self) -> Result<()> {
+    pub async fn verify_ready(&self) -> Result<()> {
         let pending = Migrator::get_pending_migrations(&self.writer).await?;
         if !pending.is_empty() {
             return Err(Error::Internal(format!(
@@ -217,7 +219,7 @@ impl Store {
     }
 
     /// One consistent view of the data, read only.
-    async fn view(&self) -> Result<DatabaseTransaction> {
+    async fn read_view(&self) -> Result<DatabaseTransaction> {
         let options = match self.readers.get_database_backend() {
             DbBackend::Sqlite => TransactionOptions::default(),
             _ => TransactionOptions {
@@ -226,15 +228,15 @@ impl Store {
                 ..TransactionOptions::default()
             },
         };
-        begun(&self.readers, &self.readers_begin, options).await
+        begin_uncancelled(&self.readers, &self.reader_permits, options).await
     }
 
     /// Tries a write again where the database broke a tie between two.
-    async fn again<T, F: Future<Output = Result<T>>>(&self, once: impl Fn() -> F) -> Result<T> {
+    async fn with_retry<T, F: Future<Output = Result<T>>>(&self, once: impl Fn() -> F) -> Result<T> {
         let mut tries = 1;
         loop {
             match once().await {
-                Err(Error::Database(error)) if tries < TRIES && error.is_retryable() => tries += 1,
+                Err(Error::Database(error)) if tries < MAX_ATTEMPTS && error.is_retryable() => tries += 1,
                 result => return result,
             }
         }
@@ -252,14 +254,14 @@ impl Store {
                 ..TransactionOptions::default()
             },
         };
-        begun(&self.writer, &self.writer_begins, options).await
+        begin_uncancelled(&self.writer, &self.writer_permits, options).await
     }
 }
 
 /// Begins a transaction, to the end also where who wants it goes away meanwhile. sqlx 0.9 knows of a transaction once the
 /// database has answered: given up before that, the connection went back to the pool with the transaction open, and what the
 /// next request wrote there was lost.
-async fn begun(
+async fn begin_uncancelled(
     pool: &DatabaseConnection,
     turns: &Arc<Semaphore>,
     options: TransactionOptions,
@@ -282,7 +284,7 @@ async fn begun(
 }
 
 /// How often a write is tried at most.
-const TRIES: usize = 5;
+const MAX_ATTEMPTS: usize = 5;
 
 /// The folder of an SQLite file.
 fn sqlite_folder(url: &str) -> Option<&std::path::Path> {
@@ -291,8 +293,9 @@ fn sqlite_folder(url: &str) -> Option<&std::path::Path> {
     std::path::Path::new(path.split_once('?').map_or(path, |(path, _)| path)).parent()
 }
 
-fn options(url: &str, connections: u32, open: Open) -> ConnectOptions {
-    let first = move |database| (open == Open::Serve).then(|| pool::ended_in_time(database, LIMITS.statement));
+fn options(url: &str, connections: u32, open: OpenMode) -> ConnectOptions {
+    let first =
+        move |database| (open == OpenMode::Serve).then(|| pool::statement_timeout_sql(database, LIMITS.statement));
     let (postgres, mariadb) = (url.to_owned(), url.to_owned());
     let mut options = ConnectOptions::new(url.to_owned());
     options
@@ -306,22 +309,24 @@ fn options(url: &str, connections: u32, open: Open) -> ConnectOptions {
         .idle_timeout(None)
         .max_lifetime(None)
         .sqlx_logging(false)
-        .map_sqlx_postgres_pool_opts(move |pool| pool::in_time(pool, &postgres, first(DbBackend::Postgres)))
-        .map_sqlx_mysql_pool_opts(move |pool| pool::in_time(pool, &mariadb, first(DbBackend::MySql)))
+        .map_sqlx_postgres_pool_opts(move |pool| {
+            pool::with_release_timeout(pool, &postgres, first(DbBackend::Postgres))
+        })
+        .map_sqlx_mysql_pool_opts(move |pool| pool::with_release_timeout(pool, &mariadb, first(DbBackend::MySql)))
         .map_sqlx_sqlite_opts(move |sqlite| {
             sqlite
-                .create_if_missing(open == Open::Create)
+                .create_if_missing(open == OpenMode::Create)
                 .foreign_keys(true)
                 .pragma("recursive_triggers", "ON")
                 .pragma("journal_mode", "WAL")
                 .pragma("synchronous", "NORMAL")
                 .pragma("cache_size", "-65536")
-                .busy_timeout(writers::busy_timeout(open == Open::Serve))
+                .busy_timeout(writer_queue::busy_timeout(open == OpenMode::Serve))
         });
     options
 }
 
 /// A value that the database holds and that this version does not know.
-fn unknown(what: &str, word: &str) -> Error {
+fn unknown_value(what: &str, word: &str) -> Error {
     DbErr::Type(format!("{what} holds the unknown word {word:?}")).into()
 }

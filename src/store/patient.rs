@@ -7,16 +7,16 @@ use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 
 use super::sql::Sql;
 use super::visit::{one_count, seek_sql};
-use super::{Seek, Store};
+use super::{Keyset, Store};
 use crate::config::LIMITS;
 use crate::error::Result;
-use crate::statistics::{DayRange, words};
+use crate::statistics::{DayRange, string_enum};
 use crate::text;
 
 /// Names that are folded by one statement.
 const NAMES: usize = 200;
 
-words!(
+string_enum!(
     /// What patients are ordered by; nulls last, ties by id. Names of stored orders hold the words.
     PatientKey {
         Name = "Name",
@@ -119,7 +119,7 @@ impl Store {
         ids.dedup();
         let mut keys = HashMap::with_capacity(ids.len());
         // One view: rows may change between two statements.
-        let view = self.view().await?;
+        let view = self.read_view().await?;
         for ids in ids.chunks(LIMITS.ids_of_statement) {
             let mut sql = self.sql(&format!(
                 "SELECT p.id, {expression} FROM patient p WHERE p.hospital_id = "
@@ -143,7 +143,7 @@ impl Store {
         search: &PatientSearch,
         key: PatientKey,
         today: chrono::NaiveDate,
-        seek: &Seek<Option<String>>,
+        seek: &Keyset<Option<String>>,
     ) -> Result<Vec<KeyedPatient>> {
         let mut rows = match key {
             PatientKey::ChartNo => self.patients_by_index(hospital, search, "p.chart_no", seek).await?,
@@ -168,7 +168,7 @@ impl Store {
         hospital: i64,
         search: &PatientSearch,
         column: &str,
-        seek: &Seek<Option<String>>,
+        seek: &Keyset<Option<String>>,
     ) -> Result<Vec<KeyedPatient>> {
         let from_null = seek.from.as_ref().map(|(key, _)| key.is_none());
         let mut rows = Vec::new();
@@ -177,7 +177,7 @@ impl Store {
             .into_iter()
             .skip_while(|&null| from_null.is_some_and(|from| from != null))
         {
-            let part = Seek {
+            let part = Keyset {
                 from: seek.from.clone().filter(|_| from_null == Some(null)),
                 limit: seek.limit.saturating_sub(rows.len() as u64),
                 ..seek.clone()
@@ -207,7 +207,7 @@ impl Store {
         mut sql: Sql,
         key: &str,
         nullable: bool,
-        seek: &Seek<Option<String>>,
+        seek: &Keyset<Option<String>>,
     ) -> Result<Vec<KeyedPatient>> {
         seek_sql(&mut sql, key, nullable, "p.id", seek, |sql, value| {
             sql.bind(value);
@@ -358,7 +358,7 @@ impl Store {
 mod tests {
     use super::*;
     use crate::secrets::Secrets;
-    use crate::store::Open;
+    use crate::store::OpenMode;
 
     /// One statement with three million ids would be larger than what a database takes in one packet.
     #[tokio::test]
@@ -366,7 +366,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("test.db").display());
         let secrets = Secrets::open(&folder.path().join("key"), true).unwrap();
-        let store = Store::connect(&url, secrets, Open::Create).await.unwrap();
+        let store = Store::connect(&url, secrets, OpenMode::Create).await.unwrap();
         store.migrate().await.unwrap();
         let parts: i64 = 3;
         let known = parts * i64::try_from(LIMITS.ids_of_statement).unwrap();

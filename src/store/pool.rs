@@ -15,7 +15,7 @@ use crate::observe::Pool;
 
 /// Makes the database end statements that no request waits for any more, transactions that nobody goes on with, also where
 /// nobody is left to tell it, and long waits for locks.
-pub(super) fn ended_in_time(database: DbBackend, statement: Duration) -> String {
+pub(super) fn statement_timeout_sql(database: DbBackend, statement: Duration) -> String {
     let idle = LIMITS.idle_transaction;
     match database {
         DbBackend::Postgres => format!(
@@ -38,7 +38,7 @@ pub(super) fn ended_in_time(database: DbBackend, statement: Duration) -> String 
 /// One on its way back to the pool first reads to its end what nobody waits for any more. The driver sets no time for that, and
 /// none for closing a connection, which under TLS waits for the other end, too: where the database has stopped answering,
 /// given-up requests would take one connection after the other with them. So one that is late makes way for a new one.
-pub(super) fn in_time<D>(pool: PoolOptions<D>, url: &str, first: Option<String>) -> PoolOptions<D>
+pub(super) fn with_release_timeout<D>(pool: PoolOptions<D>, url: &str, first: Option<String>) -> PoolOptions<D>
 where
     D: Database,
     for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
@@ -176,7 +176,7 @@ mod tests {
     use sea_orm::DatabaseTransaction;
     use sea_orm::sqlx::{self, MySql, Postgres, Row as _};
 
-    use super::super::{CONNECTIONS, Open, Store};
+    use super::super::{CONNECTIONS, OpenMode, Store};
     use super::*;
     use crate::error::{DatabaseCode, DatabaseError};
     use crate::secrets::Secrets;
@@ -192,7 +192,7 @@ mod tests {
     {
         let url = reached(variable, usual).await?;
         let pool = PoolOptions::new().idle_timeout(None).max_lifetime(None);
-        let pool = in_time(pool, &url, Some(ended_in_time(kind, Duration::from_secs(1))));
+        let pool = with_release_timeout(pool, &url, Some(statement_timeout_sql(kind, Duration::from_secs(1))));
         let pool = pool.connect(&url).await.unwrap();
         Some((url, pool))
     }
@@ -220,12 +220,12 @@ mod tests {
         found
     }
 
-    async fn store(url: &str, open: Open) -> Store {
+    async fn store(url: &str, open: OpenMode) -> Store {
         let secrets = Secrets::from_base64("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap();
         Store::connect(url, secrets, open).await.unwrap()
     }
 
-    async fn served(url: &str, open: Open) -> DatabaseConnection {
+    async fn served(url: &str, open: OpenMode) -> DatabaseConnection {
         store(url, open).await.readers
     }
 
@@ -289,7 +289,7 @@ mod tests {
                     let begun = if writes {
                         store.begin_write().await
                     } else {
-                        store.view().await
+                        store.read_view().await
                     };
                     begun.unwrap();
                 };
@@ -313,7 +313,7 @@ mod tests {
         holder.execute(lock()).await.unwrap();
         let error = waiter.execute(lock()).await.unwrap_err();
         assert_eq!(error.as_database_error().unwrap().code().unwrap(), "57014", "{error}");
-        for (open, wanted) in [(Open::Serve, "35s 15s 10s"), (Open::Existing, "0 0 0")] {
+        for (open, wanted) in [(OpenMode::Serve, "35s 15s 10s"), (OpenMode::Existing, "0 0 0")] {
             let served = served(&url, open).await;
             let asked = "SELECT current_setting('statement_timeout') || ' ' ||
                 current_setting('idle_in_transaction_session_timeout') || ' ' || current_setting('lock_timeout')";
@@ -334,7 +334,7 @@ mod tests {
         // Null: neither granted nor waited for to the end, but interrupted.
         let row = waiter.fetch_one(lock()).await.unwrap();
         assert_eq!(row.get::<Option<i64>, _>(0), None);
-        for (open, wanted) in [(Open::Serve, (35, 15, 10)), (Open::Existing, (0, 0, 50))] {
+        for (open, wanted) in [(OpenMode::Serve, (35, 15, 10)), (OpenMode::Existing, (0, 0, 50))] {
             let served = served(&url, open).await;
             let asked = "SELECT CAST(@@SESSION.max_statement_time AS SIGNED),
                 CAST(@@SESSION.idle_transaction_timeout AS SIGNED), CAST(@@SESSION.innodb_lock_wait_timeout AS SIGNED)";
@@ -349,7 +349,7 @@ mod tests {
         let usual = "postgres://postgres@127.0.0.1:5432/postgres";
         let found = database::<Postgres>("ROLLCALL_TEST_POSTGRES_URL", usual, DbBackend::Postgres).await;
         let Some((url, _)) = found else { return };
-        let database = served(&url, Open::Existing).await;
+        let database = served(&url, OpenMode::Existing).await;
         let refused = async |statement: String| {
             let error = database.execute_unprepared(&statement).await.unwrap_err();
             DatabaseError::from(&error)
@@ -370,7 +370,7 @@ mod tests {
         let usual = "mysql://root@127.0.0.1:3306/mysql";
         let found = database::<MySql>("ROLLCALL_TEST_MARIADB_URL", usual, DbBackend::MySql).await;
         let Some((url, _)) = found else { return };
-        let database = served(&url, Open::Existing).await;
+        let database = served(&url, OpenMode::Existing).await;
         for (number, retryable) in [(1213, true), (1467, true), (1205, false), (1062, false)] {
             let statement =
                 format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = \"40001 'Kim'\"");
@@ -387,7 +387,7 @@ mod tests {
         let usual = "postgres://postgres@127.0.0.1:5432/postgres";
         let found = database::<Postgres>("ROLLCALL_TEST_POSTGRES_URL", usual, DbBackend::Postgres).await;
         let Some((url, _)) = found else { return };
-        let store = store(&slow(&url).await, Open::Serve).await;
+        let store = store(&slow(&url).await, OpenMode::Serve).await;
         let pool = store.readers.get_postgres_connection_pool();
         let open = "SELECT CAST(CAST(transaction_timestamp() <> statement_timestamp() AS INT) AS BIGINT)";
         leaves_no_transaction_open::<Postgres>(&store, pool, open).await;
@@ -398,7 +398,7 @@ mod tests {
         let usual = "mysql://root@127.0.0.1:3306/mysql";
         let found = database::<MySql>("ROLLCALL_TEST_MARIADB_URL", usual, DbBackend::MySql).await;
         let Some((url, _)) = found else { return };
-        let store = store(&slow(&url).await, Open::Serve).await;
+        let store = store(&slow(&url).await, OpenMode::Serve).await;
         let pool = store.readers.get_mysql_connection_pool();
         leaves_no_transaction_open::<MySql>(&store, pool, "SELECT CAST(@@in_transaction AS SIGNED)").await;
     }
@@ -407,7 +407,7 @@ mod tests {
         let usual = "postgres://postgres@127.0.0.1:5432/postgres";
         let found = database::<Postgres>("ROLLCALL_TEST_POSTGRES_URL", usual, DbBackend::Postgres).await;
         let Some((url, _)) = found else { return };
-        let store = store(&url, Open::Serve).await;
+        let store = store(&url, OpenMode::Serve).await;
         let asked = async |connection: &DatabaseTransaction| {
             let sql = store.sql("SELECT current_setting('statement_timeout')").done();
             let row = connection.query_one_raw(sql).await.unwrap().unwrap();
@@ -416,7 +416,7 @@ mod tests {
         let view = store.long_view().await.unwrap();
         assert_eq!(asked(&view).await, "10min");
         view.commit().await.unwrap();
-        assert_eq!(asked(&store.view().await.unwrap()).await, "35s");
+        assert_eq!(asked(&store.read_view().await.unwrap()).await, "35s");
     }
 
     #[tokio::test]
@@ -424,7 +424,7 @@ mod tests {
         let usual = "mysql://root@127.0.0.1:3306/mysql";
         let found = database::<MySql>("ROLLCALL_TEST_MARIADB_URL", usual, DbBackend::MySql).await;
         let Some((url, _)) = found else { return };
-        let store = store(&url, Open::Serve).await;
+        let store = store(&url, OpenMode::Serve).await;
         let view = store.long_view().await.unwrap();
         let asked = "SELECT CAST(@@SESSION.max_statement_time AS SIGNED) + ";
         for (mut sql, wanted) in [(store.long_sql(asked), 600), (store.sql(asked), 35)] {

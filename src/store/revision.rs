@@ -23,7 +23,7 @@ impl Revision {
 
     /// The revision of such a text.
     #[must_use]
-    pub fn read(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (number, tag) = text.split_once('-')?;
         Some(Self {
             number: i64::from_str_radix(number, 16).ok()?,
@@ -34,7 +34,7 @@ impl Revision {
 
 /// What a statistics question must know before anything else, from one statement.
 #[derive(Clone, Debug)]
-pub struct State {
+pub struct HospitalState {
     pub revision: Revision,
     /// The tag that now stands at the number asked about; none where the feed does not reach back to it.
     pub seen_tag: Option<i64>,
@@ -51,11 +51,16 @@ impl Store {
     ///
     /// # Errors
     /// BEING_RESTORED where the hospital's rows are not all there. Where the database fails, or the hospital is gone.
-    pub async fn state(&self, hospital: i64, seen: i64) -> Result<State> {
-        self.state_in(&self.readers, hospital, seen).await
+    pub async fn hospital_state(&self, hospital: i64, seen: i64) -> Result<HospitalState> {
+        self.hospital_state_in(&self.readers, hospital, seen).await
     }
 
-    pub(super) async fn state_in(&self, connection: &impl ConnectionTrait, hospital: i64, seen: i64) -> Result<State> {
+    pub(super) async fn hospital_state_in(
+        &self,
+        connection: &impl ConnectionTrait,
+        hospital: i64,
+        seen: i64,
+    ) -> Result<HospitalState> {
         // By outer joins: what is missing while a backup is restored differs from a hospital that is gone.
         let mut sql = self.sql(
             "SELECT r.number, r.visit_count, c.tag, s.tag AS seen_tag, h.time_zone, h.week_start, d.version,
@@ -81,7 +86,7 @@ impl Store {
         };
         let zone: String = row.try_get("", "time_zone")?;
         let week_start: String = row.try_get("", "week_start")?;
-        Ok(State {
+        Ok(HospitalState {
             revision: Revision { number, tag },
             seen_tag: row.try_get("", "seen_tag")?,
             visit_count: row.try_get::<i64>("", "visit_count")?.unsigned_abs(),
@@ -112,7 +117,7 @@ impl Store {
     /// # Errors
     /// BEING_RESTORED where the row that says so is missing. Where the database fails.
     pub async fn patient_count(&self, hospital: i64) -> Result<u64> {
-        self.kept_count(hospital, "patient_count").await
+        self.stored_count(hospital, "patient_count").await
     }
 
     /// The number of the hospital's visits, as the triggers count them.
@@ -120,10 +125,10 @@ impl Store {
     /// # Errors
     /// BEING_RESTORED where the row that says so is missing. Where the database fails.
     pub async fn visit_count(&self, hospital: i64) -> Result<u64> {
-        self.kept_count(hospital, "visit_count").await
+        self.stored_count(hospital, "visit_count").await
     }
 
-    async fn kept_count(&self, hospital: i64, column: &str) -> Result<u64> {
+    async fn stored_count(&self, hospital: i64, column: &str) -> Result<u64> {
         let mut sql = self.sql(&format!("SELECT {column} FROM revision WHERE hospital_id = "));
         sql.bind(hospital);
         let row = self.readers.query_one_raw(sql.done()).await?;

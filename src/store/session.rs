@@ -38,7 +38,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn begin_session(&self, verified: &StaffRow, token_hash: &str, family: &str) -> Result<Option<StaffRow>> {
-        self.again(|| async {
+        self.with_retry(|| async {
             let transaction = self.begin_write().await?;
             let row = locked_member(&transaction, verified.hospital_id, verified.id).await?;
             // A hash has a salt of its own: no two are equal, not even of the same password.
@@ -69,7 +69,7 @@ impl Store {
         let Some(seen) = refresh_token::Entity::find_by_id(key).one(&self.readers).await? else {
             return Ok(RefreshUse::Unknown);
         };
-        self.again(|| self.use_once(&seen, successor_hashes)).await
+        self.with_retry(|| self.use_once(&seen, successor_hashes)).await
     }
 
     async fn use_once(&self, seen: &refresh_token::Model, successor_hashes: &[String]) -> Result<RefreshUse> {
@@ -146,7 +146,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn end_session(&self, viewer: &Viewer, family: &str) -> Result<()> {
-        self.again(|| async {
+        self.with_retry(|| async {
             let transaction = self.begin_write().await?;
             locked_member(&transaction, viewer.hospital, viewer.staff).await?;
             delete_family(&transaction, viewer.hospital, family).await?;

@@ -53,11 +53,11 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails; nothing is half kept then.
-    pub async fn keep_snapshot(&self, row: &SnapshotRow, packed: &PackedSnapshot) -> Result<bool> {
-        self.again(|| self.keep_snapshot_once(row.clone(), packed)).await
+    pub async fn store_snapshot(&self, row: &SnapshotRow, packed: &PackedSnapshot) -> Result<bool> {
+        self.with_retry(|| self.store_snapshot_once(row.clone(), packed)).await
     }
 
-    async fn keep_snapshot_once(&self, mut row: SnapshotRow, packed: &PackedSnapshot) -> Result<bool> {
+    async fn store_snapshot_once(&self, mut row: SnapshotRow, packed: &PackedSnapshot) -> Result<bool> {
         let hospital = row.hospital_id;
         let mut manifest = Vec::with_capacity((packed.buckets.len() + 1) * EMPTY.len());
         let mut lists: HashMap<[u8; 32], &[u8]> = HashMap::new();
@@ -72,11 +72,11 @@ impl Store {
         let now = Utc::now().trunc_subsecs(6);
         row.kept_at = now;
         let transaction = self.begin_write().await?;
-        let (mut kept, stale) = self.kept(&transaction, hospital, &lists, now).await?;
+        let (mut kept, stale) = self.stored_manifest(&transaction, hospital, &lists, now).await?;
         if !stale.is_empty() {
             // Those that a sweep took before are gone now; the others it will not take.
-            self.keep_parts(&transaction, hospital, &stale, now).await?;
-            kept = self.kept(&transaction, hospital, &lists, now).await?.0;
+            self.store_parts(&transaction, hospital, &stale, now).await?;
+            kept = self.stored_manifest(&transaction, hospital, &lists, now).await?.0;
         }
         for digest in kept {
             lists.remove(&digest);
@@ -133,7 +133,7 @@ impl Store {
     }
 
     /// Says of lists that they were stored with just now.
-    async fn keep_parts(
+    async fn store_parts(
         &self,
         connection: &impl ConnectionTrait,
         hospital: i64,
@@ -151,7 +151,7 @@ impl Store {
     }
 
     /// Which of the lists are kept already; and of them, in order, those that have been for long.
-    async fn kept(
+    async fn stored_manifest(
         &self,
         connection: &impl ConnectionTrait,
         hospital: i64,
@@ -227,17 +227,17 @@ impl Store {
             .bind(hospital)
             .push(")");
         self.writer.execute_raw(sql.done()).await?;
-        self.keep_pinned_parts(hospital).await?;
-        self.drop_parts(hospital, before - STALE - STALE).await?;
+        self.refresh_pinned_parts(hospital).await?;
+        self.delete_stale_parts(hospital, before - STALE - STALE).await?;
         Ok(expired)
     }
 
     /// The lists of pinned snapshots are as if stored just now.
-    async fn keep_pinned_parts(&self, hospital: i64) -> Result<()> {
+    async fn refresh_pinned_parts(&self, hospital: i64) -> Result<()> {
         let mut sql = self.sql("SELECT id FROM snapshot WHERE hospital_id = ");
         sql.bind(hospital).push(" AND pinned_at IS NOT NULL");
         for id in self.texts_of(sql).await? {
-            self.keep_parts_of(hospital, &id).await?;
+            self.refresh_parts_of(hospital, &id).await?;
         }
         Ok(())
     }
@@ -246,7 +246,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn keep_parts_of(&self, hospital: i64, id: &str) -> Result<()> {
+    pub async fn refresh_parts_of(&self, hospital: i64, id: &str) -> Result<()> {
         let Some(row) = self.snapshot_row(hospital, id).await? else {
             return Ok(());
         };
@@ -258,12 +258,12 @@ impl Store {
             .iter()
             .map(|&digest| (digest, &[][..]))
             .collect();
-        let (_, stale) = self.kept(&self.readers, hospital, &lists, now).await?;
-        self.keep_parts(&self.writer, hospital, &stale, now).await
+        let (_, stale) = self.stored_manifest(&self.readers, hospital, &lists, now).await?;
+        self.store_parts(&self.writer, hospital, &stale, now).await
     }
 
     /// Lets go of lists that no snapshot was stored with since `before`.
-    async fn drop_parts(&self, hospital: i64, before: DateTime<Utc>) -> Result<()> {
+    async fn delete_stale_parts(&self, hospital: i64, before: DateTime<Utc>) -> Result<()> {
         loop {
             let mut sql = self.sql("SELECT DISTINCT digest FROM list_part WHERE hospital_id = ");
             sql.bind(hospital).push(" AND kept_at < ").bind(before);
@@ -293,9 +293,9 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails, or holds other bytes than were kept.
-    pub async fn open_snapshot(&self, hospital: i64, id: &str) -> Result<Option<StoredSnapshot>> {
+    pub async fn load_snapshot(&self, hospital: i64, id: &str) -> Result<Option<StoredSnapshot>> {
         // One view: a sweep may come between the row and its lists.
-        let view = self.view().await?;
+        let view = self.read_view().await?;
         let Some(row) = self.snapshot_row_in(&view, hospital, id).await? else {
             return Ok(None);
         };
@@ -339,7 +339,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn keep_order(
+    pub async fn load_or_store_order(
         &self,
         hospital: i64,
         snapshot_id: &str,

@@ -12,22 +12,22 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, 
 use tokio::sync::mpsc;
 
 use super::sql::Sql;
-use super::{Revision, Seek, State, Store, unknown};
+use super::{HospitalState, Keyset, Revision, Store, unknown_value};
 use crate::config::LIMITS;
 use crate::error::{Error, Result};
-use crate::statistics::{Day, DayRange, Ledger, LedgerBuilder, VisitChannel, VisitRow, VisitStatus, words};
+use crate::statistics::{Day, DayRange, Ledger, LedgerBuilder, VisitChannel, VisitRow, VisitStatus, string_enum};
 
 const ATTENDED: &str = "status IN ('COMPLETED', 'ENDED')";
 
 /// Visits that are read together when a ledger loads.
-const RUN: usize = 4_096;
+const ROWS_PER_RUN: usize = 4_096;
 
 /// What changed since a revision.
-pub enum Changes {
+pub enum LedgerChanges {
     /// The feed does not reach back that far, or the past was replaced: load anew.
     Unknown,
     Known {
-        state: State,
+        state: HospitalState,
         patients: BTreeSet<i64>,
         old_dates: BTreeSet<Day>,
         rows: Vec<VisitRow>,
@@ -44,7 +44,7 @@ pub struct VisitQuery {
     pub dates: Option<DayRange>,
 }
 
-words!(
+string_enum!(
     /// What visits are ordered by; ties by id. Names of stored orders hold the words.
     VisitKey {
         Date = "Date",
@@ -63,7 +63,7 @@ impl VisitKey {
             Self::Status => {
                 let mut text = "CASE v.status".to_owned();
                 for &status in VisitStatus::ALL {
-                    text.push_str(&format!(" WHEN '{}' THEN {}", status.word(), status as u8));
+                    text.push_str(&format!(" WHEN '{}' THEN {}", status.as_str(), status as u8));
                 }
                 text + " END"
             }
@@ -76,7 +76,7 @@ pub type KeyedVisit = (visit::Model, Option<String>);
 
 /// A page from an end of each of some patients' visits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PatientVisits {
+pub struct PatientVisitPage {
     pub query: VisitQuery,
     pub key: VisitKey,
     pub descending: bool,
@@ -95,7 +95,7 @@ pub struct PatientEnds {
 
 /// A visit that was looked up by its id, with where and by whom.
 #[derive(Clone, Debug)]
-pub struct FoundVisit {
+pub struct VisitDetails {
     pub row: visit::Model,
     /// Only its tombstone is left.
     pub deleted: bool,
@@ -103,7 +103,7 @@ pub struct FoundVisit {
     pub doctor: Option<doctor::Model>,
 }
 
-impl FoundVisit {
+impl VisitDetails {
     fn read(row: &QueryResult) -> Result<Self> {
         let visit = visit::Model::from_query_result(row, "")?;
         let department = match (visit.department_id, row.try_get("", "department_name")?) {
@@ -142,9 +142,9 @@ impl Store {
     ///
     /// # Errors
     /// BEING_RESTORED where the data is incomplete. Where the database fails.
-    pub async fn load_ledger(&self, hospital: i64) -> Result<(State, Ledger)> {
+    pub async fn load_ledger(&self, hospital: i64) -> Result<(HospitalState, Ledger)> {
         let view = self.lock_visits(self.long_view().await?).await?;
-        let state = self.state_in(&view, hospital, 0).await?;
+        let state = self.hospital_state_in(&view, hospital, 0).await?;
         self.verify(&view, hospital, &state).await?;
         let mut sql = self.long_sql("SELECT id FROM patient WHERE hospital_id = ");
         sql.bind(hospital);
@@ -167,23 +167,23 @@ impl Store {
         match self.readers.get_database_backend() {
             DbBackend::Sqlite => self.read_runs(&view, hospital, &runs).await?,
             backend => {
-                let mut sql = self.long_sql(LEDGER);
+                let mut sql = self.long_sql(SELECT_LEDGER_ROWS);
                 sql.bind(hospital);
                 if backend == DbBackend::MySql {
                     // In the order in which the rows lie: any other index would jump about in the table.
                     sql.push(" ORDER BY id");
                 }
                 let mut rows = view.stream_raw(sql.done()).await?;
-                let mut run = Vec::with_capacity(RUN);
+                let mut run = Vec::with_capacity(ROWS_PER_RUN);
                 while let Some(row) = rows.try_next().await? {
                     run.push(match row.try_as_pg_row() {
                         Some(row) => postgres_row(row)?,
                         None => ledger_row(&row)?,
                     });
                     // Where nobody takes them, the builder says why.
-                    if run.len() == RUN
+                    if run.len() == ROWS_PER_RUN
                         && runs
-                            .send(std::mem::replace(&mut run, Vec::with_capacity(RUN)))
+                            .send(std::mem::replace(&mut run, Vec::with_capacity(ROWS_PER_RUN)))
                             .await
                             .is_err()
                     {
@@ -203,12 +203,12 @@ impl Store {
 
     /// One consistent view of the visits and of the revision that they stand at.
     async fn view_of_visits(&self) -> Result<DatabaseTransaction> {
-        self.lock_visits(self.view().await?).await
+        self.lock_visits(self.read_view().await?).await
     }
 
     /// A view whose statements may take as long as a ledger may take to load.
     pub(super) async fn long_view(&self) -> Result<DatabaseTransaction> {
-        let view = self.view().await?;
+        let view = self.read_view().await?;
         if self.readers.get_database_backend() == DbBackend::Postgres {
             let longer = format!("SET LOCAL statement_timeout = {}", LIMITS.load.as_millis());
             view.execute_unprepared(&longer).await?;
@@ -255,7 +255,7 @@ impl Store {
                 FROM (SELECT * FROM visit WHERE hospital_id = ",
             );
             sql.bind(hospital).push(" AND id > ").bind(after);
-            sql.push(&format!(" ORDER BY id LIMIT {RUN})"));
+            sql.push(&format!(" ORDER BY id LIMIT {ROWS_PER_RUN})"));
             let Some(row) = view.query_one_raw(sql.done()).await? else {
                 return Ok(());
             };
@@ -277,11 +277,11 @@ impl Store {
     ///
     /// # Errors
     /// BEING_RESTORED where the data is incomplete. Where the database fails.
-    pub async fn changes_since(&self, hospital: i64, seen: Revision, most: u64) -> Result<Changes> {
+    pub async fn changes_since(&self, hospital: i64, seen: Revision, most: u64) -> Result<LedgerChanges> {
         let view = self.view_of_visits().await?;
-        let state = self.state_in(&view, hospital, seen.number).await?;
+        let state = self.hospital_state_in(&view, hospital, seen.number).await?;
         if state.seen_tag != Some(seen.tag) {
-            return Ok(Changes::Unknown);
+            return Ok(LedgerChanges::Unknown);
         }
         let mut sql =
             self.sql("SELECT kind, patient_id, old_patient_id, old_date FROM change_feed WHERE hospital_id = ");
@@ -290,13 +290,13 @@ impl Store {
             .bind(i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1));
         let feed = view.query_all_raw(sql.done()).await?;
         if feed.len() as u64 > most {
-            return Ok(Changes::Unknown);
+            return Ok(LedgerChanges::Unknown);
         }
         let (mut patients, mut old_dates) = (BTreeSet::new(), BTreeSet::new());
         for row in &feed {
             let kind: String = row.try_get_by_index(0)?;
             match kind.as_str() {
-                "RESET" => return Ok(Changes::Unknown),
+                "RESET" => return Ok(LedgerChanges::Unknown),
                 "VISIT" => {
                     patients.extend(row.try_get_by_index::<Option<i64>>(1)?);
                     patients.extend(row.try_get_by_index::<Option<i64>>(2)?);
@@ -308,7 +308,7 @@ impl Store {
         let mut rows = Vec::new();
         let ids: Vec<i64> = patients.iter().copied().collect();
         for ids in ids.chunks(LIMITS.ids_of_statement) {
-            let mut sql = self.sql(LEDGER);
+            let mut sql = self.sql(SELECT_LEDGER_ROWS);
             sql.bind(hospital).push(" AND patient_id").numbers(ids);
             for row in view.query_all_raw(sql.done()).await? {
                 rows.push(ledger_row(&row)?);
@@ -316,7 +316,7 @@ impl Store {
         }
         self.verify(&view, hospital, &state).await?;
         view.commit().await?;
-        Ok(Changes::Known {
+        Ok(LedgerChanges::Known {
             state,
             patients,
             old_dates,
@@ -328,7 +328,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn visits_by_id(&self, hospital: i64, ids: &[i64]) -> Result<HashMap<i64, FoundVisit>> {
+    pub async fn visits_by_id(&self, hospital: i64, ids: &[i64]) -> Result<HashMap<i64, VisitDetails>> {
         let mut sql = self.sql(&format!(
             "SELECT {COLUMNS}, d.name AS department_name, d.retired_at AS department_retired_at,
                 o.name AS doctor_name, o.retired_at AS doctor_retired_at, o.department_id AS doctor_department_id
@@ -340,7 +340,7 @@ impl Store {
         sql.bind(hospital).push(" AND v.id").numbers(ids);
         let mut found = HashMap::with_capacity(ids.len());
         for row in self.readers.query_all_raw(sql.done()).await? {
-            let visit = FoundVisit::read(&row)?;
+            let visit = VisitDetails::read(&row)?;
             found.insert(visit.row.id, visit);
         }
         if found.len() < ids.len() {
@@ -361,7 +361,7 @@ impl Store {
                     channel: row.channel,
                     version: 0,
                 };
-                found.entry(row.id).or_insert(FoundVisit {
+                found.entry(row.id).or_insert(VisitDetails {
                     row: gone,
                     deleted: true,
                     department: None,
@@ -382,7 +382,7 @@ impl Store {
         patient: Option<i64>,
         query: &VisitQuery,
         key: VisitKey,
-        seek: &Seek<Option<String>>,
+        seek: &Keyset<Option<String>>,
     ) -> Result<Vec<KeyedVisit>> {
         let expression = key.expression(patient.is_some());
         let mut sql = self.sql(&format!(
@@ -437,9 +437,9 @@ impl Store {
         &self,
         hospital: i64,
         patients: &[i64],
-        page: &PatientVisits,
+        page: &PatientVisitPage,
     ) -> Result<HashMap<i64, Vec<KeyedVisit>>> {
-        let PatientVisits {
+        let PatientVisitPage {
             ref query,
             key,
             descending,
@@ -581,7 +581,8 @@ impl Store {
     }
 }
 
-pub(super) const LEDGER: &str = "SELECT id, patient_id, date, scheduled_at, status, channel, department_id, doctor_id
+pub(super) const SELECT_LEDGER_ROWS: &str =
+    "SELECT id, patient_id, date, scheduled_at, status, channel, department_id, doctor_id
     FROM visit WHERE hospital_id = ";
 
 pub(super) fn ledger_row(row: &QueryResult) -> Result<VisitRow> {
@@ -594,8 +595,8 @@ pub(super) fn ledger_row(row: &QueryResult) -> Result<VisitRow> {
         patient: row.try_get_by_index(1)?,
         date: date.into(),
         scheduled_at: scheduled_at.map(ScheduledAt::micros),
-        status: VisitStatus::from_word(&status).ok_or_else(|| unknown("visit.status", &status))?,
-        channel: VisitChannel::from_word(&channel).ok_or_else(|| unknown("visit.channel", &channel))?,
+        status: VisitStatus::parse(&status).ok_or_else(|| unknown_value("visit.status", &status))?,
+        channel: VisitChannel::parse(&channel).ok_or_else(|| unknown_value("visit.channel", &channel))?,
         department: row.try_get_by_index(6)?,
         doctor: row.try_get_by_index(7)?,
     })
@@ -614,8 +615,8 @@ fn postgres_row(row: &PgRow) -> Result<VisitRow> {
         patient: value(row, 1)?,
         date: value::<chrono::NaiveDate>(row, 2)?.into(),
         scheduled_at: value::<Option<sea_orm::prelude::DateTimeUtc>>(row, 3)?.map(|at| at.timestamp_micros()),
-        status: VisitStatus::from_word(status).ok_or_else(|| unknown("visit.status", status))?,
-        channel: VisitChannel::from_word(channel).ok_or_else(|| unknown("visit.channel", channel))?,
+        status: VisitStatus::parse(status).ok_or_else(|| unknown_value("visit.status", status))?,
+        channel: VisitChannel::parse(channel).ok_or_else(|| unknown_value("visit.channel", channel))?,
         department: value(row, 6)?,
         doctor: value(row, 7)?,
     })
@@ -636,8 +637,8 @@ fn run_row(text: &str) -> Option<VisitRow> {
         id: next()?.parse().ok()?,
         patient: next()?.parse().ok()?,
         date: next()?.parse::<chrono::NaiveDate>().ok()?.into(),
-        status: VisitStatus::from_word(next()?)?,
-        channel: VisitChannel::from_word(next()?)?,
+        status: VisitStatus::parse(next()?)?,
+        channel: VisitChannel::parse(next()?)?,
         department: optional(next()?)?,
         doctor: optional(next()?)?,
         scheduled_at: ScheduledAt::read(next()?).map(ScheduledAt::micros),
@@ -658,11 +659,11 @@ fn restrict(sql: &mut Sql, query: &VisitQuery) {
         sql.push(" AND v.doctor_id").numbers(ids);
     }
     if let Some(channels) = &query.channels {
-        let words: Vec<&str> = channels.iter().map(|channel| channel.word()).collect();
+        let words: Vec<&str> = channels.iter().map(|channel| channel.as_str()).collect();
         sql.push(" AND v.channel").texts(&words);
     }
     if let Some(statuses) = &query.statuses {
-        let words: Vec<&str> = statuses.iter().map(|status| status.word()).collect();
+        let words: Vec<&str> = statuses.iter().map(|status| status.as_str()).collect();
         sql.push(" AND v.status").texts(&words);
     }
     if let Some(range) = query.dates {
@@ -698,7 +699,7 @@ pub(super) fn seek_sql(
     expression: &str,
     nullable: bool,
     id: &str,
-    seek: &Seek<Option<String>>,
+    seek: &Keyset<Option<String>>,
     bind: impl Fn(&mut Sql, &str),
 ) {
     if let Some((key, from)) = &seek.from {

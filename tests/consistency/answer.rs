@@ -146,7 +146,7 @@ fn numbers(ids: Option<&Vec<String>>) -> Vec<i64> {
 
 impl BucketAnswer {
     pub fn list(&self, kind: CohortKind) -> &List {
-        &self.cohorts[kind.word()]
+        &self.cohorts[kind.as_str()]
     }
 
     /// Of the calendar unit.
@@ -287,7 +287,7 @@ impl Answer {
             known.churn_after_days,
             known.overdue_after_days,
             &*world.time_zone,
-            world.week_start.word(),
+            world.week_start.as_str(),
         );
         hold!(
             rules == expected,

@@ -89,7 +89,7 @@ impl Asked {
             "filter": {
                 "departmentIds": ids('D', &self.filter.departments),
                 "doctorIds": ids('O', &self.filter.doctors),
-                "channels": channels.map(|all| all.iter().map(|channel| channel.word()).collect::<Vec<_>>()),
+                "channels": channels.map(|all| all.iter().map(|channel| channel.as_str()).collect::<Vec<_>>()),
             },
             "lists": self.lists,
             "keep": self.keep,

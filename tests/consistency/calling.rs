@@ -264,7 +264,7 @@ impl Row {
             Self {
                 id,
                 version: row.try_get_by_index(0).unwrap(),
-                is_over: VisitStatus::from_word(&word).is_some_and(VisitStatus::is_over),
+                is_over: VisitStatus::parse(&word).is_some_and(VisitStatus::is_over),
             }
         }))
     }

@@ -45,7 +45,7 @@ async fn put_the_past_back(site: &Site<'_>, random: &mut StdRng) -> Held {
         let status = |but: &str, random: &mut StdRng| {
             let others: Vec<_> = VisitStatus::ALL
                 .iter()
-                .map(|status| status.word())
+                .map(|status| status.as_str())
                 .filter(|&word| word != but)
                 .collect();
             *others.choose(random).unwrap()

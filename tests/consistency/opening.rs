@@ -260,7 +260,7 @@ impl<'a> Paging<'a> {
             "LAST_VISIT" => edge["lastVisitDate"].as_str().map(str::to_owned),
             "DATE" => edge["date"].as_str().map(str::to_owned),
             _ => {
-                let status = VisitStatus::from_word(edge["status"].as_str().unwrap()).unwrap();
+                let status = VisitStatus::parse(edge["status"].as_str().unwrap()).unwrap();
                 Some(format!("{}", status as u8))
             }
         };
@@ -298,7 +298,7 @@ impl<'a> Paging<'a> {
             } else {
                 let visit = world.visit(id).ok_or_else(|| format!("the visit {id} never was"))?;
                 let patient = crate::answer::id_of('P', visit.patient);
-                json!({"date": visit.date.date(), "status": visit.status.word(), "patientId": patient})
+                json!({"date": visit.date.date(), "status": visit.status.as_str(), "patientId": patient})
             };
             let expected = expected.as_object().unwrap();
             hold!(

@@ -76,7 +76,7 @@ async fn explain(site: &Site<'_>, snapshot: &HandedOut, random: &mut StdRng) -> 
 }
 
 fn kind_of(word: &Value) -> CohortKind {
-    *CohortKind::ALL.iter().find(|kind| *word == kind.word()).unwrap()
+    *CohortKind::ALL.iter().find(|kind| *word == kind.as_str()).unwrap()
 }
 
 /// What differs between a snapshot and the same question asked now.
@@ -153,7 +153,7 @@ impl Comparison<'_> {
             .map_or(self.new.as_of, BucketAnswer::last_day);
         let day = day.min(self.old.question.range.to.date());
         let variables = json!({
-            "id": self.new.id, "since": self.old.id, "day": day, "kind": self.kind.word(),
+            "id": self.new.id, "since": self.old.id, "day": day, "kind": self.kind.as_str(),
             "total": self.place == self.new.buckets.len(),
         });
         let comparable = self.old.answer.starts() == self.new.starts()
@@ -175,7 +175,7 @@ impl Comparison<'_> {
             for &kind in CohortKind::ALL {
                 let (entered, left) = difference(old, new, kind);
                 let changed = said["changedCohorts"].as_array().unwrap();
-                let counts = changed.iter().find(|changed| changed["kind"] == kind.word());
+                let counts = changed.iter().find(|changed| changed["kind"] == kind.as_str());
                 let counts = counts.map_or(json!([0, 0]), |said| json!([said["enteredCount"], said["leftCount"]]));
                 hold!(
                     counts == json!([entered.len(), left.len()]),
@@ -234,7 +234,7 @@ impl Comparison<'_> {
             let id = number_of(visit["visit"]["id"].as_str().unwrap());
             for (world, said) in [(before, &visit["before"]), (after, &visit["after"])] {
                 let was = world.visit(id);
-                let was = was.map(|visit| json!({"date": visit.date.date(), "status": visit.status.word()}));
+                let was = was.map(|visit| json!({"date": visit.date.date(), "status": visit.status.as_str()}));
                 hold!(
                     *said == json!(was),
                     "the visit {id} was {was:?} at the revision {}",

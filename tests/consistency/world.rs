@@ -89,8 +89,8 @@ fn visit(row: &QueryResult) -> Result<VisitRow, DbErr> {
         patient: row.try_get("", "patient_id")?,
         date: row.try_get::<chrono::NaiveDate>("", "date")?.into(),
         scheduled_at: scheduled_at.map(|at| at.timestamp_micros()),
-        status: VisitStatus::from_word(&status).ok_or_else(unknown)?,
-        channel: VisitChannel::from_word(&channel).ok_or_else(unknown)?,
+        status: VisitStatus::parse(&status).ok_or_else(unknown)?,
+        channel: VisitChannel::parse(&channel).ok_or_else(unknown)?,
         department: row.try_get("", "department_id")?,
         doctor: row.try_get("", "doctor_id")?,
     })

@@ -502,11 +502,11 @@ pub fn a_status(random: &mut StdRng) -> &'static str {
         1 => VisitStatus::Ended,
         _ => *VisitStatus::ALL.choose(random).unwrap(),
     };
-    status.word()
+    status.as_str()
 }
 
 pub fn a_channel(random: &mut StdRng) -> &'static str {
-    VisitChannel::ALL.choose(random).unwrap().word()
+    VisitChannel::ALL.choose(random).unwrap().as_str()
 }
 
 /// Few names for many patients: ties are broken by id.

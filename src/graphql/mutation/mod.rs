@@ -9,11 +9,11 @@ mod visit;
 use async_graphql::{Context, ID, MaybeUndefined, MergedObject};
 
 use super::hospital::{Department, Doctor};
-use super::{asker, id};
+use super::{context, id};
 use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::records::Patch;
-use crate::store::Change;
+use crate::store::Command;
 use crate::text;
 
 pub(super) use statistics::days as definition_days;
@@ -63,12 +63,15 @@ impl BadFields {
 }
 
 /// Makes the change unless a field of its input cannot be taken; says the id of what it made or changed.
-async fn make(ctx: &Context<'_>, mut bad: BadFields, change: Change, idempotency_key: Option<String>) -> Result<i64> {
+async fn make(ctx: &Context<'_>, mut bad: BadFields, change: Command, idempotency_key: Option<String>) -> Result<i64> {
     let key = idempotency_key.map(|key| line("input.idempotencyKey", &key));
     let key = bad.check(key.transpose())?;
     bad.finish()?;
-    let shared = asker::shared(ctx)?;
-    shared.store.make(asker::viewer(ctx)?, &change, key.as_deref()).await
+    let shared = context::services(ctx)?;
+    shared
+        .store
+        .execute(context::viewer(ctx)?, &change, key.as_deref())
+        .await
 }
 
 /// A text of one line, trimmed and in NFC: a name or a number.

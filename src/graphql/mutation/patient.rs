@@ -8,10 +8,10 @@ use crate::error::{Error, Result};
 use crate::graphql::enums::Sex;
 use crate::graphql::patient::Patient;
 use crate::graphql::scalars::Date;
-use crate::graphql::{asker, id};
+use crate::graphql::{context, id};
 use crate::records::{self, PatientChange};
 use crate::statistics::Day;
-use crate::store::Change;
+use crate::store::Command;
 
 #[derive(Default)]
 pub struct PatientMutation;
@@ -172,7 +172,7 @@ impl PatientMutation {
             },
         )
         .await?;
-        let id = make(ctx, bad, Change::RegisterPatient(change), key).await?;
+        let id = make(ctx, bad, Command::RegisterPatient(change), key).await?;
         let patient = Patient::load(ctx, id).await?;
         Ok(RegisterPatientPayload { patient })
     }
@@ -203,7 +203,7 @@ impl PatientMutation {
             },
         )
         .await?;
-        let id = make(ctx, bad, Change::ChangePatient { id, version, change }, key).await?;
+        let id = make(ctx, bad, Command::ChangePatient { id, version, change }, key).await?;
         let patient = Patient::load(ctx, id).await?;
         Ok(ChangePatientPayload { patient })
     }
@@ -216,7 +216,7 @@ impl PatientMutation {
         #[graphql(desc = "Who.")] input: ErasePatientInput,
     ) -> Result<ErasePatientPayload> {
         let mut bad = BadFields::default();
-        let change = Change::ErasePatient {
+        let change = Command::ErasePatient {
             id: bad.check(id::patient("input.id", &input.id))?,
             version: input.version,
             reason: bad.check(lines("input.reason", &input.reason))?,
@@ -235,7 +235,7 @@ impl PatientMutation {
     ) -> Result<MergePatientsPayload> {
         let mut bad = BadFields::default();
         let into = bad.check(id::patient("input.intoId", &input.into_id))?;
-        let change = Change::MergePatients {
+        let change = Command::MergePatients {
             id: bad.check(id::patient("input.id", &input.id))?,
             version: input.version,
             into,
@@ -255,7 +255,7 @@ impl PatientMutation {
         #[graphql(desc = "Whose merge.")] input: UndoMergeInput,
     ) -> Result<UndoMergePayload> {
         let mut bad = BadFields::default();
-        let change = Change::UndoMerge {
+        let change = Command::UndoMerge {
             id: bad.check(id::patient("input.id", &input.id))?,
             reason: bad.check(lines("input.reason", &input.reason))?,
         };
@@ -278,11 +278,11 @@ struct Fields {
 }
 
 async fn read(ctx: &Context<'_>, bad: &mut BadFields, fields: Fields) -> Result<PatientChange> {
-    let today = asker::today(ctx).await?;
+    let today = context::today(ctx).await?;
     let country = match fields.phone {
         MaybeUndefined::Value(_) => {
-            let hospital = asker::viewer(ctx)?.hospital;
-            asker::shared(ctx)?
+            let hospital = context::viewer(ctx)?.hospital;
+            context::services(ctx)?
                 .store
                 .hospital(hospital)
                 .await?

@@ -3,7 +3,7 @@
 use async_graphql::{Context, InputObject, Object, SimpleObject};
 
 use crate::error::Result;
-use crate::graphql::asker;
+use crate::graphql::context;
 use crate::graphql::session::Session;
 
 #[derive(Default)]
@@ -77,11 +77,16 @@ impl SessionMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Who signs in.")] input: SignInInput,
     ) -> Result<SignInPayload> {
-        let auth = &asker::shared(ctx)?.auth;
+        let auth = &context::services(ctx)?.auth;
         let session = auth
-            .sign_in(&input.hospital, &input.login, input.password, asker::address(ctx)?)
+            .sign_in(
+                &input.hospital,
+                &input.login,
+                input.password,
+                context::client_address(ctx)?,
+            )
             .await?;
-        asker::enter(ctx, session.viewer.clone(), session.family.clone())?;
+        context::authenticate(ctx, session.viewer.clone(), session.family.clone())?;
         Ok(SignInPayload {
             session: session.into(),
         })
@@ -93,9 +98,9 @@ impl SessionMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Which session.")] input: RefreshSessionInput,
     ) -> Result<RefreshSessionPayload> {
-        let auth = &asker::shared(ctx)?.auth;
+        let auth = &context::services(ctx)?.auth;
         let session = auth.refresh(&input.refresh_token).await?;
-        asker::enter(ctx, session.viewer.clone(), session.family.clone())?;
+        context::authenticate(ctx, session.viewer.clone(), session.family.clone())?;
         Ok(RefreshSessionPayload {
             session: session.into(),
         })
@@ -107,10 +112,15 @@ impl SessionMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The password, until now and from now on.")] input: ChangePasswordInput,
     ) -> Result<ChangePasswordPayload> {
-        let auth = &asker::shared(ctx)?.auth;
-        let viewer = asker::viewer(ctx)?;
+        let auth = &context::services(ctx)?.auth;
+        let viewer = context::viewer(ctx)?;
         let session = auth
-            .change_password(viewer, input.current_password, input.new_password, asker::address(ctx)?)
+            .change_password(
+                viewer,
+                input.current_password,
+                input.new_password,
+                context::client_address(ctx)?,
+            )
             .await?;
         Ok(ChangePasswordPayload {
             session: session.into(),
@@ -119,8 +129,9 @@ impl SessionMutation {
 
     /// Ends the session: its refresh tokens are good no more, its access token until it runs out.
     async fn sign_out(&self, ctx: &Context<'_>) -> Result<SignOutPayload> {
-        let auth = &asker::shared(ctx)?.auth;
-        auth.sign_out(asker::viewer(ctx)?, asker::family(ctx)?).await?;
+        let auth = &context::services(ctx)?.auth;
+        auth.sign_out(context::viewer(ctx)?, context::session_family(ctx)?)
+            .await?;
         Ok(SignOutPayload { signed_out: true })
     }
 }

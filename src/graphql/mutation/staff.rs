@@ -9,7 +9,7 @@ use crate::graphql::hospital::{Department, Doctor};
 use crate::graphql::id;
 use crate::graphql::staff::StaffMember;
 use crate::password::NewPassword;
-use crate::store::Change;
+use crate::store::Command;
 
 #[derive(Default)]
 pub struct StaffMutation;
@@ -164,7 +164,7 @@ impl StaffMutation {
     ) -> Result<AddDepartmentPayload> {
         let mut bad = BadFields::default();
         let name = bad.check(line("input.name", &input.name))?;
-        let id = make(ctx, bad, Change::AddDepartment { name }, input.idempotency_key).await?;
+        let id = make(ctx, bad, Command::AddDepartment { name }, input.idempotency_key).await?;
         let department = Department::read(ctx, id).await?;
         Ok(AddDepartmentPayload { department })
     }
@@ -177,7 +177,7 @@ impl StaffMutation {
     ) -> Result<ChangeDepartmentPayload> {
         let mut bad = BadFields::default();
         let name = bad.check(never_null("input.name", input.name))?;
-        let change = Change::ChangeDepartment {
+        let change = Command::ChangeDepartment {
             id: bad.check(id::department("input.id", &input.id))?,
             name: bad.check(name.map(|name| line("input.name", &name)).transpose())?,
             retired: bad.check(never_null("input.retired", input.retired))?,
@@ -194,7 +194,7 @@ impl StaffMutation {
         #[graphql(desc = "Who.")] input: AddDoctorInput,
     ) -> Result<AddDoctorPayload> {
         let mut bad = BadFields::default();
-        let change = Change::AddDoctor {
+        let change = Command::AddDoctor {
             name: bad.check(line("input.name", &input.name))?,
             department: bad
                 .check(department(ctx, input.department_id).await)?
@@ -215,7 +215,7 @@ impl StaffMutation {
     ) -> Result<ChangeDoctorPayload> {
         let mut bad = BadFields::default();
         let name = bad.check(never_null("input.name", input.name))?;
-        let change = Change::ChangeDoctor {
+        let change = Command::ChangeDoctor {
             id: bad.check(id::doctor("input.id", &input.id))?,
             name: bad.check(name.map(|name| line("input.name", &name)).transpose())?,
             department: bad.check(department(ctx, input.department_id).await)?,
@@ -240,7 +240,7 @@ impl StaffMutation {
             return Err(bad.error());
         };
         let role = input.role.into();
-        let change = Change::AddStaff {
+        let change = Command::AddStaff {
             login,
             name,
             role,
@@ -260,7 +260,7 @@ impl StaffMutation {
     ) -> Result<ChangeStaffPayload> {
         let mut bad = BadFields::default();
         let name = bad.check(never_null("input.name", input.name))?;
-        let change = Change::ChangeStaff {
+        let change = Command::ChangeStaff {
             id: bad.check(id::staff("input.id", &input.id))?,
             name: bad.check(name.map(|name| line("input.name", &name)).transpose())?,
             role: bad.check(never_null("input.role", input.role))?.map(Into::into),
@@ -283,7 +283,7 @@ impl StaffMutation {
         let Some(password) = bad.take(password)? else {
             return Err(bad.error());
         };
-        let change = Change::SetPassword {
+        let change = Command::SetPassword {
             id,
             password,
             verified: None,

@@ -5,11 +5,11 @@ use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
 use super::{BadFields, line, make};
 use crate::config::LIMITS;
 use crate::error::{Error, Result};
-use crate::graphql::asker;
+use crate::graphql::context;
 use crate::graphql::hospital::StatisticsDefinition;
 use crate::graphql::id;
 use crate::graphql::statistics::Statistics;
-use crate::store::Change;
+use crate::store::Command;
 
 #[derive(Default)]
 pub struct StatisticsMutation;
@@ -76,7 +76,7 @@ impl StatisticsMutation {
         #[graphql(desc = "The rules.")] input: UpdateDefinitionInput,
     ) -> Result<UpdateDefinitionPayload> {
         let mut bad = BadFields::default();
-        let change = Change::UpdateDefinition {
+        let change = Command::UpdateDefinition {
             version: input.version,
             churn_after_days: bad.check(days("input.churnAfterDays", input.churn_after_days))?,
             overdue_after_days: bad.check(
@@ -87,9 +87,9 @@ impl StatisticsMutation {
             )?,
         };
         let version = make(ctx, bad, change, input.idempotency_key).await?;
-        let hospital = asker::viewer(ctx)?.hospital;
+        let hospital = context::viewer(ctx)?.hospital;
         let version = i32::try_from(version).unwrap_or(i32::MAX);
-        let row = asker::shared(ctx)?.store.definition(hospital, version).await?;
+        let row = context::services(ctx)?.store.definition(hospital, version).await?;
         let row = row.ok_or_else(|| Error::Internal("a definition that was just published is gone".to_owned()))?;
         Ok(UpdateDefinitionPayload {
             definition: StatisticsDefinition::new(&(&row).into(), row.effective_from),
@@ -118,15 +118,19 @@ impl StatisticsMutation {
 }
 
 async fn pin(ctx: &Context<'_>, id: &ID, pinned: bool, idempotency_key: Option<String>) -> Result<Statistics> {
-    let viewer = asker::viewer(ctx)?;
+    let viewer = context::viewer(ctx)?;
     let mut bad = BadFields::default();
     let id = bad.take(id::statistics("input.id", id))?;
     let key = idempotency_key.map(|key| line("input.idempotencyKey", &key));
     let key = bad.check(key.transpose())?;
     let Some(id) = id else { return Err(bad.error()) };
     bad.finish()?;
-    let kept = asker::shared(ctx)?.desk.pin(viewer, id, pinned, key.as_deref()).await?;
-    kept.map(Statistics)
+    let resolved = context::services(ctx)?
+        .reporting
+        .pin(viewer, id, pinned, key.as_deref())
+        .await?;
+    resolved
+        .map(Statistics)
         .ok_or_else(|| Error::unknown_id("input.id", "snapshot"))
 }
 

@@ -10,7 +10,7 @@ use crate::graphql::id;
 use crate::graphql::scalars::{Date, DateTimeInput};
 use crate::graphql::visit::Visit;
 use crate::records::VisitChange;
-use crate::store::Change;
+use crate::store::Command;
 
 #[derive(Default)]
 pub struct VisitMutation;
@@ -124,7 +124,7 @@ impl VisitMutation {
             doctor: bad.check(doctor(ctx, input.doctor_id).await)?,
             channel: Some(input.channel.into()),
         };
-        let id = make(ctx, bad, Change::RecordVisit(change), input.idempotency_key).await?;
+        let id = make(ctx, bad, Command::RecordVisit(change), input.idempotency_key).await?;
         let visit = changed(ctx, id).await?;
         Ok(RecordVisitPayload { visit })
     }
@@ -148,7 +148,7 @@ impl VisitMutation {
             doctor: bad.check(doctor(ctx, input.doctor_id).await)?,
             channel: bad.check(never_null("input.channel", input.channel))?.map(Into::into),
         };
-        let change = Change::ChangeVisit {
+        let change = Command::ChangeVisit {
             id: bad.check(id::visit("input.id", &input.id))?,
             version: input.version,
             change,
@@ -167,7 +167,7 @@ impl VisitMutation {
         #[graphql(desc = "Which visit.")] input: DeleteVisitInput,
     ) -> Result<DeleteVisitPayload> {
         let mut bad = BadFields::default();
-        let change = Change::DeleteVisit {
+        let change = Command::DeleteVisit {
             id: bad.check(id::visit("input.id", &input.id))?,
             version: input.version,
             reason: bad.check(lines("input.reason", &input.reason))?,

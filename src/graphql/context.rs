@@ -1,0 +1,311 @@
+//! Who asks, and what one request keeps at hand.
+
+use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{self, Poll, Wake, Waker};
+use std::time::Duration;
+
+use async_graphql::Context;
+use async_graphql::dataloader::DataLoader;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::OnceCell;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{block_in_place, unconstrained};
+
+use super::loaders::Loaders;
+use crate::auth::Auth;
+use crate::config::LIMITS;
+use crate::error::{Error, Result};
+use crate::permissions::Viewer;
+use crate::reporting::Reporting;
+use crate::store::{AuditAction, AuditedList, HospitalState, NewEntry, Store};
+
+/// What all requests share.
+#[derive(Clone)]
+pub struct Services {
+    pub store: Store,
+    pub reporting: Arc<Reporting>,
+    pub auth: Arc<Auth>,
+}
+
+/// One request: who asks, with loaders of its own, so that nothing masked mixes with anything in full.
+pub struct RequestContext {
+    address: IpAddr,
+    session: OnceLock<AuthenticatedSession>,
+    state: OnceCell<HospitalState>,
+    loader_tasks: UnboundedSender<LoaderTask>,
+    audit_trail: Mutex<AuditTrail>,
+    /// Bytes that the response may still have.
+    response_bytes: Arc<ResponseBytes>,
+}
+
+/// How many bytes the response of a request may still have. Whatever may be long takes them before it is written.
+pub(super) struct ResponseBytes(AtomicUsize);
+
+impl ResponseBytes {
+    /// An error where so many are not left.
+    pub(super) fn require(&self, bytes: usize) -> Result<()> {
+        let left = self.0.load(Ordering::Relaxed);
+        if bytes <= left {
+            Ok(())
+        } else {
+            Err(Self::too_many(bytes, left))
+        }
+    }
+
+    /// Takes so many; an error where they are not left.
+    pub(super) fn take(&self, bytes: usize) -> Result<()> {
+        let taken = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        taken.map(|_| ()).map_err(|left| Self::too_many(bytes, left))
+    }
+
+    fn too_many(bytes: usize, left: usize) -> Error {
+        let limit = LIMITS.response;
+        Error::TooCostly(format!(
+            "this takes {bytes} bytes or more of the response, {left} of its {limit} are left: ask for fewer ids, or for pages of the lists"
+        ))
+    }
+}
+
+/// Whose data the request's answer shows.
+#[derive(Default)]
+struct AuditTrail {
+    patients: BTreeSet<i64>,
+    lists: BTreeSet<AuditedList>,
+    /// Those on a page of one of the lists: for them the list stands.
+    listed: BTreeSet<i64>,
+    /// Those that a search found, where there was one.
+    found: Option<BTreeSet<i64>>,
+}
+
+/// A loader's work: it takes the keys that wait for it when it is first polled.
+type LoaderTask = BoxFuture<'static, ()>;
+
+/// The loads of one request, to be driven with it.
+pub struct BatchScheduler(UnboundedReceiver<LoaderTask>);
+
+/// Somebody who is signed in.
+struct AuthenticatedSession {
+    viewer: Viewer,
+    /// Of the session's refresh tokens.
+    family: String,
+    loaders: DataLoader<Loaders>,
+}
+
+impl RequestContext {
+    /// A request from this address, of a viewer, with the family of its session; or of nobody, who can sign in and no more.
+    #[must_use]
+    pub fn new(shared: &Services, address: IpAddr, viewer: Option<(Viewer, String)>) -> (Self, BatchScheduler) {
+        let (loads, driven) = unbounded_channel();
+        let entered = viewer.map(|(viewer, family)| AuthenticatedSession::new(shared, viewer, family, loads.clone()));
+        let context = Self {
+            address,
+            session: entered.map_or_else(OnceLock::new, OnceLock::from),
+            state: OnceCell::new(),
+            loader_tasks: loads,
+            audit_trail: Mutex::default(),
+            response_bytes: Arc::new(ResponseBytes(AtomicUsize::new(LIMITS.response))),
+        };
+        (context, BatchScheduler(driven))
+    }
+
+    /// Bytes of the response that were taken by what may be long.
+    #[must_use]
+    pub fn reserved_bytes(&self) -> usize {
+        LIMITS.response - self.response_bytes.0.load(Ordering::Relaxed)
+    }
+
+    /// What the audit is to say of the request once it has been executed; `refused` are the fields that the viewer may not ask
+    /// for.
+    #[must_use]
+    pub fn audit_entries(&self, refused: &[String]) -> Vec<NewEntry> {
+        let Some(AuthenticatedSession { viewer, .. }) = self.session.get() else {
+            return Vec::new();
+        };
+        let seen = std::mem::take(&mut *self.audit_trail.lock().unwrap_or_else(PoisonError::into_inner));
+        let lists = seen.lists.iter();
+        let mut entries: Vec<_> = lists
+            .map(|list| NewEntry::of(viewer, AuditAction::OpenedList).list(list))
+            .collect();
+        let patients: BTreeSet<i64> = seen.patients.difference(&seen.listed).copied().collect();
+        if !patients.is_empty() {
+            entries.push(NewEntry::of(viewer, AuditAction::ViewedPatients).patients(&patients));
+        }
+        if let Some(found) = seen.found {
+            entries.push(NewEntry::of(viewer, AuditAction::Searched).patients(&found));
+        }
+        if !refused.is_empty() {
+            entries.push(NewEntry::of(viewer, AuditAction::Refused).what(&refused.join(",")));
+        }
+        entries
+    }
+}
+
+impl BatchScheduler {
+    /// Runs a request's execution with its loads. Loads start when nothing else of the request can go on: a batch then holds
+    /// every key that the page asks for, however long it took to ask, and no time is waited. What is costly is executed where
+    /// it keeps no other request waiting.
+    pub async fn run<T>(mut self, execution: impl Future<Output = T>, costly: bool) -> T {
+        // Unconstrained: tokio's budget would stop it half way through a page.
+        let mut execution = pin!(unconstrained(execution));
+        let mut loads = FuturesUnordered::new();
+        poll_fn(move |task| {
+            let woken = Arc::new(ExecutionWaker {
+                task: task.waker().clone(),
+                again: AtomicBool::new(false),
+            });
+            let waker = Waker::from(Arc::clone(&woken));
+            loop {
+                woken.again.store(false, Ordering::Relaxed);
+                let mut execute = || execution.as_mut().poll(&mut task::Context::from_waker(&waker));
+                let executed = if costly { block_in_place(execute) } else { execute() };
+                if let Poll::Ready(done) = executed {
+                    return Poll::Ready(done);
+                }
+                // It stops now and then to let others run, and has more keys to ask for.
+                if woken.again.load(Ordering::Relaxed) {
+                    continue;
+                }
+                while let Ok(load) = self.0.try_recv() {
+                    loads.push(load);
+                }
+                match loads.poll_next_unpin(task) {
+                    Poll::Ready(Some(())) => {}
+                    _ if woken.again.load(Ordering::Relaxed) => {}
+                    _ => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Notes that the execution can go on, and wakes the request.
+struct ExecutionWaker {
+    task: Waker,
+    again: AtomicBool,
+}
+
+impl Wake for ExecutionWaker {
+    fn wake(self: Arc<Self>) {
+        self.again.store(true, Ordering::Relaxed);
+        self.task.wake_by_ref();
+    }
+}
+
+impl AuthenticatedSession {
+    fn new(shared: &Services, viewer: Viewer, family: String, loads: UnboundedSender<LoaderTask>) -> Self {
+        let loaders = Loaders::new(shared.store.clone(), viewer.hospital);
+        // The receiver is gone only when the request is.
+        let spawn = move |load| drop(loads.send(load));
+        Self {
+            viewer,
+            family,
+            loaders: DataLoader::new(loaders, spawn).delay(Duration::ZERO),
+        }
+    }
+}
+
+/// Makes who has just signed in the viewer of the rest of the request.
+pub(super) fn authenticate(ctx: &Context<'_>, viewer: Viewer, family: String) -> Result<()> {
+    let context = request_context(ctx)?;
+    let entered = AuthenticatedSession::new(services(ctx)?, viewer, family, context.loader_tasks.clone());
+    context
+        .session
+        .set(entered)
+        .map_err(|_| Error::input("input", "a request signs in once, and nobody who is signed in already"))
+}
+
+fn unauthenticated() -> Error {
+    Error::Unauthenticated("sign in first, and send the access token as `Authorization: Bearer …`".to_owned())
+}
+
+fn request_context<'a>(ctx: &Context<'a>) -> Result<&'a RequestContext> {
+    Ok(&**ctx.data_opt::<Arc<RequestContext>>().ok_or_else(unauthenticated)?)
+}
+
+/// The bytes that the response may still have.
+pub(super) fn response_bytes<'a>(ctx: &Context<'a>) -> Result<&'a Arc<ResponseBytes>> {
+    Ok(&request_context(ctx)?.response_bytes)
+}
+
+/// Notes that the answer shows something of the patient. Whoever makes a `Patient` or a `Visit` calls it: a field of theirs need not.
+pub(super) fn audit_patient_view(ctx: &Context<'_>, patient: i64) -> Result<()> {
+    let mut seen = request_context(ctx)?
+        .audit_trail
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    seen.patients.insert(patient);
+    Ok(())
+}
+
+/// Notes that the answer tells whom a search by name, chart number or phone found, be it by their number alone.
+pub(super) fn audit_search(ctx: &Context<'_>, found: impl Iterator<Item = i64>) -> Result<()> {
+    let mut seen = request_context(ctx)?
+        .audit_trail
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    seen.found.get_or_insert_default().extend(found);
+    Ok(())
+}
+
+/// Notes that the answer shows a page of a snapshot's list, with these patients.
+pub(super) fn audit_list_view(ctx: &Context<'_>, list: AuditedList, patients: impl Iterator<Item = i64>) -> Result<()> {
+    let mut seen = request_context(ctx)?
+        .audit_trail
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    seen.listed.extend(patients);
+    seen.lists.insert(list);
+    Ok(())
+}
+
+fn session<'a>(ctx: &Context<'a>) -> Result<&'a AuthenticatedSession> {
+    request_context(ctx)?.session.get().ok_or_else(unauthenticated)
+}
+
+pub(super) fn services<'a>(ctx: &Context<'a>) -> Result<&'a Services> {
+    ctx.data_opt::<Services>()
+        .ok_or_else(|| Error::Internal("the schema has no store".to_owned()))
+}
+
+pub(super) fn viewer<'a>(ctx: &Context<'a>) -> Result<&'a Viewer> {
+    Ok(&session(ctx)?.viewer)
+}
+
+/// Where the request comes from.
+pub(super) fn client_address(ctx: &Context<'_>) -> Result<IpAddr> {
+    Ok(request_context(ctx)?.address)
+}
+
+/// The family of the session's refresh tokens.
+pub(super) fn session_family<'a>(ctx: &Context<'a>) -> Result<&'a str> {
+    Ok(&session(ctx)?.family)
+}
+
+pub(super) fn loaders<'a>(ctx: &Context<'a>) -> Result<&'a DataLoader<Loaders>> {
+    Ok(&session(ctx)?.loaders)
+}
+
+/// The hospital's state, asked once a request.
+pub(super) async fn hospital_state<'a>(ctx: &Context<'a>) -> Result<&'a HospitalState> {
+    let hospital = viewer(ctx)?.hospital;
+    let shared = services(ctx)?;
+    request_context(ctx)?
+        .state
+        .get_or_try_init(|| shared.store.hospital_state(hospital, 0))
+        .await
+}
+
+/// The date now in the hospital's time zone.
+pub(super) async fn today(ctx: &Context<'_>) -> Result<chrono::NaiveDate> {
+    Ok(Reporting::today(hospital_state(ctx).await?))
+}

@@ -1,0 +1,171 @@
+//! Watches each request: gives it an id, writes its one line in the log, counts it.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::Response;
+use opentelemetry_http::HeaderExtractor;
+use tracing::{Instrument as _, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use crate::observe::{Metrics, RequestStats, with_request_stats};
+
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a client that went away before its answer is counted as.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// The middleware around every route.
+pub(super) async fn access_log(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    let (id, echo) = request_id(request.headers());
+    // At the level of errors, so that it is there whatever the log leaves out.
+    let span = tracing::error_span!("request", request_id = id);
+    let traced = opentelemetry::global::get_text_map_propagator(|of| of.extract(&HeaderExtractor(request.headers())));
+    // Where traces are off there is no parent to set.
+    let _ = span.set_parent(traced);
+    let notes = Arc::new(Mutex::new(RequestStats {
+        request_id: id,
+        ..RequestStats::default()
+    }));
+    let mut watched = TrackedRequest {
+        route: request.extensions().get::<MatchedPath>().cloned(),
+        method: method(request.method()),
+        started: Instant::now(),
+        status: CLIENT_CLOSED_REQUEST,
+        notes: Arc::clone(&notes),
+        span: span.clone(),
+        metrics,
+    };
+    watched.metrics.began();
+    let mut response = with_request_stats(notes, next.run(request)).instrument(span).await;
+    watched.status = response.status().as_u16();
+    response.headers_mut().insert(REQUEST_ID, echo);
+    response
+}
+
+/// A request while it runs. However it ends, it is let go of, and then its line is written.
+struct TrackedRequest {
+    route: Option<MatchedPath>,
+    method: &'static str,
+    started: Instant,
+    status: u16,
+    notes: Arc<Mutex<RequestStats>>,
+    span: Span,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for TrackedRequest {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        let notes = std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner));
+        // A path that leads nowhere is the client's own text, and is not shown.
+        let path = self.route.as_ref().map_or("none", MatchedPath::as_str);
+        let (method, status) = (self.method, self.status);
+        self.metrics.ended(path, method, status);
+        if path == "/graphql" {
+            self.metrics.operation(&notes, status, took);
+        }
+        let (ms, database_ms) = (millis(took), millis(notes.database));
+        let RequestStats {
+            statements,
+            operation,
+            codes,
+            incidents,
+            ..
+        } = notes;
+        let r#type = operation.as_ref().map(|operation| operation.kind.as_str());
+        let operation = operation.and_then(|operation| operation.name);
+        let codes: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
+        let (codes, incidents) = (list(&codes), list(&incidents));
+        for (name, value) in [
+            ("http.route", Some(path)),
+            ("http.request.method", Some(method)),
+            ("graphql.operation.type", r#type),
+        ] {
+            if let Some(value) = value {
+                self.span.set_attribute(name, value.to_owned());
+            }
+        }
+        self.span.set_attribute("http.response.status_code", i64::from(status));
+        self.span
+            .set_attribute("db.statements", i64::try_from(statements).unwrap_or(i64::MAX));
+        self.span.set_attribute("db.ms", database_ms);
+        for (name, value) in [("graphql.operation.name", &operation), ("error.codes", &codes)] {
+            if let Some(value) = value {
+                self.span.set_attribute(name, value.clone());
+            }
+        }
+        let _entered = self.span.enter();
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    method,
+                    path,
+                    status,
+                    ms,
+                    r#type,
+                    operation,
+                    codes,
+                    incidents,
+                    statements,
+                    database_ms,
+                    "request"
+                )
+            };
+        }
+        match path {
+            // Asked all day by machines.
+            "/healthz" | "/readyz" | "/metrics" if status < 400 => line!(debug),
+            _ => line!(info),
+        }
+    }
+}
+
+/// The client's own id where it is well formed, else a new one; and the header that shows it.
+fn request_id(headers: &HeaderMap) -> (String, HeaderValue) {
+    let theirs = headers.get(REQUEST_ID);
+    if let Some(header) = theirs
+        && let Ok(id) = header.to_str()
+        && (1..=64).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    {
+        return (id.to_owned(), header.clone());
+    }
+    let id = format!("{:032x}", rand::random::<u128>());
+    let header = HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("none"));
+    (id, header)
+}
+
+/// The method in one of few words.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "OTHER",
+    }
+}
+
+/// Milliseconds, to the microsecond.
+fn millis(took: Duration) -> f64 {
+    (took.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// The words in a row; none where there are none.
+fn list(words: &[impl AsRef<str>]) -> Option<String> {
+    let (first, rest) = words.split_first()?;
+    Some(rest.iter().fold(first.as_ref().to_owned(), |mut list, word| {
+        let _ = write!(list, ",{}", word.as_ref());
+        list
+    }))
+}

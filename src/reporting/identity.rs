@@ -1,0 +1,119 @@
+//! What a snapshot is of: equal questions at one revision and definition have one id.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::statistics::{DayRange, Definition, Filter, Period, Question, VisitChannel, WeekStart, sha256};
+use crate::store::SnapshotRow;
+
+/// Names a snapshot within its hospital.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SnapshotId(pub [u8; 16]);
+
+impl SnapshotId {
+    pub(super) fn of(
+        question: &Question,
+        revision: &str,
+        definition: &Definition,
+        time_zone: &str,
+        week_start: WeekStart,
+    ) -> Self {
+        let text = json!([
+            revision,
+            definition.version,
+            definition.churn_after_days,
+            definition.overdue_after_days,
+            question.period.as_str(),
+            question.range.from.0,
+            question.range.to.0,
+            question.as_of.0,
+            filter_json(&question.filter),
+            time_zone,
+            week_start.as_str(),
+        ])
+        .to_string();
+        let digest = sha256(text.as_bytes());
+        Self(std::array::from_fn(|i| digest[i]))
+    }
+}
+
+impl SnapshotId {
+    /// The id of its text; none where it is none.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let bytes = (0..text.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok());
+        bytes.collect::<Option<Vec<u8>>>()?.try_into().ok().map(Self)
+    }
+}
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+pub(super) fn filter_json(filter: &Filter) -> String {
+    let channels = filter
+        .channels
+        .as_ref()
+        .map(|channels| channels.iter().map(|channel| channel.as_str()).collect::<Vec<_>>());
+    json!({"departments": filter.departments, "doctors": filter.doctors, "channels": channels}).to_string()
+}
+
+/// The rules that a kept snapshot was counted by, and since when they held; none where it is too old to say.
+pub(super) fn rules_of(row: &SnapshotRow) -> Option<(Definition, DateTime<Utc>)> {
+    let rules = Definition {
+        version: row.counted_version?,
+        churn_after_days: row.churn_after_days?,
+        overdue_after_days: row.overdue_after_days,
+    };
+    Some((rules, row.effective_from?))
+}
+
+/// The question that a kept snapshot answers, and its week start.
+pub(super) fn question_of(row: &SnapshotRow) -> Result<(Question, WeekStart)> {
+    let damaged = |what: &str| {
+        Error::Internal(format!(
+            "the kept snapshot {} is damaged: its {what} cannot be read",
+            row.id
+        ))
+    };
+    let period = Period::parse(&row.period).ok_or_else(|| damaged("period"))?;
+    let week_start = [WeekStart::Monday, WeekStart::Sunday]
+        .into_iter()
+        .find(|start| start.as_str() == row.week_start)
+        .ok_or_else(|| damaged("week start"))?;
+    let range = DayRange::new(row.range_from.into(), row.range_to.into()).ok_or_else(|| damaged("range"))?;
+    let filter: Value = serde_json::from_slice(&row.filter).map_err(|_| damaged("filter"))?;
+    let ids = |name: &str| match &filter[name] {
+        Value::Array(ids) => Ok(Some(ids.iter().filter_map(Value::as_i64).collect::<Vec<_>>())),
+        Value::Null => Ok(None),
+        _ => Err(damaged("filter")),
+    };
+    let channels = match &filter["channels"] {
+        Value::Array(words) => Some(
+            words
+                .iter()
+                .filter_map(Value::as_str)
+                .filter_map(VisitChannel::parse)
+                .collect(),
+        ),
+        _ => None,
+    };
+    let question = Question {
+        period,
+        range,
+        as_of: row.as_of.into(),
+        filter: Filter {
+            departments: ids("departments")?,
+            doctors: ids("doctors")?,
+            channels,
+        },
+    };
+    Ok((question, week_start))
+}

@@ -1,0 +1,207 @@
+//! The orders of a cohort's lists: fixed when first asked for, and followed by every server.
+
+use std::sync::Arc;
+
+use super::{Reporting, ResolvedStatistics, SnapshotId};
+use crate::error::{Error, Result};
+use crate::statistics::{BucketRef, CohortKind, CohortList, PatientOrder, VisitOrder, sha256};
+use crate::store::{PatientKey, VisitKey};
+
+/// Which list of a cohort, and in which order. Nulls last in either direction, ties by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListOrder {
+    Patients(PatientKey, bool),
+    Visits(VisitKey, bool),
+}
+
+impl ListOrder {
+    /// The name under which the order is stored, and bound into cursors.
+    fn name(self) -> String {
+        let (list, key, descending) = match self {
+            Self::Patients(key, descending) => ("patients", key.as_str(), descending),
+            Self::Visits(key, descending) => ("visits", key.as_str(), descending),
+        };
+        format!("{list} {key} {}", if descending { "desc" } else { "asc" })
+    }
+}
+
+/// A list in an order.
+pub struct SortedList {
+    /// Places in the cohort's list.
+    pub places: Vec<u32>,
+    /// Tells this list in this order from every other: cursors carry it.
+    pub digest: [u8; 8],
+}
+
+impl SortedList {
+    pub(super) fn bytes(&self) -> usize {
+        self.places.len() * size_of::<u32>() + size_of::<Self>()
+    }
+}
+
+impl Reporting {
+    /// A cohort's list in an order. The snapshot is stored before, since whoever gets a page gets cursors of it.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn sorted_list(
+        &self,
+        resolved: &Arc<ResolvedStatistics>,
+        bucket: BucketRef,
+        kind: CohortKind,
+        order: ListOrder,
+    ) -> Result<(Arc<CohortList>, Arc<SortedList>)> {
+        let list = self.list(resolved, bucket, kind).await?;
+        let key = (resolved.serial, bucket, kind, order);
+        if let Some(ordered) = self.orders.get(&key) {
+            return Ok((list, ordered));
+        }
+        self.persist(resolved).await?;
+        let places = match order {
+            ListOrder::Patients(PatientKey::FirstVisit, desc) => list.order_patients(PatientOrder::FirstVisit, desc),
+            ListOrder::Patients(PatientKey::LastVisit, desc) => list.order_patients(PatientOrder::LastVisit, desc),
+            ListOrder::Visits(VisitKey::Date, desc) => list.order_visits(VisitOrder::Date, desc),
+            ListOrder::Visits(VisitKey::Status, desc) => list.order_visits(VisitOrder::Status, desc),
+            ListOrder::Patients(key, desc) => {
+                let ids = list.patients.iter().map(|patient| patient.id).collect();
+                self.persisted_order(resolved, bucket, kind, order, key, ids, desc)
+                    .await?
+            }
+            ListOrder::Visits(VisitKey::PatientName, desc) => {
+                let ids = list.visits.iter().map(|visit| visit.patient).collect();
+                self.persisted_order(resolved, bucket, kind, order, PatientKey::Name, ids, desc)
+                    .await?
+            }
+        };
+        let ordered = Arc::new(SortedList {
+            digest: list_digest(resolved.id, bucket, kind, order, &places),
+            places,
+        });
+        self.orders.insert(key, Arc::clone(&ordered));
+        Ok((list, ordered))
+    }
+
+    /// An order that depends on what patients' rows say now: the one that is kept, else it is made and kept.
+    #[allow(clippy::too_many_arguments)]
+    async fn persisted_order(
+        &self,
+        resolved: &ResolvedStatistics,
+        bucket: BucketRef,
+        kind: CohortKind,
+        order: ListOrder,
+        key: PatientKey,
+        patients: Vec<i64>,
+        descending: bool,
+    ) -> Result<Vec<u32>> {
+        let length = patients.len();
+        let make = async || {
+            let keys = self.store.patient_sort_keys(resolved.hospital, &patients, key).await?;
+            let by_place = patients.iter().map(|id| keys.get(id).cloned().flatten());
+            let places = CohortList::order_by(by_place, descending);
+            Ok(places.iter().flat_map(|place| place.to_le_bytes()).collect())
+        };
+        let bytes = self
+            .store
+            .load_or_store_order(
+                resolved.hospital,
+                &resolved.id.to_string(),
+                bucket_index(bucket),
+                kind.as_str(),
+                &order.name(),
+                make,
+            )
+            .await?;
+        let places: Vec<u32> = bytes
+            .chunks_exact(4)
+            .map(|bytes| bytes.iter().rev().fold(0, |place, &byte| place << 8 | u32::from(byte)))
+            .collect();
+        if places.len() == length && places.iter().all(|&place| (place as usize) < length) {
+            return Ok(places);
+        }
+        Err(Error::Internal(format!(
+            "an order of the kept snapshot {} is damaged",
+            resolved.id
+        )))
+    }
+}
+
+/// Cursors outlive this program, and so does the encoding.
+fn list_digest(id: SnapshotId, bucket: BucketRef, kind: CohortKind, order: ListOrder, places: &[u32]) -> [u8; 8] {
+    let mut identity = Vec::new();
+    identity.extend_from_slice(&id.0);
+    identity.extend_from_slice(&bucket_index(bucket).to_be_bytes());
+    identity.push(kind as u8);
+    identity.extend_from_slice(order.name().as_bytes());
+    places
+        .iter()
+        .for_each(|place| identity.extend_from_slice(&place.to_le_bytes()));
+    let digest = sha256(&identity);
+    std::array::from_fn(|i| digest[i])
+}
+
+/// The number under which the database keeps what belongs to a bucket.
+#[must_use]
+pub fn bucket_index(bucket: BucketRef) -> i32 {
+    match bucket {
+        BucketRef::Total => -1,
+        BucketRef::At(place) => i32::try_from(place).unwrap_or(i32::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stored orders have these names: with others they would be made anew, and differently.
+    #[test]
+    fn orders_are_named_as_they_were() {
+        let patients = PatientKey::ALL
+            .iter()
+            .map(|&key| ListOrder::Patients(key, false).name());
+        assert_eq!(
+            patients.collect::<Vec<_>>(),
+            [
+                "patients Name asc",
+                "patients ChartNo asc",
+                "patients RegisteredOn asc",
+                "patients FirstVisit asc",
+                "patients LastVisit asc",
+            ]
+        );
+        let visits = VisitKey::ALL.iter().map(|&key| ListOrder::Visits(key, true).name());
+        assert_eq!(
+            visits.collect::<Vec<_>>(),
+            ["visits Date desc", "visits PatientName desc", "visits Status desc"]
+        );
+    }
+
+    #[test]
+    fn a_digest_is_as_it_was() {
+        let digests = CohortKind::ALL.iter().map(|&kind| {
+            let order = ListOrder::Patients(PatientKey::ChartNo, false);
+            u64::from_be_bytes(list_digest(
+                SnapshotId([7; 16]),
+                BucketRef::At(2),
+                kind,
+                order,
+                &[1, 0, 2],
+            ))
+        });
+        assert_eq!(
+            digests.collect::<Vec<u64>>(),
+            [
+                0x1089_306b_5951_b119,
+                0x29cb_90c9_46c5_ff2f,
+                0xdcc4_4cdf_4243_f555,
+                0x0c3f_a69c_d00a_629b,
+                0x0961_bc29_244e_d635,
+                0x3806_00cb_e085_900e,
+                0xe890_b65a_7b54_1e17,
+                0xc685_1f50_aaaf_de6e,
+            ]
+        );
+        let order = ListOrder::Visits(VisitKey::Date, true);
+        let total = list_digest(SnapshotId([7; 16]), BucketRef::Total, CohortKind::New, order, &[]);
+        assert_eq!(u64::from_be_bytes(total), 0x492c_a625_9415_8936);
+    }
+}

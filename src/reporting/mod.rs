@@ -1,0 +1,535 @@
+//! The one place where statistics are asked for.
+//!
+//! A question takes the hospital's ledger at its current revision, is resolved into a snapshot, and every number and page
+//! of the answer comes from that.
+
+mod changes;
+mod explain;
+mod identity;
+mod ledgers;
+mod lists;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use chrono::{DateTime, NaiveDate, SubsecRound as _, Utc};
+use moka::sync::Cache;
+use tokio::sync::{OnceCell, Semaphore};
+use tracing::{Instrument as _, instrument};
+
+use crate::config::{LIMITS, Memory, cores};
+use crate::error::{Error, Result};
+use crate::observe::Lookup;
+use crate::permissions::Viewer;
+use crate::statistics::{
+    BucketRef, CohortKind, CohortList, Definition, Filter, Ledger, Period, Question, Snapshot, WeekStart, resolve,
+};
+use crate::store::{Command, HospitalState, Revision, SnapshotRow, Store, StoredSnapshot};
+
+pub use changes::{CitedReason, CitedVisit, StatisticsComparison};
+pub use explain::{Membership, PatientInSnapshot};
+pub use identity::SnapshotId;
+use ledgers::LedgerCache;
+pub use ledgers::LedgerUsage;
+pub use lists::{ListOrder, SortedList, bucket_index};
+
+/// Answers questions, and finds their answers again.
+pub struct Reporting {
+    store: Store,
+    ledgers: Arc<LedgerCache>,
+    snapshots: Snapshots,
+    /// By hospital.
+    current: Mutex<HashMap<i64, CurrentSnapshots>>,
+    /// By the serial of their snapshot.
+    lists: Cache<(u64, BucketRef, CohortKind), Arc<CohortList>>,
+    orders: Cache<(u64, BucketRef, CohortKind, ListOrder), Arc<SortedList>>,
+}
+
+/// Snapshots in memory, by hospital and id.
+type Snapshots = Cache<(i64, SnapshotId), Arc<ResolvedStatistics>>;
+
+/// What a cache takes for an entry beside key and value, in bytes, about.
+const CACHE_ENTRY_OVERHEAD: usize = 256;
+
+/// The snapshots in memory that were resolved at a hospital's newest revision.
+#[derive(Default)]
+struct CurrentSnapshots {
+    revision: String,
+    ids: Vec<SnapshotId>,
+}
+
+/// A snapshot with what is known of it beside its lists.
+pub struct ResolvedStatistics {
+    pub id: SnapshotId,
+    /// Tells it from every other that this process resolved or opened, also from one that has the same id.
+    serial: u64,
+    pub hospital: i64,
+    /// The state of the data that was counted, as the API shows it.
+    pub revision: String,
+    pub time_zone: String,
+    pub computed_at: DateTime<Utc>,
+    /// Since when the definition holds.
+    pub effective_from: DateTime<Utc>,
+    /// The version of the rules in force then; the snapshot's own, unless those were proposed only.
+    pub in_force: i32,
+    /// No visit with a higher id had been written when it was computed; negative where that was not noted.
+    pub newest_visit: i64,
+    pub snapshot: Snapshot,
+    /// Set once it is in the database.
+    persisted: OnceCell<()>,
+}
+
+/// What is asked, before the calendar is known: the hospital's today and its rules.
+#[derive(Clone, Debug)]
+pub struct StatisticsRequest {
+    pub period: Period,
+    pub range: crate::statistics::DayRange,
+    pub filter: Filter,
+    /// None: today in the hospital's time zone.
+    pub as_of: Option<NaiveDate>,
+}
+
+impl Reporting {
+    #[must_use]
+    pub fn new(store: Store, memory: Memory) -> Self {
+        let weigh = |bytes: usize| u32::try_from(bytes + CACHE_ENTRY_OVERHEAD).unwrap_or(u32::MAX);
+        let snapshots = Cache::builder()
+            .max_capacity(memory.snapshots)
+            .time_to_live(LIMITS.snapshot_trust)
+            .weigher(move |_: &(i64, SnapshotId), resolved: &Arc<ResolvedStatistics>| weigh(resolved.bytes()))
+            .build();
+        Self {
+            ledgers: Arc::new(LedgerCache::new(store.clone(), memory.ledgers, snapshots.clone())),
+            store,
+            snapshots,
+            current: Mutex::default(),
+            lists: Cache::builder()
+                .max_capacity(memory.lists / 2)
+                .weigher(move |_, list: &Arc<CohortList>| weigh(list.bytes()))
+                .build(),
+            orders: Cache::builder()
+                .max_capacity(memory.lists / 2)
+                .weigher(move |_, order: &Arc<SortedList>| weigh(order.bytes()))
+                .build(),
+        }
+    }
+
+    /// The date now in the hospital's time zone.
+    #[must_use]
+    pub fn today(state: &HospitalState) -> NaiveDate {
+        Utc::now().with_timezone(&state.time_zone).date_naive()
+    }
+
+    /// Answers a question at the hospital's current revision. Equal questions at one revision share one snapshot.
+    ///
+    /// # Errors
+    /// BEING_RESTORED where the data is incomplete. Where the database fails.
+    #[instrument(name = "reporting.ask", level = "debug", skip_all)]
+    pub async fn resolve(&self, hospital: i64, request: StatisticsRequest) -> Result<Arc<ResolvedStatistics>> {
+        let (state, ledger) = self.ledgers.current(hospital).await?;
+        let question = Self::question(request, &state);
+        self.resolve_at(hospital, &state, &ledger, question, state.definition)
+            .await
+    }
+
+    /// Answers a question twice at one revision: by the rules in force, and as it would be by rules that are proposed, whose
+    /// version is 0.
+    ///
+    /// # Errors
+    /// BEING_RESTORED where the data is incomplete. Where the database fails.
+    #[instrument(name = "reporting.preview", level = "debug", skip_all)]
+    pub async fn preview(
+        &self,
+        hospital: i64,
+        request: StatisticsRequest,
+        proposed: Definition,
+    ) -> Result<Arc<StatisticsComparison>> {
+        let (state, ledger) = self.ledgers.current(hospital).await?;
+        let question = Self::question(request, &state);
+        let before = self
+            .resolve_at(hospital, &state, &ledger, question.clone(), state.definition)
+            .await?;
+        let after = self.resolve_at(hospital, &state, &ledger, question, proposed).await?;
+        self.compare(before, after).await
+    }
+
+    fn question(request: StatisticsRequest, state: &HospitalState) -> Question {
+        Question {
+            period: request.period,
+            range: request.range,
+            as_of: request.as_of.unwrap_or_else(|| Self::today(state)).into(),
+            filter: request.filter.normalized(),
+        }
+    }
+
+    async fn resolve_at(
+        &self,
+        hospital: i64,
+        state: &HospitalState,
+        ledger: &Arc<Ledger>,
+        question: Question,
+        definition: Definition,
+    ) -> Result<Arc<ResolvedStatistics>> {
+        let week_start = state.week_start;
+        let revision = state.revision.text();
+        let time_zone = state.time_zone.name().to_owned();
+        let id = SnapshotId::of(&question, &revision, &definition, &time_zone, week_start);
+        let found = self.snapshots.get(&(hospital, id));
+        self.store
+            .metrics()
+            .snapshot_looked_up(Lookup::Question, found.is_some());
+        if let Some(resolved) = found {
+            return Ok(resolved);
+        }
+        let newest_visit = ledger.newest_visit();
+        let ledger = Arc::clone(ledger);
+        let resolved = move || resolve(&ledger, &question, definition, week_start);
+        let snapshot = spawn_cpu("resolving", resolved)
+            .instrument(tracing::debug_span!("resolve"))
+            .await?;
+        // As precise as every database keeps it.
+        let computed_at = Utc::now().trunc_subsecs(6);
+        let resolved = Arc::new(ResolvedStatistics {
+            id,
+            serial: next_serial(),
+            hospital,
+            revision,
+            time_zone,
+            computed_at,
+            effective_from: if definition.is_proposed() {
+                computed_at
+            } else {
+                state.effective_from
+            },
+            in_force: state.definition.version,
+            newest_visit,
+            snapshot,
+            persisted: OnceCell::new(),
+        });
+        let resolved = self.snapshots.get_with((hospital, id), || resolved);
+        self.track_current(&resolved);
+        Ok(resolved)
+    }
+
+    /// Registers a snapshot that was just resolved. When the revision moves on, snapshots of the previous revision leave the
+    /// memory unless they are stored: no request finds them any more, and each may hold an outdated ledger.
+    fn track_current(&self, resolved: &ResolvedStatistics) {
+        let mut hospitals = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = hospitals.entry(resolved.hospital).or_default();
+        if current.revision != resolved.revision {
+            resolved.revision.clone_into(&mut current.revision);
+            for id in std::mem::take(&mut current.ids) {
+                let key = (resolved.hospital, id);
+                if self.snapshots.get(&key).is_some_and(|old| !old.persisted.initialized()) {
+                    self.snapshots.invalidate(&key);
+                }
+            }
+        }
+        if current.ids.len() == current.ids.capacity() {
+            current
+                .ids
+                .retain(|id| self.snapshots.contains_key(&(resolved.hospital, *id)));
+        }
+        current.ids.push(resolved.id);
+    }
+
+    /// Finds a snapshot of the hospital again; none where there never was one of that id.
+    ///
+    /// # Errors
+    /// SNAPSHOT_EXPIRED where retention let it go. Where the database fails, or what it holds is damaged.
+    #[instrument(name = "reporting.open", level = "debug", skip_all)]
+    pub async fn load(&self, hospital: i64, id: SnapshotId) -> Result<Option<Arc<ResolvedStatistics>>> {
+        let found = self
+            .snapshots
+            .get(&(hospital, id))
+            .filter(|resolved| resolved.persisted.initialized());
+        self.store.metrics().snapshot_looked_up(Lookup::Id, found.is_some());
+        if found.is_some() {
+            return Ok(found);
+        }
+        let (row, packed) = match self.store.load_snapshot(hospital, &id.to_string()).await? {
+            None => return Ok(None),
+            Some(StoredSnapshot::Expired(row)) => {
+                let (question, _) = identity::question_of(&row)?;
+                return Err(Error::SnapshotExpired(Box::new(question)));
+            }
+            Some(StoredSnapshot::Whole(row, packed)) => (row, packed),
+        };
+        let (question, week_start) = identity::question_of(&row)?;
+        let (rules, effective_from) = match identity::rules_of(&row) {
+            Some(rules) => rules,
+            None => match self.store.definition(hospital, row.definition_version).await? {
+                Some(definition) => (Definition::from(&definition), definition.effective_from),
+                None => return Ok(None),
+            },
+        };
+        let snapshot = spawn_cpu("opening a snapshot", move || {
+            Snapshot::unpack(&packed, question, rules, week_start)
+        })
+        .await??;
+        let resolved = Arc::new(ResolvedStatistics {
+            id,
+            serial: next_serial(),
+            hospital,
+            revision: row.revision,
+            time_zone: row.time_zone,
+            computed_at: row.computed_at,
+            effective_from,
+            in_force: row.definition_version,
+            newest_visit: row.newest_visit_id,
+            snapshot,
+            persisted: OnceCell::new_with(Some(())),
+        });
+        self.snapshots.insert((hospital, id), Arc::clone(&resolved));
+        Ok(Some(resolved))
+    }
+
+    /// Stores the snapshot, so that its id and cursors open it on any server. An answer that carries one calls this first.
+    ///
+    /// # Errors
+    /// BEING_RESTORED where other lists are stored under its id. Where the database fails.
+    #[instrument(name = "reporting.keep", level = "debug", skip_all)]
+    pub async fn persist(&self, resolved: &Arc<ResolvedStatistics>) -> Result<()> {
+        if resolved.persisted.initialized() {
+            return Ok(());
+        }
+        let store = async || {
+            let shared = Arc::clone(resolved);
+            let packed = spawn_cpu("packing a snapshot", move || shared.snapshot.pack()).await?;
+            if !self.store.store_snapshot(&resolved.row()?, &packed).await? {
+                return Err(self.reject_mismatch(resolved).await);
+            }
+            self.store.metrics().snapshot_written();
+            Ok::<_, Error>(())
+        };
+        resolved.persisted.get_or_try_init(store).await?;
+        // From now on it may be opened by its id, and weighs what it holds without its ledger.
+        self.snapshots
+            .insert((resolved.hospital, resolved.id), Arc::clone(resolved));
+        Ok(())
+    }
+
+    /// Drops what was counted otherwise than what is stored under the same id, and the ledger that it was counted from.
+    async fn reject_mismatch(&self, resolved: &ResolvedStatistics) -> Error {
+        tracing::error!(
+            hospital = resolved.hospital,
+            snapshot = %resolved.id,
+            "other lists are stored under this snapshot's id: the data were replaced without a new revision. If this comes \
+             again, run `rollcall recount`"
+        );
+        self.ledgers.discard(resolved.hospital).await;
+        Error::BeingRestored
+    }
+
+    /// Keeps a snapshot for good, or lets it expire again, from now on; none where there never was one of that id.
+    ///
+    /// # Errors
+    /// FORBIDDEN where the viewer's role may not do it; SNAPSHOT_EXPIRED where it is gone already; where the database fails.
+    pub async fn pin(
+        &self,
+        viewer: &Viewer,
+        id: SnapshotId,
+        pinned: bool,
+        key: Option<&str>,
+    ) -> Result<Option<Arc<ResolvedStatistics>>> {
+        let text = id.to_string();
+        let change = Command::PinSnapshot {
+            id: text.clone(),
+            pinned,
+        };
+        match self.store.execute(viewer, &change, key).await {
+            Ok(_) => self.store.refresh_parts_of(viewer.hospital, &text).await?,
+            // What is held in memory may have gone.
+            Err(Error::NotFound { .. }) => self.snapshots.invalidate(&(viewer.hospital, id)),
+            Err(error) => return Err(error),
+        }
+        self.load(viewer.hospital, id).await
+    }
+
+    /// A cohort's lists in full.
+    async fn list(
+        &self,
+        resolved: &Arc<ResolvedStatistics>,
+        bucket: BucketRef,
+        kind: CohortKind,
+    ) -> Result<Arc<CohortList>> {
+        let key = (resolved.serial, bucket, kind);
+        if let Some(list) = self.lists.get(&key) {
+            return Ok(list);
+        }
+        let shared = Arc::clone(resolved);
+        let list = spawn_cpu("cutting a list", move || Arc::new(shared.snapshot.cohort(bucket, kind))).await?;
+        self.lists.insert(key, Arc::clone(&list));
+        Ok(list)
+    }
+
+    /// What ledgers take.
+    pub async fn ledger_usage(&self) -> LedgerUsage {
+        self.ledgers.usage().await
+    }
+}
+
+fn next_serial() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// As many at a time as there are cores; a big question has a second thread for a while. Who goes away while waiting is not worked
+/// for; what has begun goes on to its end.
+static CPU_PERMITS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(cores())));
+
+/// Does what takes long where it keeps no other request waiting.
+///
+/// # Errors
+/// Where it panics.
+pub async fn spawn_cpu<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let failed = |error: &dyn std::fmt::Display| Error::Internal(format!("{what} failed: {error}"));
+    let turn = Arc::clone(&CPU_PERMITS).acquire_owned().await;
+    let turn = turn.map_err(|error| failed(&error))?;
+    let done = tokio::task::spawn_blocking(move || {
+        let _until_done = turn;
+        work()
+    });
+    done.await.map_err(|error| failed(&error))
+}
+
+impl ResolvedStatistics {
+    /// The revision that was counted.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn parsed_revision(&self) -> Result<Revision> {
+        let damaged = || Error::Internal(format!("the snapshot {} has the revision {:?}", self.id, self.revision));
+        Revision::parse(&self.revision).ok_or_else(damaged)
+    }
+
+    /// The memory that it takes, in bytes, about.
+    fn bytes(&self) -> usize {
+        let texts = self.revision.capacity() + self.time_zone.capacity();
+        self.snapshot.bytes() + texts + size_of::<Self>() - size_of::<Snapshot>()
+    }
+
+    /// Whether it can be told which visits had been written when it was computed.
+    fn knows_newest_visit(&self) -> bool {
+        self.newest_visit >= 0
+    }
+
+    fn row(&self) -> Result<SnapshotRow> {
+        let question = self.snapshot.question();
+        let rules = self.snapshot.definition();
+        Ok(SnapshotRow {
+            hospital_id: self.hospital,
+            id: self.id.to_string(),
+            revision: self.revision.clone(),
+            definition_version: self.in_force,
+            period: question.period.as_str().to_owned(),
+            range_from: question.range.from.date(),
+            range_to: question.range.to.date(),
+            as_of: question.as_of.date(),
+            filter: identity::filter_json(&question.filter).into_bytes(),
+            time_zone: self.time_zone.clone(),
+            week_start: WeekStart::as_str(self.snapshot.week_start()).to_owned(),
+            computed_at: self.computed_at,
+            manifest: Vec::new(),
+            kept_at: self.computed_at,
+            expired_at: None,
+            pinned_at: None,
+            pinned_by: None,
+            newest_visit_id: self.newest_visit,
+            counted_version: Some(rules.version),
+            churn_after_days: Some(rules.churn_after_days),
+            overdue_after_days: rules.overdue_after_days,
+            effective_from: Some(self.effective_from),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{PatientRecord, Sex, VisitRecord};
+    use crate::secrets::Secrets;
+    use crate::statistics::{Day, DayRange, VisitStatus};
+    use crate::store::{NewHospital, OpenMode};
+
+    fn visit(number: usize, date: &str) -> VisitRecord {
+        VisitRecord {
+            visit_no: number.to_string(),
+            chart_no: "A".to_owned(),
+            date: date.parse().unwrap(),
+            scheduled_at: None,
+            status: VisitStatus::Completed,
+            department: None,
+            doctor: None,
+            channel: None,
+        }
+    }
+
+    /// While the data moves, snapshots in memory hold no ledger but the current one.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn snapshots_of_earlier_revisions_hold_no_ledger() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        let secrets = Secrets::open(&folder.path().join("key"), true).unwrap();
+        let store = Store::connect(&url, secrets, OpenMode::Create).await.unwrap();
+        store.migrate().await.unwrap();
+        let new = NewHospital {
+            code: "H1".to_owned(),
+            name: "One".to_owned(),
+            country: None,
+            time_zone: chrono_tz::Asia::Seoul,
+            week_start: WeekStart::Monday,
+            churn_after_days: 90,
+            overdue_after_days: None,
+        };
+        let hospital = store.add_hospital(&new).await.unwrap();
+        let patient = PatientRecord {
+            chart_no: "A".to_owned(),
+            name: None,
+            phone: None,
+            birth_date: None,
+            birth_year: None,
+            sex: Sex::Unknown,
+            registered_on: None,
+        };
+        store.bulk_importer(hospital).patients(&[patient]).await.unwrap();
+        let reporting = Reporting::new(store.clone(), Memory::of(1 << 10));
+        let request = |period| StatisticsRequest {
+            period,
+            range: DayRange::new(Day(738_900), Day(739_500)).unwrap(),
+            filter: Filter::default(),
+            as_of: None,
+        };
+        let mut ledgers = Vec::new();
+        for number in 0..3 {
+            let visits = [visit(number, "2024-05-01")];
+            store.bulk_importer(hospital).visits(&visits, &[]).await.unwrap();
+            let (_, ledger) = reporting.ledgers.current(hospital).await.unwrap();
+            ledgers.push(Arc::downgrade(&ledger));
+            drop(ledger);
+            reporting.resolve(hospital, request(Period::Month)).await.unwrap();
+            let stored = reporting.resolve(hospital, request(Period::Year)).await.unwrap();
+            reporting.persist(&stored).await.unwrap();
+        }
+        reporting.snapshots.run_pending_tasks();
+        let held: Vec<bool> = ledgers.iter().map(|ledger| ledger.upgrade().is_some()).collect();
+        assert_eq!(held, [false, false, true]);
+        assert_eq!(
+            reporting.snapshots.entry_count(),
+            4,
+            "three that are stored, and the newest"
+        );
+        let resolved: Vec<Arc<ResolvedStatistics>> = reporting.snapshots.iter().map(|(_, resolved)| resolved).collect();
+        let bytes: usize = resolved
+            .iter()
+            .map(|resolved| resolved.bytes() + CACHE_ENTRY_OVERHEAD)
+            .sum();
+        assert_eq!(
+            reporting.snapshots.weighted_size(),
+            bytes as u64,
+            "each weighs what it holds now"
+        );
+        store.close().await.unwrap();
+    }
+}

@@ -1,0 +1,101 @@
+//! Writers wait for each other in the process and not in the database, where each that waits takes a connection.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbBackend};
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
+
+use super::Store;
+use crate::config::LIMITS;
+use crate::error::{Error, Result};
+use crate::observe::with_current_request_stats;
+
+/// The queues of writers in this process.
+#[derive(Debug)]
+pub(super) struct WriterQueues {
+    /// One writer a hospital. A queue is gone once nobody is in it.
+    hospitals: Mutex<HashMap<i64, Weak<tokio::sync::Mutex<()>>>>,
+    /// Connections that may wait for locks of the database at a time.
+    waiting: Arc<Semaphore>,
+}
+
+/// A turn of the hospital's one writer: to be kept until its transaction has ended.
+#[derive(Debug)]
+pub(super) struct WriterPermit {
+    _queue: OwnedMutexGuard<()>,
+}
+
+impl WriterQueues {
+    pub(super) fn new(waiting: u32) -> Self {
+        Self {
+            hospitals: Mutex::default(),
+            waiting: Arc::new(Semaphore::new(waiting as usize)),
+        }
+    }
+
+    fn queue(&self, hospital: i64) -> Arc<tokio::sync::Mutex<()>> {
+        let mut hospitals = self.hospitals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = hospitals.get(&hospital).and_then(Weak::upgrade) {
+            return queue;
+        }
+        hospitals.retain(|_, queue| queue.strong_count() > 0);
+        let queue = Arc::default();
+        hospitals.insert(hospital, Arc::downgrade(&queue));
+        queue
+    }
+}
+
+impl Store {
+    /// A transaction that changes the hospital's data. It locks the revision first, so that no two lock each other out. The
+    /// turn is to be kept as long as the transaction.
+    pub(super) async fn begin_change(&self, hospital: i64) -> Result<(DatabaseTransaction, WriterPermit)> {
+        let until = Instant::now() + LIMITS.lock;
+        let queue = self.writer_queues.queue(hospital).lock_owned();
+        let queue = timeout_at(until, queue).await.map_err(|_| Error::Busy)?;
+        let waiting = Arc::clone(&self.writer_queues.waiting).acquire_owned();
+        let waiting = timeout_at(until, waiting).await.map_err(|_| Error::Busy)?;
+        let turn = WriterPermit { _queue: queue };
+        let store = self.clone();
+        // A task of its own goes on waiting where the request has gone away: its connection is in use until the database has
+        // answered, and the next writer's would be one more.
+        let locked = async move {
+            let transaction = store.begin_write().await?;
+            if store.writer.get_database_backend() != DbBackend::Sqlite {
+                let mut lock = store.sql("SELECT number FROM revision WHERE hospital_id = ");
+                lock.bind(hospital).push(" FOR UPDATE");
+                transaction.query_one_raw(lock.done()).await?;
+            }
+            drop(waiting);
+            Ok((transaction, turn))
+        };
+        let locked = tokio::spawn(with_current_request_stats(locked).in_current_span()).await;
+        locked.map_err(|error| Error::Internal(format!("a revision cannot be locked: {error}")))?
+    }
+}
+
+/// How long SQLite waits for another process to end its transaction.
+pub(super) const fn busy_timeout(serves: bool) -> Duration {
+    if serves { LIMITS.lock } else { Duration::from_secs(60) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_hospital_has_one_writer_and_no_queue_is_left_behind() {
+        let writers = WriterQueues::new(4);
+        let first = writers.queue(1).lock_owned().await;
+        assert!(writers.queue(1).try_lock_owned().is_err());
+        let other = writers.queue(2).try_lock_owned().unwrap();
+        drop((first, other));
+        let again = writers.queue(1).try_lock_owned().unwrap();
+        let queues = writers.hospitals.lock().unwrap().len();
+        assert_eq!(queues, 1);
+        drop(again);
+    }
+}
