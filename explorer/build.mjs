@@ -1,5 +1,5 @@
 // Bundles the explorer: `node build.mjs FOLDER` writes index.html, licences.txt and assets/, whose
-// names are hashed; each file has its .br and .gz beside it.
+// names are hashed, and a .br and .gz of each file.
 import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { promisify } from "node:util";
@@ -17,7 +17,7 @@ const options = {
   bundle: true,
   minify: true,
   metafile: true,
-  legalComments: "none", // licences.txt holds them
+  legalComments: "none", // they are in licences.txt
   target: ["chrome123", "firefox121", "safari17.5"],
   outdir: assets,
   entryNames: "[name]-[hash]",
@@ -25,7 +25,7 @@ const options = {
   assetNames: "[name]-[hash]",
 };
 
-// Monaco's workers come first: the page has to know their hashed names.
+// Monaco's workers first: the page needs their hashed names.
 const workers = await build({
   ...options,
   format: "iife",
@@ -47,7 +47,7 @@ const page = await build({
   jsx: "automatic",
   entryPoints: ["src/main.tsx"],
   loader: { ".ttf": "file" },
-  // GraphiQL asks for the CommonJS twins of these, whose names esbuild can't tell it.
+  // GraphiQL imports the CommonJS builds of these, which esbuild does not resolve.
   alias: {
     "prettier/parser-babel": "prettier/plugins/babel",
     "prettier/parser-graphql": "prettier/plugins/graphql",
@@ -58,7 +58,7 @@ const page = await build({
   },
 });
 
-// The page's style sheet holds those of its lazy parts: what is written for each part alone is not used.
+// The page's style sheet includes those of its lazy chunks: the chunks' own style sheets are not used.
 const outputs = Object.entries(page.metafile.outputs);
 const [script, { cssBundle: styles }] = outputs.find(([, output]) => output.entryPoint === "src/main.tsx");
 for (const [path] of outputs) {
@@ -69,7 +69,7 @@ const tags = `<link rel="stylesheet" href="graphiql/assets/${basename(styles)}">
 const template = await readFile("index.html", "utf8");
 await writeFile(join(folder, "index.html"), template.replace("<!-- assets -->", tags));
 
-// What is bundled is handed on with the binary: so are its licences.
+// The bundle is distributed with the binary, so its licences have to be too.
 const inputs = Object.keys({ ...workers.metafile.inputs, ...page.metafile.inputs });
 const packages = inputs.flatMap((path) => /^.*node_modules\/(@[^/]+\/)?[^/]+/.exec(path)?.[0] ?? []);
 let licences = "";

@@ -1,9 +1,9 @@
-// GraphiQL as the person signed in, with the sample tabs.
+// GraphiQL for the signed-in user, with the sample tabs.
 import "./workers";
 import "@graphiql/react/style.css";
 import "@graphiql/plugin-doc-explorer/style.css";
 import "graphiql/graphiql.css";
-import "monaco-graphql/esm/lite.js"; // what GraphiQL would wait for once it is shown
+import "monaco-graphql/esm/lite.js"; // loaded here, since GraphiQL would load it only when shown
 import "monaco-graphql/esm/monaco-editor.js";
 import type { Fetcher } from "@graphiql/toolkit";
 import { GraphiQL } from "graphiql";
@@ -12,12 +12,12 @@ import type { Sample } from "./samples";
 import { request, signOut, type Viewer } from "./session";
 
 const fetcher: Fetcher = ({ operationName, ...params }, options) => {
-  // For a moment after a change of tabs GraphiQL still names the operation of the other one.
+  // Right after switching tabs, GraphiQL still sends the other tab's operation name.
   const known = new RegExp(`\\b(query|mutation|subscription)\\s+${operationName}\\b`).test(params.query);
   return request(known ? { ...params, operationName } : params, options?.headers);
 };
 
-/** GraphiQL would keep queries, variables and tabs in the browser: it gets to keep the theme only. */
+/** GraphiQL would store queries, variables and tabs in the browser: only the theme may be stored. */
 const THEME = "graphiql:theme";
 const storage = {
   length: 0,
@@ -57,7 +57,7 @@ export function Explorer({ viewer, tabs }: { viewer: Viewer; tabs: Sample[] }) {
           plugins={[]} // no history
           showPersistHeadersSettings={false}
           defaultTabs={tabs}
-          initialVariables={tabs[0]?.variables ?? ""} // GraphiQL passes over the first tab's own
+          initialVariables={tabs[0]?.variables ?? ""} // GraphiQL ignores the first tab's own
           defaultEditorToolsVisibility="variables"
         >
           <GraphiQL.Logo>{null}</GraphiQL.Logo>

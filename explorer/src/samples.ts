@@ -1,4 +1,4 @@
-// The sample tabs. Each runs as it stands: dates and ids are asked for once, right after sign-in.
+// The sample tabs. Each runs unchanged: dates and ids are queried once, after sign-in.
 import { request } from "./session";
 
 export interface Sample {
@@ -6,8 +6,8 @@ export interface Sample {
   variables: string;
 }
 
-const YEAR_OVERVIEW = `# A year's overview, month by month: each number is the
-# length of a list, and the next tab opens one of them.
+const YEAR_OVERVIEW = `# A year by month. Each number is the length of a list;
+# the next tab opens one of these lists.
 query YearOverview($range: DateRangeInput!) {
   statistics(period: MONTH, range: $range) {
     asOf
@@ -33,8 +33,8 @@ fragment Numbers on StatisticsBucket {
 }
 `;
 
-const LIST_UNDER_A_NUMBER = `# The list under a number: exactly the patients and visits
-# that churnSuspected counted in the month that holds $day.
+const LIST_UNDER_A_NUMBER = `# The list behind a number: exactly the patients and visits
+# that churnSuspected counted in the month of $day.
 query ListUnderANumber($range: DateRangeInput!, $day: Date!) {
   statistics(period: MONTH, range: $range) {
     bucket(day: $day) {
@@ -73,8 +73,8 @@ query ListUnderANumber($range: DateRangeInput!, $day: Date!) {
 }
 `;
 
-const PATIENT_HISTORY = `# One patient's history: whoever was here last, or whom
-# $search finds by name part, chart number or whole phone.
+const PATIENT_HISTORY = `# One patient's history: the latest visitor, or the first
+# match of $search (part of the name, chart number, phone).
 query PatientHistory($search: String) {
   patients(
     first: 1
@@ -105,8 +105,8 @@ query PatientHistory($search: String) {
 }
 `;
 
-const SNAPSHOT_BY_ID = `# A snapshot found again by its id: the same numbers and
-# lists, however the data has moved on since.
+const SNAPSHOT_BY_ID = `# A snapshot opened by its id: the same numbers and lists,
+# even if the data has changed since.
 query SnapshotById($id: ID!) {
   statisticsSnapshot(id: $id) {
     id
@@ -125,8 +125,8 @@ query SnapshotById($id: ID!) {
 }
 `;
 
-const COHORT_BY_ID = `# A cohort found again by its id: one list, opened without
-# asking the question anew.
+const COHORT_BY_ID = `# A cohort opened by its id: one list, without asking the
+# question again.
 query CohortById($id: ID!) {
   node(id: $id) {
     ... on Cohort {
@@ -175,19 +175,19 @@ interface Ids {
   };
 }
 
-/** The tabs for a hospital whose day is `today`. */
+/** The tabs for a hospital where the date is `today`. */
 export async function samples(today: string): Promise<Sample[]> {
-  // A hospital that brought its past along may have had its last visit long ago.
+  // In imported data the last visit may be long ago.
   const dates = { from: "1900-01-01", to: today };
   const last = await request<LastDay>({ query: LAST_DAY, variables: { dates } });
   const range = yearUpTo(last.data?.visits.nodes[0]?.date ?? today);
 
   const ids = await request<Ids>({ query: IDS, variables: { range } });
   const statistics = ids.data?.statistics;
-  // The last month whose new patients all had the time to come back, and in which there is somebody to see.
+  // The last month with suspected patients, if possible one in which every new patient had the time to come back.
   const months = statistics?.buckets ?? [];
-  const inhabited = months.filter(({ churnSuspected }) => churnSuspected.patientCount > 0);
-  const month = inhabited.findLast(({ churnMature }) => churnMature) ?? inhabited.at(-1) ?? months[0];
+  const populated = months.filter(({ churnSuspected }) => churnSuspected.patientCount > 0);
+  const month = populated.findLast(({ churnMature }) => churnMature) ?? populated.at(-1) ?? months[0];
 
   return [
     sample(YEAR_OVERVIEW, { range }),
@@ -202,7 +202,7 @@ function sample(query: string, variables: object): Sample {
   return { query, variables: JSON.stringify(variables, null, 2) };
 }
 
-/** The twelve calendar months that end with the day's. */
+/** The twelve calendar months up to that of the date. */
 function yearUpTo(to: string): { from: string; to: string } {
   const [year = 0, month = 0] = to.split("-").map(Number);
   return { from: new Date(Date.UTC(year, month - 12, 1)).toISOString().slice(0, 10), to };

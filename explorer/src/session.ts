@@ -1,5 +1,5 @@
-// Who is signed in. The tokens live in this module's memory and nowhere else: to reload the page is
-// to sign out on this side, and nothing is left on a shared desk.
+// The session. Tokens are kept only in this module's memory: reloading the page signs out, and nothing stays on a shared
+// computer.
 
 export interface Viewer {
   login: string;
@@ -14,7 +14,7 @@ export interface Credentials {
   password: string;
 }
 
-/** A request as GraphQL over HTTP has it. */
+/** A GraphQL over HTTP request. */
 export interface Request {
   query: string;
   variables?: unknown;
@@ -42,7 +42,7 @@ const SIGN_IN = `mutation SignIn($input: SignInInput!) { signIn(input: $input) {
 const REFRESH = `mutation Refresh($input: RefreshSessionInput!) { refreshSession(input: $input) { ${SESSION} } }`;
 const SIGN_OUT = "mutation SignOut { signOut { signedOut } }";
 
-/** An access token this close to its end is exchanged before it is used. */
+/** An access token that expires sooner is refreshed before it is used. */
 const MARGIN_MS = 60_000;
 
 let session: Session | null = null;
@@ -55,11 +55,11 @@ export async function signIn(input: Credentials): Promise<Viewer> {
 }
 
 export async function signOut(): Promise<never> {
-  await request({ query: SIGN_OUT }).catch(() => {}); // gone from here, whatever the server says
+  await request({ query: SIGN_OUT }).catch(() => {}); // sign out here even if the server cannot be reached
   return leave("signed-out");
 }
 
-/** Sends a request as whoever is signed in; leaves for the sign-in form where the session has ended. */
+/** Sends a request with the session's token; shows the sign-in form if the session has ended. */
 export async function request<Data>(body: Request, headers?: Record<string, string>): Promise<Result<Data>> {
   if (!session) return leave("expired");
   if (Date.parse(session.accessExpiresAt) - Date.now() < MARGIN_MS) await refresh(session);
@@ -71,7 +71,7 @@ export async function request<Data>(body: Request, headers?: Record<string, stri
   return isUnauthenticated(again) ? leave("expired") : again;
 }
 
-/** A refresh token is good for one use: whoever needs a new session meanwhile waits for this one. */
+/** A refresh token can be used once, so concurrent callers share one refresh. */
 function refresh({ refreshToken }: Session): Promise<void> {
   refreshing ??= exchange(refreshToken).finally(() => {
     refreshing = null;
@@ -104,7 +104,7 @@ async function post<Data>(body: Request, headers?: Record<string, string>): Prom
 }
 
 function dataOf<Data>({ data, errors }: Result<Data>): Data {
-  if (!data) throw new Error(errors?.[0]?.message ?? "The server gave no answer.");
+  if (!data) throw new Error(errors?.[0]?.message ?? "The server sent no data.");
   return data;
 }
 
@@ -114,7 +114,7 @@ function isUnauthenticated({ errors }: Result<unknown>): boolean {
 
 export type Leaving = "signed-out" | "expired";
 
-/** Loads the page anew, so that nothing that was on it stays in memory. */
+/** Reloads the page, so that no data stays in memory. */
 function leave(why: Leaving): Promise<never> {
   session = null;
   history.replaceState(null, "", `#${why}`);

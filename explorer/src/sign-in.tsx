@@ -1,7 +1,7 @@
 import { type FormEvent, useEffect, useRef, useState } from "react";
 import type { Credentials } from "./session";
 
-/** What a demonstration server says of its own accounts; others say nothing. */
+/** The accounts of a demo server; empty on other servers. */
 interface Hint {
   hospital?: string;
   accounts?: { login: string; password: string; role: string }[];
@@ -56,7 +56,7 @@ export function SignIn({ notice, onSignIn }: Props) {
   return (
     <main className="sign-in">
       <h1>Rollcall explorer</h1>
-      <p>Ask the hospital’s statistics in GraphQL, and open the list under any number.</p>
+      <p>Query the hospital’s statistics in GraphQL, and open the list behind any number.</p>
       {notice && !error && <p role="status">{notice}</p>}
       <form ref={form} onSubmit={submit}>
         <label htmlFor="hospital">Hospital code</label>

@@ -1,4 +1,4 @@
-// Monaco's workers, from where the page itself comes from.
+// Monaco's workers, from the page's own origin.
 declare const WORKERS: { editor: string; json: string; graphql: string };
 
 Object.assign(globalThis, {
