@@ -47,7 +47,7 @@ const page = await build({
   jsx: "automatic",
   entryPoints: ["src/main.tsx"],
   loader: { ".ttf": "file" },
-  // GraphiQL imports the CommonJS builds of these, which esbuild does not resolve.
+  // GraphiQL imports the CommonJS builds of these, whose named exports esbuild cannot see.
   alias: {
     "prettier/parser-babel": "prettier/plugins/babel",
     "prettier/parser-graphql": "prettier/plugins/graphql",

@@ -194,3 +194,122 @@ impl Memory {
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(number: impl TryInto<u64>) -> String {
+        let digits = number.try_into().unwrap_or_default().to_string();
+        let groups: Vec<&str> = digits
+            .as_bytes()
+            .rchunks(3)
+            .rev()
+            .map(|group| str::from_utf8(group).unwrap())
+            .collect();
+        groups.join(",")
+    }
+
+    fn bytes(bytes: impl TryInto<u64>) -> String {
+        let bytes = bytes.try_into().unwrap_or_default();
+        assert_eq!(bytes % (1 << 20), 0, "a whole number of MiB");
+        format!("{} MiB", bytes >> 20)
+    }
+
+    fn time(time: Duration) -> String {
+        let seconds = time.as_secs();
+        let units = [(24 * 60 * 60, "day"), (60 * 60, "hour"), (60, "minute")];
+        let unit = units.into_iter().find(|(unit, _)| seconds % unit == 0);
+        match unit {
+            Some((unit, name)) => format!("{} {name}{}", seconds / unit, if seconds == unit { "" } else { "s" }),
+            None => format!("{seconds} s"),
+        }
+    }
+
+    /// The rows of the table in the documentation. A new field does not compile here until it has a row.
+    #[rustfmt::skip]
+    fn rows() -> Vec<(&'static str, String)> {
+        let Limits {
+            page_default, page_most, buckets, ids, search, line, text, definition_days, idempotency_key, tokens, brackets,
+            definitions, aliases, directives, directives_in_one_place, depth, fields, cost, costly, errors, response, parsed,
+            persisted, concurrent, sign_ins, rate_entries, connections, silence, handshake, body, request, statement, load,
+            loads, idle_transaction, lock, connection, release, readiness, notice, drain, memory, snapshot_trust, access_token,
+            refresh_token, refresh_repeat, key_file, places, ids_of_statement, feed,
+        } = LIMITS;
+        vec![
+            ("rows of a page by default", count(page_default)),
+            ("rows of a page", count(page_most)),
+            ("buckets of a question: ten years by DAY", count(buckets)),
+            ("ids in one list of an argument", count(ids)),
+            ("characters of a search", count(search)),
+            ("characters of a name or number", count(line)),
+            ("characters of a memo or reason", count(text)),
+            ("days of a rule of the definition", count(definition_days)),
+            ("an idempotency key is remembered for", time(idempotency_key)),
+            ("tokens of a query", count(tokens)),
+            ("nested brackets of a query; nested selections, with fragments spread", count(brackets)),
+            ("operations and fragments of a document", count(definitions)),
+            ("aliases of a document", count(aliases)),
+            ("directives of a document", count(directives)),
+            ("directives on one field or fragment spread", count(directives_in_one_place)),
+            ("depth of a query", count(depth)),
+            ("fields of a query, fragments counted at each spread", count(fields)),
+            ("estimated [cost](#cost-of-a-query) of a query", count(cost)),
+            ("estimated cost above which queries wait for each other: half as many at a time as there are cores", count(costly)),
+            ("errors in a response; one more says how many were left out", count(errors)),
+            ("size of a [response](#size-of-a-response)", bytes(response)),
+            ("memory for parsed queries", bytes(parsed)),
+            ("memory for persisted queries", bytes(persisted)),
+            ("requests at a time", count(concurrent)),
+            ("sign-ins waiting for their password to be verified; as many are verified at a time as there are cores", count(sign_ins)),
+            ("addresses, viewers and logins whose rates and failures are remembered, each", count(rate_entries)),
+            ("connections of an address at a time; trusted proxies are exempt", count(connections)),
+            ("an idle connection is closed after", time(silence)),
+            ("a TLS handshake may take", time(handshake)),
+            ("size of a request's body", bytes(body)),
+            ("a request may take", time(request)),
+            ("a statement of a request may take (PostgreSQL, MariaDB)", time(statement)),
+            ("loading a ledger may take", time(load)),
+            ("ledgers loading at a time", count(loads)),
+            ("a server's transaction may be idle for (PostgreSQL, MariaDB)", time(idle_transaction)),
+            ("a mutation waits for other changes of its hospital, and a statement for a lock, for", time(lock)),
+            ("waiting for a connection to the database", time(connection)),
+            ("a connection has to finish what an aborted request left within", time(release)),
+            ("the database has to answer `/readyz` within", time(readiness)),
+            ("a stopping server accepts requests for", time(notice)),
+            ("and then finishes running requests within", time(drain)),
+            ("memory for ledgers, snapshots and lists by default", format!("{} MiB", count(memory))),
+            ("a server may open a snapshot from memory after it expired for", time(snapshot_trust)),
+            ("an access token is valid for", time(access_token)),
+            ("a refresh token is valid for", time(refresh_token)),
+            ("a used refresh token can be repeated for", time(refresh_repeat)),
+            ("a server looks for rotated keys and a renewed certificate every", time(key_file)),
+            ("departments, and doctors, of a hospital, with retired ones", count(places)),
+            ("ids in one SQL statement; longer lists are split", count(ids_of_statement)),
+            ("changes kept in the change feed of a hospital; a server further behind loads the ledger again", count(feed)),
+        ]
+    }
+
+    #[test]
+    fn each_limit_is_documented() {
+        let page = include_str!("../docs/operators/limits.md");
+        let table = page.split_once("| limit | value |\n| --- | --- |\n").unwrap().1;
+        let documented: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+        let wanted: Vec<String> = rows()
+            .iter()
+            .map(|(limit, value)| format!("| {limit} | {value} |"))
+            .collect();
+        for row in &wanted {
+            assert!(
+                documented.contains(&row.as_str()),
+                "docs/operators/limits.md, first table: add the row\n{row}"
+            );
+        }
+        for row in documented {
+            assert!(
+                wanted.iter().any(|wanted| wanted == row),
+                "docs/operators/limits.md: no limit in src/config.rs is\n{row}"
+            );
+        }
+    }
+}

@@ -72,3 +72,43 @@ impl Viewer {
         )))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACTIONS: [Action; 5] = [
+        Action::SeePatientsInFull,
+        Action::UseNames,
+        Action::KeepSnapshots,
+        Action::ChangeRecords,
+        Action::Administer,
+    ];
+
+    /// An action in the words of the documentation. A new one has to be added to `ACTIONS` too.
+    const fn label(action: Action) -> &'static str {
+        match action {
+            Action::SeePatientsInFull => "see patients in full",
+            Action::UseNames => "search and order by name",
+            Action::KeepSnapshots => "pin snapshots",
+            Action::ChangeRecords => "change patients and visits: register, book, check in, correct, merge, erase",
+            Action::Administer => "administer: definition, departments, doctors, staff, audit",
+        }
+    }
+
+    #[test]
+    fn what_each_role_may_do_is_documented() {
+        let cells = |first: &str, cells: Vec<&str>| format!("| {first} | {} |\n", cells.join(" | "));
+        let mut table = cells("action", Role::ALL.iter().map(|role| role.as_str()).collect());
+        table += &cells("---", vec!["---"; Role::ALL.len()]);
+        for action in ACTIONS {
+            let may = Role::ALL.iter().map(|role| if role.may(action) { "yes" } else { "–" });
+            table += &cells(label(action), may.collect());
+        }
+        let page = include_str!("../docs/console/roles.md");
+        assert!(
+            page.contains(&(table.clone() + "\n")),
+            "docs/console/roles.md: the table must be\n{table}"
+        );
+    }
+}

@@ -12,6 +12,7 @@ mod completing;
 mod contention;
 mod counting;
 mod crowds;
+mod documentation;
 mod endpoint;
 mod erasing;
 mod explain;
