@@ -610,7 +610,7 @@ mod tests {
         }
     }
 
-    /// The row of a setting, up to its meaning.
+    /// The beginning of a setting's row.
     fn setting(variable: &str, arg: &Arg) -> String {
         let flag = if arg.is_hide_set() {
             String::new()
@@ -624,7 +624,7 @@ mod tests {
         format!("| `{variable}` | {flag}| {default} | ")
     }
 
-    /// Collects the row of each command, up to its meaning, and those of the settings that it takes.
+    /// Collects the beginnings of the rows of each command and of the settings that it takes.
     fn collect(path: &str, command: &clap::Command, commands: &mut Vec<String>, settings: &mut BTreeSet<String>) {
         let mut arguments = Vec::new();
         for arg in command.get_arguments() {
@@ -649,7 +649,7 @@ mod tests {
         }
     }
 
-    /// Holds the table with this head against rows of which the beginning is known.
+    /// Checks that the table with this header has one row with each of these beginnings, and no other.
     fn check(head: &str, wanted: impl IntoIterator<Item = String>) {
         let table = PAGE.split_once(head).expect(head).1;
         let mut documented: Vec<&str> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
