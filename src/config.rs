@@ -219,7 +219,7 @@ mod tests {
     fn time(time: Duration) -> String {
         let seconds = time.as_secs();
         let units = [(24 * 60 * 60, "day"), (60 * 60, "hour"), (60, "minute")];
-        let unit = units.into_iter().find(|(unit, _)| seconds % unit == 0);
+        let unit = units.into_iter().find(|(unit, _)| seconds.is_multiple_of(*unit));
         match unit {
             Some((unit, name)) => format!("{} {name}{}", seconds / unit, if seconds == unit { "" } else { "s" }),
             None => format!("{seconds} s"),
