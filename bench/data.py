@@ -1,4 +1,4 @@
-"""The hospital that everything is measured on: the same visits as `Data` in benches/core.rs."""
+"""The hospital that everything is measured on: the same visits as `Data` in statistics/benches/core.rs."""
 
 import csv
 from dataclasses import dataclass

@@ -16,6 +16,7 @@ pub mod permissions;
 pub mod records;
 pub mod reporting;
 pub mod secrets;
-pub mod statistics;
 pub mod store;
 pub mod text;
+
+pub use statistics;

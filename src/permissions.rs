@@ -1,7 +1,7 @@
 //! What a role may do: one table.
 
 use crate::error::{Error, Result};
-use crate::statistics::string_enum;
+use string_enum::string_enum;
 
 string_enum!(
     /// What a member of staff is.

@@ -93,7 +93,7 @@ pub struct VisitChange {
     pub channel: Option<VisitChannel>,
 }
 
-crate::statistics::string_enum!(
+string_enum::string_enum!(
     /// A patient's sex as recorded.
     Sex {
         Female = "FEMALE",

@@ -7,9 +7,10 @@ mod database;
 use std::time::Duration;
 
 use sea_orm::DbErr;
+use string_enum::string_enum;
 
 use crate::observe::record;
-use crate::statistics::{Question, TooManyKeys, UnpackError, string_enum};
+use crate::statistics::{Question, TooManyKeys, UnpackError};
 
 pub use database::{DatabaseCode, DatabaseError, DatabaseErrorKind};
 

@@ -7,13 +7,13 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use entity::{audit_entry, audit_retention};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryTrait as _};
+use string_enum::string_enum;
 use tokio::sync::oneshot;
 
 use super::{Keyset, Sql, Store};
 use crate::error::{Error, Result};
 use crate::observe::request_id;
 use crate::permissions::Viewer;
-use crate::statistics::string_enum;
 
 string_enum!(
     /// What was done.

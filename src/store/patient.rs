@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use entity::{patient, patient_tombstone};
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
+use string_enum::string_enum;
 
 use super::sql::Sql;
 use super::visit::{one_count, seek_sql};
 use super::{Keyset, Store};
 use crate::config::LIMITS;
 use crate::error::Result;
-use crate::statistics::{DayRange, string_enum};
+use crate::statistics::DayRange;
 use crate::text;
 
 /// Names that are folded by one statement.

@@ -9,13 +9,14 @@ use sea_orm::sqlx::postgres::PgRow;
 use sea_orm::sqlx::{self, Row as _};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, QueryResult, StreamTrait as _};
 
+use string_enum::string_enum;
 use tokio::sync::mpsc;
 
 use super::sql::Sql;
 use super::{HospitalState, Keyset, Revision, Store, unknown_value};
 use crate::config::LIMITS;
 use crate::error::{Error, Result};
-use crate::statistics::{Day, DayRange, Ledger, LedgerBuilder, VisitChannel, VisitRow, VisitStatus, string_enum};
+use crate::statistics::{Day, DayRange, Ledger, LedgerBuilder, VisitChannel, VisitRow, VisitStatus};
 
 const ATTENDED: &str = "status IN ('COMPLETED', 'ENDED')";
 

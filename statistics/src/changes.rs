@@ -4,10 +4,10 @@
 //! of which each can turn membership over: first the data, then the definition, then asOf.
 
 use std::collections::BTreeMap;
+use string_enum::string_enum;
 
 use super::cohort::Segment;
 use super::explain::{self, MembershipFinding, PatientEvaluation};
-use super::visit::string_enum;
 use super::{BucketRef, CohortKind, Definition, Question, Snapshot, VisitRow};
 
 /// Who came into a cohort, or went out of it.

@@ -27,5 +27,4 @@ pub use packed::{PackedSnapshot, UnpackError};
 pub use question::{Filter, Question};
 pub use resolve::resolve;
 pub use snapshot::{BucketRef, CohortList, CountedPatient, CountedVisit, PatientOrder, Snapshot, VisitOrder};
-pub(crate) use visit::string_enum;
 pub use visit::{VisitChannel, VisitStatus};

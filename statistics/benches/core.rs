@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
-use rollcall::statistics::{
+use statistics::{
     Bucket, BucketRef, CohortKind, CohortList, Day, DayRange, Definition, Differences, Filter, Ledger, LedgerBuilder,
     Period, Question, Snapshot, VisitChannel, VisitRow, VisitStatus, WeekStart, resolve,
 };
@@ -409,7 +409,7 @@ fn keeping(criterion: &mut Criterion) {
         let list = snapshot.cohort(biggest, CohortKind::Visitors);
         group.bench_function(format!("{name}/digest"), |b| {
             b.iter(|| {
-                rollcall::statistics::list_digest(
+                statistics::list_digest(
                     list.patients.iter().map(|patient| patient.id.to_string()),
                     list.visits.iter().map(|visit| visit.id.to_string()),
                 )

@@ -2,8 +2,8 @@
 //!
 //! It shares nothing with `resolve` but the words and the calendar, so that tests can hold the two against each other.
 
-use super::visit::string_enum;
 use super::{CohortKind, DayRange, Definition, Period, Question, VisitRow, VisitStatus, WeekStart};
+use string_enum::string_enum;
 
 string_enum!(
     /// What decided that a patient is in a cohort, or is not.

@@ -1,10 +1,9 @@
 //! Days, and the calendar units that a range of days is cut into.
 
 use std::fmt;
+use string_enum::string_enum;
 
 use chrono::{Datelike, Days, NaiveDate};
-
-use super::visit::string_enum;
 
 /// A calendar day, as days since 0000-12-31: small, ordered, and subtractable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,8 +1,7 @@
 //! The eight cohorts, and the six disjoint segments that they are made of.
 
 use std::ops::Range;
-
-use super::visit::string_enum;
+use string_enum::string_enum;
 
 string_enum!(
     /// What a list of patients and visits is a list of.
