@@ -25,7 +25,7 @@ use crate::permissions::Viewer;
 use crate::statistics::{
     BucketRef, CohortKind, CohortList, Definition, Filter, Ledger, Period, Question, Snapshot, WeekStart, resolve,
 };
-use crate::store::{Command, HospitalState, Revision, SnapshotRow, Store, StoredSnapshot};
+use crate::store::{Command, HospitalState, Revision, SnapshotRow, Store, StoredSnapshot, definition_of};
 
 pub use changes::{CitedReason, CitedVisit, StatisticsComparison};
 pub use explain::{Membership, PatientInSnapshot};
@@ -260,7 +260,7 @@ impl Reporting {
         let (rules, effective_from) = match identity::rules_of(&row) {
             Some(rules) => rules,
             None => match self.store.definition(hospital, row.definition_version).await? {
-                Some(definition) => (Definition::from(&definition), definition.effective_from),
+                Some(definition) => (definition_of(&definition), definition.effective_from),
                 None => return Ok(None),
             },
         };

@@ -33,23 +33,8 @@ pub(super) fn full(table: &str) -> String {
     )
 }
 
-pub(super) fn week_start(word: &str) -> Result<WeekStart> {
-    match word {
-        "MONDAY" => Ok(WeekStart::Monday),
-        "SUNDAY" => Ok(WeekStart::Sunday),
-        other => Err(unknown_value("hospital.week_start", other)),
-    }
-}
-
-impl WeekStart {
-    /// The word that stands in the database.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Monday => "MONDAY",
-            Self::Sunday => "SUNDAY",
-        }
-    }
+pub(super) fn week_start(stored: &str) -> Result<WeekStart> {
+    WeekStart::parse(stored).ok_or_else(|| unknown_value("hospital.week_start", stored))
 }
 
 impl Store {
@@ -181,12 +166,11 @@ impl Store {
     }
 }
 
-impl From<&definition::Model> for Definition {
-    fn from(row: &definition::Model) -> Self {
-        Self {
-            version: row.version,
-            churn_after_days: row.churn_after_days,
-            overdue_after_days: row.overdue_after_days,
-        }
+/// The rules of a stored definition.
+pub fn definition_of(row: &definition::Model) -> Definition {
+    Definition {
+        version: row.version,
+        churn_after_days: row.churn_after_days,
+        overdue_after_days: row.overdue_after_days,
     }
 }

@@ -37,7 +37,7 @@ pub use audit::{AuditAction, AuditQuery, AuditRow, AuditedList, NewEntry};
 pub use bulk_import::{BulkImporter, UpsertOutcome};
 pub use command::Command;
 pub use complete::{Recount, triggers};
-pub use hospital::{NewHospital, StaffRow};
+pub use hospital::{NewHospital, StaffRow, definition_of};
 pub use patient::{KeyedPatient, PatientKey, PatientSearch, erased_patient};
 pub use pool::check_connection;
 pub use readiness::Unready;

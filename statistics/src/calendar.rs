@@ -85,12 +85,13 @@ string_enum!(
     }
 );
 
-/// The day that weeks begin on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WeekStart {
-    Monday,
-    Sunday,
-}
+string_enum!(
+    /// The day that weeks begin on.
+    WeekStart {
+        Monday = "MONDAY",
+        Sunday = "SUNDAY",
+    }
+);
 
 impl Period {
     /// The whole calendar unit that holds the day.

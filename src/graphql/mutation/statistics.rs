@@ -9,7 +9,7 @@ use crate::graphql::context;
 use crate::graphql::hospital::StatisticsDefinition;
 use crate::graphql::id;
 use crate::graphql::statistics::Statistics;
-use crate::store::Command;
+use crate::store::{Command, definition_of};
 
 #[derive(Default)]
 pub struct StatisticsMutation;
@@ -92,7 +92,7 @@ impl StatisticsMutation {
         let row = context::services(ctx)?.store.definition(hospital, version).await?;
         let row = row.ok_or_else(|| Error::Internal("a definition that was just published is gone".to_owned()))?;
         Ok(UpdateDefinitionPayload {
-            definition: StatisticsDefinition::new(&(&row).into(), row.effective_from),
+            definition: StatisticsDefinition::new(&definition_of(&row), row.effective_from),
         })
     }
 
