@@ -408,7 +408,7 @@ impl Store {
         let mut sql = self.sql("SELECT COUNT(*) FROM audit_entry WHERE hospital_id = ");
         sql.bind(hospital);
         query.conditions(&mut sql, hospital);
-        super::visit::one_count(self.readers.query_one_raw(sql.done()).await?)
+        super::sql::one_count(self.readers.query_one_raw(sql.done()).await?)
     }
 }
 

@@ -6,8 +6,8 @@ use entity::{patient, patient_tombstone};
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use string_enum::string_enum;
 
-use super::sql::Sql;
-use super::visit::{one_count, seek_sql};
+use super::keyset::seek_sql;
+use super::sql::{Sql, one_count};
 use super::{Keyset, Store};
 use crate::config::LIMITS;
 use crate::error::Result;

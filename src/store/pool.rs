@@ -176,7 +176,8 @@ mod tests {
     use sea_orm::DatabaseTransaction;
     use sea_orm::sqlx::{self, MySql, Postgres, Row as _};
 
-    use super::super::{CONNECTIONS, OpenMode, Store};
+    use super::super::connect::CONNECTIONS;
+    use super::super::{OpenMode, Store};
     use super::*;
     use crate::error::{DatabaseCode, DatabaseError};
     use crate::secrets::Secrets;

@@ -135,16 +135,4 @@ impl Store {
         let row = row.ok_or_else(|| incomplete(hospital, "its row of revision is missing"))?;
         Ok(row.try_get_by_index::<i64>(0)?.unsigned_abs())
     }
-
-    /// Forgets the hospital's changes that lie further behind the newest than `keep`.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn prune_feed(&self, hospital: i64, keep: i64) -> Result<u64> {
-        let mut sql = self.sql("DELETE FROM change_feed WHERE hospital_id = ");
-        sql.bind(hospital)
-            .push(" AND number < (SELECT number FROM revision WHERE hospital_id = ");
-        sql.bind(hospital).push(") - ").bind(keep);
-        Ok(self.writer.execute_raw(sql.done()).await?.rows_affected())
-    }
 }

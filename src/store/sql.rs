@@ -1,6 +1,8 @@
 //! A statement while it is put together: text, and values bound in it, in the words of the database.
 
-use sea_orm::{DbBackend, Statement, Value};
+use sea_orm::{DbBackend, QueryResult, Statement, Value};
+
+use crate::error::Result;
 
 pub(super) struct Sql {
     backend: DbBackend,
@@ -92,4 +94,13 @@ impl Sql {
 
 fn json(list: impl serde::Serialize) -> String {
     serde_json::json!(list).to_string()
+}
+
+/// The result of a `SELECT COUNT(*)`.
+pub(super) fn one_count(row: Option<QueryResult>) -> Result<u64> {
+    let count: i64 = match row {
+        Some(row) => row.try_get_by_index(0)?,
+        None => 0,
+    };
+    Ok(count.unsigned_abs())
 }

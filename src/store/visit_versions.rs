@@ -8,7 +8,7 @@ use entity::scheduled_at::ScheduledAt;
 use entity::{patient_merge, visit_change};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
 
-use super::visit::{SELECT_LEDGER_ROWS, ledger_row};
+use super::ledger_load::{SELECT_LEDGER_ROWS, ledger_row};
 use super::{Revision, Store, unknown_value};
 use crate::error::Result;
 use crate::statistics::{Merge, VisitChannel, VisitRow, VisitStatus};

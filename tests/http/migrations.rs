@@ -45,7 +45,7 @@ on_each_database! {
         assert!(refused(&days).contains("churn-after-days"));
         let staff = ["staff", "add", "--hospital", "H1", "--login", "x", "--name", "X", "--role", "ADMIN"];
         assert!(refused(&staff).contains("8 characters or more"));
-        assert!(refused(&["serve", "--database-url", "oracle://x"]).contains("begins with sqlite:"));
+        assert!(refused(&["serve", "--database-url", "oracle://x"]).contains("begin with sqlite:"));
         for (scheme, database) in [("postgres", "PostgreSQL"), ("mysql", "MariaDB"), ("mariadb", "MariaDB")] {
             let url = format!("{scheme}://root:secret@127.0.0.1:1/none");
             for command in ["serve", "migrate"] {

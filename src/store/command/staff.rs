@@ -15,7 +15,7 @@ use crate::password::{self, PasswordHash};
 use crate::permissions::Role;
 use crate::records::Patch;
 use crate::store::hospital::full;
-use crate::store::visit::one_count;
+use crate::store::sql::one_count;
 
 impl CommandTx<'_> {
     pub(super) async fn add_department(&self, name: &str) -> Result<i64> {

@@ -1,0 +1,195 @@
+//! Connecting to the database: the pools of connections and how they are set up.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbBackend};
+use tokio::sync::Semaphore;
+
+use super::pool::{check_connection, statement_timeout_sql, with_release_timeout};
+use super::writer_queue::{WriterQueues, busy_timeout};
+use super::{Store, audit};
+use crate::config::LIMITS;
+use crate::error::{Error, Result};
+use crate::observe::{Metrics, record};
+use crate::secrets::Secrets;
+
+/// The largest number of connections that a process opens; with SQLite it opens one more, which writes.
+pub(super) const CONNECTIONS: u32 = 8;
+
+/// The prefixes of database URLs. `mariadb:` is replaced by `mysql:` first.
+const SCHEMES: [&str; 4] = ["sqlite:", "postgres:", "postgresql:", "mysql:"];
+
+/// What a database is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// To migrate it. An SQLite file is created; other databases must exist.
+    Create,
+    /// For a command, whose statements have no time limit.
+    Existing,
+    /// For a server, whose statements have a time limit.
+    Serve,
+}
+
+impl Store {
+    /// Connects to the database of a URL that begins with `sqlite:`, `postgres:`, `postgresql:`, `mysql:` or `mariadb:`.
+    ///
+    /// # Errors
+    /// Where the URL has another scheme or is malformed, or the database cannot be reached within
+    /// [`crate::config::Limits::connection`].
+    pub async fn connect(url: &str, secrets: Secrets, open: OpenMode) -> Result<Self> {
+        let url = supported_url(url)?;
+        let folder = sqlite_folder(&url);
+        if let (OpenMode::Create, Some(folder)) = (open, folder) {
+            std::fs::create_dir_all(folder)
+                .map_err(|error| Error::Internal(format!("cannot create the folder {}: {error}", folder.display())))?;
+        }
+        check_connection(&url).await?;
+        let hint = match (open, folder) {
+            (OpenMode::Existing | OpenMode::Serve, Some(_)) => {
+                "; if it does not exist yet, run `rollcall migrate` first"
+            }
+            _ => "",
+        };
+        let metrics = Arc::new(Metrics::default());
+        let connect = async |connections| {
+            connect_pool(options(&url, connections, open), &metrics)
+                .await
+                .map_err(|error| Error::Internal(format!("cannot open the database: {error}{hint}")))
+        };
+        let readers = connect(CONNECTIONS).await?;
+        let reader_permits = Arc::new(Semaphore::new(CONNECTIONS as usize));
+        let (writer, writer_permits, writer_queues) = match readers.get_database_backend() {
+            DbBackend::Sqlite => (connect(1).await?, Arc::new(Semaphore::new(1)), WriterQueues::new(1)),
+            _ => (
+                readers.clone(),
+                Arc::clone(&reader_permits),
+                WriterQueues::new(CONNECTIONS / 2),
+            ),
+        };
+        Ok(Self {
+            readers,
+            writer,
+            secrets,
+            audit_queues: Arc::<audit::AuditQueues>::default(),
+            metrics,
+            reader_permits,
+            writer_permits,
+            writer_queues: Arc::new(writer_queues),
+        })
+    }
+
+    /// Closes every connection.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn close(self) -> Result<()> {
+        self.readers.close_by_ref().await?;
+        Ok(self.writer.close_by_ref().await?)
+    }
+}
+
+/// The URL as the driver reads it.
+fn supported_url(url: &str) -> Result<String> {
+    let url = url
+        .strip_prefix("mariadb:")
+        .map_or(url.to_owned(), |rest| format!("mysql:{rest}"));
+    if SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
+        return Ok(url);
+    }
+    Err(Error::input(
+        "database-url",
+        "must begin with sqlite:, postgres:, mysql: or mariadb:",
+    ))
+}
+
+/// The folder of an SQLite file; none for other databases.
+fn sqlite_folder(url: &str) -> Option<&Path> {
+    let path = url.strip_prefix("sqlite:")?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    Path::new(path.split_once('?').map_or(path, |(path, _)| path)).parent()
+}
+
+/// Opens a pool, whose statements are counted and timed.
+async fn connect_pool(
+    options: ConnectOptions,
+    metrics: &Arc<Metrics>,
+) -> std::result::Result<DatabaseConnection, sea_orm::DbErr> {
+    let mut pool = Database::connect(options).await?;
+    let metrics = Arc::clone(metrics);
+    pool.set_metric_callback(move |statement| {
+        metrics.statement(statement.elapsed, statement.failed);
+        record(|stats| {
+            stats.statements += 1;
+            stats.database += statement.elapsed;
+        });
+    });
+    Ok(pool)
+}
+
+fn options(url: &str, connections: u32, open: OpenMode) -> ConnectOptions {
+    let first = move |database| (open == OpenMode::Serve).then(|| statement_timeout_sql(database, LIMITS.statement));
+    let (postgres, mariadb) = (url.to_owned(), url.to_owned());
+    let mut options = ConnectOptions::new(url.to_owned());
+    options
+        .max_connections(connections)
+        .connect_timeout(Duration::from_secs(5))
+        .acquire_timeout(LIMITS.connection)
+        // A connection used a moment ago works: no database restarts that fast.
+        .test_before_acquire_if_idle_for(Duration::from_millis(20))
+        // With either of the two, sqlx 0.9 checks idle connections in a background task, which counts them in two steps. When
+        // the count changes between the steps it underflows to 2^64, and the task never ends.
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .sqlx_logging(false)
+        .map_sqlx_postgres_pool_opts(move |pool| with_release_timeout(pool, &postgres, first(DbBackend::Postgres)))
+        .map_sqlx_mysql_pool_opts(move |pool| with_release_timeout(pool, &mariadb, first(DbBackend::MySql)))
+        .map_sqlx_sqlite_opts(move |sqlite| {
+            sqlite
+                .create_if_missing(open == OpenMode::Create)
+                .foreign_keys(true)
+                .pragma("recursive_triggers", "ON")
+                .pragma("journal_mode", "WAL")
+                .pragma("synchronous", "NORMAL")
+                .pragma("cache_size", "-65536")
+                .busy_timeout(busy_timeout(open == OpenMode::Serve))
+        });
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_supported_databases_are_accepted() {
+        assert_eq!(
+            supported_url("mariadb://root@db/rollcall").unwrap(),
+            "mysql://root@db/rollcall"
+        );
+        for url in [
+            "sqlite://rollcall.db",
+            "postgres://db/rollcall",
+            "postgresql://db/rollcall",
+            "mysql://db/rollcall",
+        ] {
+            assert_eq!(supported_url(url).unwrap(), url);
+        }
+        for url in ["", "rollcall.db", "oracle://db/rollcall", " sqlite://rollcall.db"] {
+            assert!(supported_url(url).is_err(), "{url:?}");
+        }
+    }
+
+    #[test]
+    fn the_folder_is_read_from_an_sqlite_url() {
+        for (url, folder) in [
+            ("sqlite:///var/lib/rollcall/main.db?mode=rwc", Some("/var/lib/rollcall")),
+            ("sqlite://data/main.db", Some("data")),
+            ("sqlite:main.db", Some("")),
+            ("postgres://db/rollcall", None),
+        ] {
+            assert_eq!(sqlite_folder(url), folder.map(Path::new), "{url}");
+        }
+    }
+}

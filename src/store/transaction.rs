@@ -1,0 +1,105 @@
+//! Transactions: how they begin, and when they are retried.
+
+use std::sync::Arc;
+
+use sea_orm::{
+    AccessMode, ConnAcquireErr, ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    IsolationLevel, SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
+};
+use tokio::sync::Semaphore;
+
+use super::Store;
+use super::sql::Sql;
+use crate::config::LIMITS;
+use crate::error::{Error, Result};
+
+/// How often a write is attempted at most.
+const MAX_ATTEMPTS: usize = 5;
+
+impl Store {
+    /// Begins a read-only transaction, which sees one consistent state of the data.
+    pub(super) async fn read_view(&self) -> Result<DatabaseTransaction> {
+        let options = match self.readers.get_database_backend() {
+            DbBackend::Sqlite => TransactionOptions::default(),
+            _ => TransactionOptions {
+                isolation_level: Some(IsolationLevel::RepeatableRead),
+                access_mode: Some(AccessMode::ReadOnly),
+                ..TransactionOptions::default()
+            },
+        };
+        begin_uncancelled(&self.readers, &self.reader_permits, options).await
+    }
+
+    /// Begins a read-only transaction whose statements may take as long as a ledger may take to load: each must be made by
+    /// [`Self::long_sql`].
+    pub(super) async fn long_view(&self) -> Result<DatabaseTransaction> {
+        let view = self.read_view().await?;
+        if self.readers.get_database_backend() == DbBackend::Postgres {
+            let longer = format!("SET LOCAL statement_timeout = {}", LIMITS.load.as_millis());
+            view.execute_unprepared(&longer).await?;
+        }
+        Ok(view)
+    }
+
+    /// A statement for [`Self::long_view`]. MariaDB has no time limit per transaction, so it is part of each statement.
+    pub(super) fn long_sql(&self, text: &str) -> Sql {
+        match self.readers.get_database_backend() {
+            DbBackend::MySql => self.sql(&format!(
+                "SET STATEMENT max_statement_time = {} FOR {text}",
+                LIMITS.load.as_secs()
+            )),
+            _ => self.sql(text),
+        }
+    }
+
+    /// Begins a transaction that writes.
+    pub(super) async fn begin_write(&self) -> Result<DatabaseTransaction> {
+        let options = match self.writer.get_database_backend() {
+            DbBackend::Sqlite => TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..TransactionOptions::default()
+            },
+            _ => TransactionOptions {
+                isolation_level: Some(IsolationLevel::ReadCommitted),
+                ..TransactionOptions::default()
+            },
+        };
+        begin_uncancelled(&self.writer, &self.writer_permits, options).await
+    }
+
+    /// Runs a write, and runs it again where the database ended its transaction because of a conflict with another one.
+    pub(super) async fn with_retry<T, F: Future<Output = Result<T>>>(&self, write: impl Fn() -> F) -> Result<T> {
+        let mut attempts = 1;
+        loop {
+            match write().await {
+                Err(Error::Database(error)) if attempts < MAX_ATTEMPTS && error.is_retryable() => attempts += 1,
+                result => return result,
+            }
+        }
+    }
+}
+
+/// Begins a transaction in a task of its own, so that it begins also where the caller is cancelled meanwhile. sqlx 0.9 registers
+/// a transaction only once the database has answered: when a caller was cancelled before that, the connection returned to the
+/// pool with the transaction open, and the next request's writes on it were lost.
+async fn begin_uncancelled(
+    pool: &DatabaseConnection,
+    permits: &Arc<Semaphore>,
+    options: TransactionOptions,
+) -> Result<DatabaseTransaction> {
+    let pool = pool.clone();
+    // As many permits as the pool has connections: a caller cancelled while all are in use leaves no task behind.
+    let permit = tokio::time::timeout(LIMITS.connection, Arc::clone(permits).acquire_owned()).await;
+    let permit = permit.map_err(|_| match pool.get_database_backend() {
+        // Whoever holds the permit waits for another process to end its transaction.
+        DbBackend::Sqlite => Error::Busy,
+        _ => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout).into(),
+    })?;
+    let permit = permit.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
+    let transaction = tokio::spawn(async move {
+        let _permit = permit;
+        pool.begin_with_options(options).await
+    });
+    let transaction = transaction.await;
+    Ok(transaction.map_err(|error| Error::Internal(format!("cannot begin a transaction: {error}")))??)
+}
