@@ -3,6 +3,7 @@
 //! Compute once. Every number is the length of a list, and the list can be opened.
 
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod error;

@@ -24,21 +24,13 @@ use seen_numbers::SeenNumbers;
 /// Rows of one transaction at most: longer ones would keep questions waiting.
 const BATCH: usize = 2_000;
 
-/// What a file is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    Patients,
-    Visits,
-}
-
-impl FileKind {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Patients => "patients",
-            Self::Visits => "visits",
-        }
+string_enum::string_enum!(
+    /// What a file contains.
+    FileKind {
+        Patients = "patients",
+        Visits = "visits",
     }
-}
+);
 
 /// What became of a file's rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -142,12 +142,12 @@ on_each_database! {
         let sealed = "SELECT phone FROM patient WHERE chart_no = 'A'";
         let old: Vec<u8> = app.value(sealed).await;
         let said = app.rollcall(&["keys", "rotate"]);
-        assert!(said.starts_with("3 patients are encrypted anew"), "{said}");
+        assert!(said.starts_with("re-encrypted 3 patients"), "{said}");
         assert_ne!(app.value::<Vec<u8>>(sealed).await, old);
         // A server that started with the old key finds the new one.
         assert_eq!(user.ask(all).await, before);
         let said = app.rollcall(&["keys", "rotate"]);
-        assert!(said.starts_with("0 patients"), "the rotation that was begun goes on, and there is nothing left to do: {said}");
+        assert!(said.starts_with("re-encrypted 0 patients"), "the rotation that was begun goes on, and there is nothing left to do: {said}");
         let second = app.second_server();
         let there = app.sign_in_at(&second.base, "H1", "admin").await;
         assert_eq!(there.ask(all).await, before);

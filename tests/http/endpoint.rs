@@ -173,7 +173,7 @@ on_each_database! {
         }
         for wrong in ["*", "console.example", "https://console.example/"] {
             let output = app.try_rollcall(&["serve", "--cors-origins", wrong]);
-            assert!(String::from_utf8_lossy(&output.stderr).contains("is no origin"), "{wrong}");
+            assert!(String::from_utf8_lossy(&output.stderr).contains("must be an origin"), "{wrong}");
         }
     }
 

@@ -83,7 +83,7 @@ on_each_database! {
         assert!(import(&file(b"visit_no,chart_no,date,status,deparment\n"), "visits").contains("\"deparment\" is not known"));
         assert!(import(&file(b"chart_no,name,name\n"), "patients").contains("the column name is there twice"));
         assert!(import(&file(b"\xff\xfec\0h\0"), "patients").contains("is not UTF-8"));
-        assert!(refused(app, &["import", "visits", "--hospital", "H9", "x.csv"]).contains("no hospital of the code"));
+        assert!(refused(app, &["import", "visits", "--hospital", "H9", "x.csv"]).contains("no hospital has the code"));
         let mapping = |text: &str| {
             let data = app.file("data.csv", "a\n");
             let mapping = app.file("mapping.toml", text);

@@ -112,7 +112,7 @@ on_each_database! {
         assert_eq!(session(app, "desk", PASSWORD).await, Value::Null);
         assert!(session(app, "desk", "long enough").await.is_object());
         let refused = |args: &[&str]| String::from_utf8(app.try_rollcall(args).stderr).unwrap();
-        assert!(refused(&["staff", "disable", "--hospital", "H1", "--login", "nobody"]).contains("nobody has the login"));
+        assert!(refused(&["staff", "disable", "--hospital", "H1", "--login", "nobody"]).contains("no account has the login"));
         assert!(refused(&["staff", "disable", "--hospital", "H1", "--login", "admin"]).contains("nobody would be left"));
     }
 

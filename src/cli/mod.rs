@@ -1,0 +1,142 @@
+//! The command line: one file for each group of commands.
+
+mod database;
+mod hospital;
+mod import;
+mod keys;
+mod migrate;
+mod recount;
+mod serve;
+mod staff;
+
+use std::process::ExitCode;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::error::{Error, Result};
+use crate::store::Store;
+use crate::{graphql, observe, text};
+
+/// The GraphQL backend of a hospital's admin console: every number is the length of a list, and the list can be opened.
+#[derive(Parser)]
+#[command(name = "rollcall", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Creates a demo hospital in ./rollcall-data if there is none yet, and serves it
+    Demo(serve::DemoArgs),
+    /// Serves a database
+    Serve(serve::ServeArgs),
+    /// Applies pending migrations; creates the SQLite file and the key file if they do not exist
+    Migrate(migrate::MigrateArgs),
+    /// Manages hospitals
+    #[command(subcommand)]
+    Hospital(hospital::HospitalCommand),
+    /// Manages staff accounts
+    #[command(subcommand)]
+    Staff(staff::StaffCommand),
+    /// Manages the keys that encrypt phone numbers and memos
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Imports a CSV file. Importing the same file again changes nothing
+    Import(import::ImportArgs),
+    /// Recounts visits and patients, and makes every server reload its ledger: needed after rows were added or removed without the
+    /// triggers
+    Recount(recount::RecountArgs),
+    /// Prints the GraphQL schema (schema.graphql)
+    Schema,
+}
+
+/// Parses the arguments of the process, runs the command and returns its exit code.
+///
+/// Neither async nor generic, so that the server is compiled once, with this library, and not again with the binary.
+#[must_use]
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    match execute(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rollcall: {}", error.for_operator());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The definition of all commands and their arguments.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn execute(command: Command) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Internal(format!("cannot start the async runtime: {error}")))?;
+    runtime.block_on(async {
+        let telemetry = observe::start()?;
+        let result = run(command).await;
+        telemetry.finish().await;
+        result
+    })
+}
+
+async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Demo(args) => args.run().await,
+        Command::Serve(args) => args.run().await,
+        Command::Migrate(args) => args.run().await,
+        Command::Hospital(command) => command.run().await,
+        Command::Staff(command) => command.run().await,
+        Command::Keys(command) => command.run().await,
+        Command::Import(args) => args.run().await,
+        Command::Recount(args) => args.run().await,
+        Command::Schema => {
+            print!("{}", graphql::sdl());
+            Ok(())
+        }
+    }
+}
+
+/// Parses a value of a `string_enum!` type from its word, in upper or lower case.
+fn word_parser<T>(values: &'static [T], as_str: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let words = values.iter().map(|value| as_str(*value));
+    PossibleValuesParser::new(words).try_map(move |word| {
+        let mut values = values.iter().copied();
+        let value = values.find(|value| as_str(*value).eq_ignore_ascii_case(&word));
+        value.ok_or("unknown value")
+    })
+}
+
+/// A name of 1–255 characters without control characters, trimmed and in NFC.
+fn name_argument(argument: &str, value: &str) -> Result<String> {
+    let name = text::nfc(value.trim());
+    if name.is_empty() || name.chars().count() > 255 || name.chars().any(char::is_control) {
+        return Err(Error::input(
+            argument,
+            "must be 1–255 characters without control characters",
+        ));
+    }
+    Ok(name.into_owned())
+}
+
+async fn hospital_by_code(store: &Store, code: &str) -> Result<entity::hospital::Model> {
+    let hospital = store.hospital_by_code(&text::nfc(code)).await?;
+    hospital.ok_or_else(|| Error::input("hospital", format!("no hospital has the code {code:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_definition_is_consistent() {
+        super::command().debug_assert();
+    }
+}
