@@ -10,6 +10,7 @@ pub mod error;
 pub mod graphql;
 pub mod http;
 pub mod import;
+pub mod jobs;
 pub mod login_throttle;
 pub mod observe;
 pub mod password;

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use super::database::DatabaseArgs;
 use crate::config::{LIMITS, Memory};
 use crate::error::{Error, Result};
+use crate::jobs::Retention;
 use crate::store::OpenMode;
 use crate::{demo, http};
 
@@ -99,8 +100,10 @@ impl ServerArgs {
             _ => None,
         };
         Ok(http::Options {
-            snapshot_days: self.snapshot_days,
-            audit_days: self.audit_days,
+            retention: Retention {
+                snapshot_days: self.snapshot_days,
+                audit_days: self.audit_days,
+            },
             memory: Memory::of(self.memory),
             hint,
             viewer_rate: self.requests_per_second,

@@ -26,7 +26,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::{IncomingStream, Listener};
 use axum::{Json, Router, middleware};
-use chrono::{TimeDelta, Utc};
 use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
@@ -37,6 +36,7 @@ use crate::auth::Auth;
 use crate::config::{LIMITS, Memory, cores};
 use crate::error::{Error, Result};
 use crate::graphql::Services;
+use crate::jobs::{self, Retention};
 use crate::observe::Metrics;
 use crate::reporting::Reporting;
 use crate::store::Store;
@@ -51,10 +51,8 @@ use tls::{Certificate, Handshaken};
 
 /// How a server is to serve.
 pub struct Options {
-    /// Snapshots that nobody asked for anew in so many days expire.
-    pub snapshot_days: u32,
-    /// Entries of the audit older than so many days are deleted; none are where it is not given.
-    pub audit_days: Option<u32>,
+    /// How long data that expires is kept.
+    pub retention: Retention,
     /// What may be kept in memory between questions.
     pub memory: Memory,
     /// What the explorer's sign-in page is told.
@@ -99,8 +97,7 @@ struct App {
 pub async fn serve(listener: TcpListener, store: Store, mut options: Options) -> Result<()> {
     let tls = options.tls.take();
     let cors = cors(std::mem::take(&mut options.cors_origins));
-    tokio::spawn(watch_keys(store.clone()));
-    tokio::spawn(sweep(store.clone(), options.snapshot_days, options.audit_days));
+    jobs::start(&store, options.retention);
     let connections = Connections::new(listener, options.trusted_proxies.clone());
     let app = App::new(store, options)?;
     match tls {
@@ -188,17 +185,6 @@ where
     Ok(())
 }
 
-/// Looks again and again whether the keys were rotated: who goes on writing with an old key would lose what it wrote.
-async fn watch_keys(store: Store) {
-    let mut often = tokio::time::interval(LIMITS.key_file);
-    loop {
-        often.tick().await;
-        if store.secrets().read_again() {
-            tracing::info!("the keys were rotated");
-        }
-    }
-}
-
 /// Looks again and again whether the certificate was renewed.
 async fn watch_certificate(certificate: Arc<Certificate>) {
     let mut often = tokio::time::interval(LIMITS.key_file);
@@ -206,40 +192,6 @@ async fn watch_certificate(certificate: Arc<Certificate>) {
         often.tick().await;
         certificate.read_again();
     }
-}
-
-/// Forgets once an hour what has been kept long enough, and folds the names that SQL wrote.
-async fn sweep(store: Store, snapshot_days: u32, audit_days: Option<u32>) {
-    let mut hours = tokio::time::interval(Duration::from_secs(60 * 60));
-    loop {
-        hours.tick().await;
-        if let Err(error) = swept(&store, snapshot_days, audit_days).await {
-            tracing::warn!("what is old was not swept: {}", error.for_operator());
-        }
-    }
-}
-
-async fn swept(store: &Store, snapshot_days: u32, audit_days: Option<u32>) -> Result<()> {
-    let days = TimeDelta::days(snapshot_days.into());
-    let keys = TimeDelta::from_std(LIMITS.idempotency_key).unwrap_or(TimeDelta::MAX);
-    for hospital in store.hospitals().await? {
-        store.prune_feed(hospital, LIMITS.feed).await?;
-        store.prune_keys(hospital, keys).await?;
-        store.prune_refresh_tokens(hospital).await?;
-        store.fold_names(hospital).await?;
-        let expired = store.expire_snapshots(hospital, Utc::now() - days).await?;
-        if expired > 0 {
-            tracing::info!(hospital, expired, "snapshots have expired");
-        }
-        if let Some(days) = audit_days {
-            let cut_off = Utc::now() - TimeDelta::days(days.into());
-            let deleted = store.prune_audit(hospital, cut_off).await?;
-            if deleted > 0 {
-                tracing::info!(hospital, deleted, "old entries of the audit were deleted");
-            }
-        }
-    }
-    Ok(())
 }
 
 async fn told_to_stop() {

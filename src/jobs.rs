@@ -1,0 +1,70 @@
+//! What a server does in the background, besides answering requests.
+
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+
+use crate::config::LIMITS;
+use crate::error::Result;
+use crate::store::Store;
+
+/// How long data that expires is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Days after which a snapshot that was not requested again expires, unless it is pinned.
+    pub snapshot_days: u32,
+    /// Days after which audit entries are deleted; never if none.
+    pub audit_days: Option<u32>,
+}
+
+/// Starts all jobs. They run until the process ends.
+pub fn start(store: &Store, retention: Retention) {
+    tokio::spawn(reload_keys(store.clone()));
+    tokio::spawn(hourly_cleanup(store.clone(), retention));
+}
+
+/// Reads the key file again when it has changed: what a server wrote with an old key after a rotation would be lost with that key.
+async fn reload_keys(store: Store) {
+    let mut interval = tokio::time::interval(LIMITS.key_file);
+    loop {
+        interval.tick().await;
+        if store.secrets().read_again() {
+            tracing::info!("the keys were rotated");
+        }
+    }
+}
+
+/// Deletes expired data, and folds names that were written in SQL, so that searches find them.
+async fn hourly_cleanup(store: Store, retention: Retention) {
+    let mut interval = tokio::time::interval(Duration::from_secs(60 * 60));
+    loop {
+        interval.tick().await;
+        if let Err(error) = clean_up(&store, retention).await {
+            tracing::warn!("the hourly cleanup failed: {}", error.for_operator());
+        }
+    }
+}
+
+async fn clean_up(store: &Store, retention: Retention) -> Result<()> {
+    let days_ago = |days: u32| Utc::now() - TimeDelta::days(days.into());
+    let idempotency_keys = TimeDelta::from_std(LIMITS.idempotency_key).unwrap_or(TimeDelta::MAX);
+    for hospital in store.hospitals().await? {
+        store.prune_feed(hospital, LIMITS.feed).await?;
+        store.prune_keys(hospital, idempotency_keys).await?;
+        store.prune_refresh_tokens(hospital).await?;
+        store.fold_names(hospital).await?;
+        let expired = store
+            .expire_snapshots(hospital, days_ago(retention.snapshot_days))
+            .await?;
+        if expired > 0 {
+            tracing::info!(hospital, expired, "snapshots have expired");
+        }
+        if let Some(days) = retention.audit_days {
+            let deleted = store.prune_audit(hospital, days_ago(days)).await?;
+            if deleted > 0 {
+                tracing::info!(hospital, deleted, "old audit entries were deleted");
+            }
+        }
+    }
+    Ok(())
+}
