@@ -1,8 +1,8 @@
-//! schema.graphql is what the code prints, and everything in it is described.
+//! schema.graphql is up to date, and everything in it has a description.
 #![allow(clippy::unwrap_used)]
 
 #[test]
-fn the_schema_file_is_current() {
+fn the_schema_file_is_up_to_date() {
     let file = include_str!("../schema.graphql");
     assert!(
         file == rollcall::graphql::sdl(),
@@ -11,7 +11,7 @@ fn the_schema_file_is_current() {
 }
 
 #[test]
-fn everything_is_described() {
+fn everything_has_a_description() {
     let mut bare = Vec::new();
     let (mut in_description, mut described) = (false, false);
     let sdl = rollcall::graphql::sdl();

@@ -1,4 +1,4 @@
-//! What goes wrong meanwhile: a server is killed, and a backup is restored.
+//! Injected faults: killed servers and restored backups.
 
 use std::time::Duration;
 
@@ -7,36 +7,36 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rollcall::statistics::VisitStatus;
 use sea_orm::{ConnectionTrait as _, DbErr, TransactionTrait as _};
+use test_support::Checked;
 
-use crate::Held;
-use crate::asking::ask;
-use crate::site::{Site, failed};
-use crate::world::{self, rows};
-use crate::writing::{lock_revision, pause};
+use crate::context::{RunContext, failed};
+use crate::dataset::{self, rows};
+use crate::queries;
+use crate::writes::{lock_revision, pause};
 
-/// Waits a while, and lets something happen.
-pub async fn strike(site: &Site<'_>, random: &mut StdRng) -> Held {
+/// Waits, then injects a random fault.
+pub async fn inject(ctx: &RunContext<'_>, random: &mut StdRng) -> Checked {
     let wait = random.random_range(300..2_000);
     for _ in 0..wait / 50 {
-        if site.goes_on() {
+        if ctx.is_running() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
     if random.random_ratio(1, 3) {
-        return put_the_past_back(site, random).await;
+        return restore_backup(ctx, random).await;
     }
-    site.servers.kill();
+    ctx.servers.kill();
     pause(random, 300).await;
-    site.servers.start_again();
-    site.figures.count("servers killed and started again", 1);
+    ctx.servers.restart();
+    ctx.counters.count("servers killed and started again", 1);
     Ok(())
 }
 
-/// As a restored backup does it: a change that was seen never was, and its number goes to another one.
-async fn put_the_past_back(site: &Site<'_>, random: &mut StdRng) -> Held {
+/// Restores a backup: a change that servers have seen is undone, and its revision number is used again.
+async fn restore_backup(ctx: &RunContext<'_>, random: &mut StdRng) -> Checked {
     {
-        let _alone = site.past.write().await;
-        let visits = rows(&site.sql, "SELECT id, status FROM visit").await.map_err(failed)?;
+        let _guard = ctx.restore_lock.write().await;
+        let visits = rows(&ctx.sql, "SELECT id, status FROM visit").await.map_err(failed)?;
         let Some(visit) = visits.choose(random) else {
             return Ok(());
         };
@@ -51,12 +51,12 @@ async fn put_the_past_back(site: &Site<'_>, random: &mut StdRng) -> Held {
             *others.choose(random).unwrap()
         };
         let set = |status: &str| format!("UPDATE visit SET status = '{status}' WHERE id = {id}");
-        let seen = world::number(&site.revision().await?);
+        let seen = dataset::number(&ctx.revision().await?);
         let then = status(&was, random);
-        site.sql.execute_unprepared(&set(then)).await.map_err(failed)?;
-        site.servers.both_look(&site.figures).await?;
+        ctx.sql.execute_unprepared(&set(then)).await.map_err(failed)?;
+        ctx.servers.query_both(&ctx.counters).await?;
         let restore = async || -> Result<(), DbErr> {
-            let restored = site.sql.begin().await?;
+            let restored = ctx.sql.begin().await?;
             lock_revision(&restored).await?;
             for statement in [
                 &set(&was),
@@ -69,11 +69,11 @@ async fn put_the_past_back(site: &Site<'_>, random: &mut StdRng) -> Held {
             restored.commit().await
         };
         restore().await.map_err(failed)?;
-        site.sql
+        ctx.sql
             .execute_unprepared(&set(status(&was, random)))
             .await
             .map_err(failed)?;
     }
-    site.figures.count("times that the past was put back", 1);
-    ask(site, random).await
+    ctx.counters.count("backups restored", 1);
+    queries::check(ctx, random).await
 }

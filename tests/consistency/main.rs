@@ -1,98 +1,83 @@
-//! The proof: several clients ask, open and page while others write, correct, delete and merge, with two servers, one of
-//! which is killed now and then. Every fresh answer is held against the naive reference at its revision, every page against
-//! its snapshot. `ROLLCALL_CONSISTENCY_SECONDS` says how long it goes on, `ROLLCALL_CONSISTENCY_SEED` with which seed.
+//! Statistics compared with a naive reference that is written from the definitions: the core on random data
+//! ([`properties`]), and servers under concurrency. There, workers query, reopen snapshots and page through lists while
+//! others write, with two servers, one of which is killed from time to time. Every new response is compared with the
+//! reference at its revision, every page with its snapshot. `ROLLCALL_CONSISTENCY_SECONDS` sets the duration,
+//! `ROLLCALL_CONSISTENCY_SEED` the random seed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod answer;
-mod asking;
-mod calling;
+mod api_writes;
+mod context;
+mod counters;
+mod dataset;
+mod diffs;
 mod faults;
-mod figures;
-// The suite over HTTP uses the rest of it.
-#[allow(dead_code)]
-#[path = "../http/harness.rs"]
-mod harness;
-mod opening;
-#[path = "../reference/mod.rs"]
+mod properties;
+mod queries;
 mod reference;
+mod response;
 mod servers;
-mod site;
-mod telling;
-mod world;
-mod writing;
+mod snapshots;
+mod writes;
 
 use std::time::Duration;
 
-use asking::{HELD, QUESTIONS};
 use chrono::Utc;
-use figures::Figures;
-use harness::{App, on_each_database, say, setting};
+use context::RunContext;
+use counters::Counters;
+use queries::{CHECKED_QUERIES, QUERIES};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rollcall::statistics::{Day, DayRange};
 use sea_orm::DbBackend;
-use site::Site;
+use test_support::{TestApp, Violation, env_number, on_each_database, print_uncaptured};
 
-/// What is wrong, in words.
-type Finding = String;
-/// What a check found, if anything.
-type Held<T = ()> = Result<T, Finding>;
+test_support::cleanup_after_tests!();
 
-/// A finding, unless the condition holds.
-macro_rules! hold {
-    ($condition:expr, $($words:tt)+) => {
-        if !$condition {
-            return Err(format!($($words)+));
-        }
-    };
-}
-use hold;
-
-/// Who does what at the same time.
+/// What a concurrent task does.
 #[derive(Clone, Copy, Debug)]
-enum Client {
-    Asks,
-    Opens,
-    Writes,
-    Strikes,
+enum Worker {
+    Query,
+    Reopen,
+    Write,
+    InjectFault,
 }
 
-const CLIENTS: [Client; 9] = [
-    Client::Asks,
-    Client::Asks,
-    Client::Asks,
-    Client::Opens,
-    Client::Opens,
-    Client::Writes,
-    Client::Writes,
-    Client::Writes,
-    Client::Strikes,
+const WORKERS: [Worker; 9] = [
+    Worker::Query,
+    Worker::Query,
+    Worker::Query,
+    Worker::Reopen,
+    Worker::Reopen,
+    Worker::Write,
+    Worker::Write,
+    Worker::Write,
+    Worker::InjectFault,
 ];
 
-impl Client {
-    async fn goes_on(self, site: &Site<'_>, mut random: StdRng) {
-        while site.goes_on() {
+impl Worker {
+    async fn work(self, ctx: &RunContext<'_>, mut random: StdRng) {
+        while ctx.is_running() {
             let done = match self {
-                Self::Asks => asking::ask(site, &mut random).await,
-                Self::Opens if random.random_ratio(1, 4) => telling::tell(site, &mut random).await,
-                Self::Opens => opening::open(site, &mut random).await,
-                Self::Writes => {
-                    writing::pause(&mut random, 60).await;
-                    writing::write(site, &mut random).await
+                Self::Query => queries::check(ctx, &mut random).await,
+                Self::Reopen if random.random_ratio(1, 4) => diffs::check(ctx, &mut random).await,
+                Self::Reopen => snapshots::check(ctx, &mut random).await,
+                Self::Write => {
+                    writes::pause(&mut random, 60).await;
+                    writes::write(ctx, &mut random).await
                 }
-                Self::Strikes => faults::strike(site, &mut random).await,
+                Self::InjectFault => faults::inject(ctx, &mut random).await,
             };
-            if let Err(finding) = done {
-                site.found(finding);
+            if let Err(violation) = done {
+                ctx.report(violation);
             }
         }
     }
 }
 
-/// Stops the others when a client breaks.
-struct StopsWithMe<'a>(&'a Site<'a>);
+/// Stops the other workers when one panics.
+struct StopOnPanic<'a>(&'a RunContext<'a>);
 
-impl Drop for StopsWithMe<'_> {
+impl Drop for StopOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.stop();
@@ -100,47 +85,52 @@ impl Drop for StopsWithMe<'_> {
     }
 }
 
-/// What a run did, and found.
+/// What a run did, and what was wrong.
 struct Outcome {
-    figures: Figures,
-    findings: Vec<Finding>,
+    counters: Counters,
+    violations: Vec<Violation>,
 }
 
-/// Lets the clients loose for as long. They are threads, so that one that reckons keeps no other waiting.
-async fn let_loose(app: &App, seed: u64, lasts: Duration, first: impl AsyncFnOnce(&Site<'_>)) -> Outcome {
+/// Runs the workers for a while. They are threads, so that a computation in one does not delay the others.
+async fn run_workers(
+    app: &TestApp,
+    seed: u64,
+    duration: Duration,
+    first: impl AsyncFnOnce(&RunContext<'_>),
+) -> Outcome {
     let mut random = StdRng::seed_from_u64(seed);
     let days = fill(app, &mut random);
-    let site = Site::new(app, days, lasts).await;
-    first(&site).await;
+    let ctx = RunContext::new(app, days, duration).await;
+    first(&ctx).await;
     let runtime = tokio::runtime::Handle::current();
     tokio::task::block_in_place(|| {
         std::thread::scope(|scope| {
-            for client in CLIENTS {
-                let (site, runtime) = (&site, &runtime);
+            for worker in WORKERS {
+                let (ctx, runtime) = (&ctx, &runtime);
                 let random = StdRng::seed_from_u64(random.random());
                 scope.spawn(move || {
-                    let _stops = StopsWithMe(site);
-                    runtime.block_on(client.goes_on(site, random));
+                    let _stop_on_panic = StopOnPanic(ctx);
+                    runtime.block_on(worker.work(ctx, random));
                 });
             }
         });
     });
-    site.sql.close_by_ref().await.unwrap();
+    ctx.sql.close_by_ref().await.unwrap();
     Outcome {
-        findings: site.findings(),
-        figures: site.figures,
+        violations: ctx.violations(),
+        counters: ctx.counters,
     }
 }
 
-/// A small hospital, so that everything meets everything; its days lie around today.
-fn fill(app: &App, random: &mut StdRng) -> DayRange {
+/// A small hospital, so that concurrent changes affect the same rows; its dates are around today.
+fn fill(app: &TestApp, random: &mut StdRng) -> DayRange {
     let today = Day::from(Utc::now().date_naive());
     let days = DayRange::new(Day(today.0 - 50), Day(today.0 + 20)).unwrap();
     let mut patients = "chart_no,name,registered_on\n".to_owned();
     let mut visits = "visit_no,chart_no,date,status,department,doctor,channel\n".to_owned();
     let a_day = |random: &mut StdRng| Day(random.random_range(days.from.0..=days.to.0));
     for chart in 0..120 {
-        patients += &format!("P{chart},{},{}\n", writing::a_name(random), a_day(random));
+        patients += &format!("P{chart},{},{}\n", writes::a_name(random), a_day(random));
     }
     for visit_no in 0..700 {
         let (chart, department, doctor) = (
@@ -151,8 +141,8 @@ fn fill(app: &App, random: &mut StdRng) -> DayRange {
         visits += &format!(
             "{visit_no},P{chart},{},{},Department {department},Doctor {doctor},{}\n",
             a_day(random),
-            writing::a_status(random),
-            writing::a_channel(random)
+            writes::a_status(random),
+            writes::a_channel(random)
         );
     }
     app.import("patients", "H1", &patients);
@@ -161,23 +151,23 @@ fn fill(app: &App, random: &mut StdRng) -> DayRange {
 }
 
 on_each_database! {
-    async fn number_and_list_never_part(app: App) {
-        let seed = setting("ROLLCALL_CONSISTENCY_SEED").unwrap_or_else(rand::random);
-        let seconds = setting("ROLLCALL_CONSISTENCY_SECONDS").unwrap_or(10);
-        let Outcome { figures, findings } = let_loose(app, seed, Duration::from_secs(seconds), async |_| ()).await;
-        let (database, found) = (app.sql.get_database_backend(), findings.len());
-        say(&format!("Consistency on {database:?}, {seconds} s, seed {seed}:\n{figures}{found:>9} findings\n"));
-        assert!(findings.is_empty(), "with the seed {seed}: {findings:#?}");
+    async fn counts_and_lists_agree_under_concurrent_changes(app: TestApp) {
+        let seed = env_number("ROLLCALL_CONSISTENCY_SEED").unwrap_or_else(rand::random);
+        let seconds = env_number("ROLLCALL_CONSISTENCY_SECONDS").unwrap_or(10);
+        let Outcome { counters, violations } = run_workers(app, seed, Duration::from_secs(seconds), async |_| ()).await;
+        let (database, found) = (app.sql.get_database_backend(), violations.len());
+        print_uncaptured(&format!("Consistency on {database:?}, {seconds} s, seed {seed}:\n{counters}{found:>9} findings\n"));
+        assert!(violations.is_empty(), "with the seed {seed}: {violations:#?}");
         assert!(
-            figures.of(HELD) * 2 > figures.of(QUESTIONS),
-            "most questions could not be held against anything"
+            counters.of(CHECKED_QUERIES) * 2 > counters.of(QUERIES),
+            "most queries could not be compared with the reference"
         );
     }
 
-    async fn a_change_that_leaves_no_trace_is_noticed(app: App) {
-        // A trigger that is missing the server notices by itself.
-        let empty_trigger = async |site: &Site<'_>| {
-            let nothing = match site.sql.get_database_backend() {
+    async fn a_missing_change_record_is_detected(app: TestApp) {
+        // A missing trigger would be detected by the server itself.
+        let empty_trigger = async |ctx: &RunContext<'_>| {
+            let nothing = match ctx.sql.get_database_backend() {
                 DbBackend::Postgres => {
                     "CREATE OR REPLACE FUNCTION visit_changes() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
                 }
@@ -191,7 +181,7 @@ on_each_database! {
             };
             app.execute(nothing).await;
         };
-        let outcome = let_loose(app, 1, Duration::from_secs(60), empty_trigger).await;
-        assert!(!outcome.findings.is_empty(), "nothing was noticed:\n{}", outcome.figures);
+        let outcome = run_workers(app, 1, Duration::from_secs(60), empty_trigger).await;
+        assert!(!outcome.violations.is_empty(), "nothing was detected:\n{}", outcome.counters);
     }
 }

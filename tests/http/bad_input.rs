@@ -1,16 +1,15 @@
-//! Bad input gets a clear error that names the argument.
+//! Invalid input gets a clear error that names the argument.
 
 use serde_json::json;
-
-use crate::harness::{EXAMPLE, on_each_database};
+use test_support::{EXAMPLE, on_each_database};
 
 on_each_database! {
-    async fn errors_have_a_code_and_name_the_argument(app: App) {
-        app.example();
+    async fn errors_have_a_code_and_name_the_argument(app: TestApp) {
+        app.import_example();
         let user = app.sign_in("admin").await;
         let statistics = |arguments: &str| format!("{{ statistics({arguments}) {{ id }} }}");
         let range = |from: &str, to: &str| format!("range: {{from: \"{from}\", to: \"{to}\"}}");
-        let ids = user.ask(&format!("{{ {EXAMPLE} {{ id total {{ visitors {{ id patients(first: 1) {{ pageInfo {{ endCursor }} }} visits(first: 1) {{ pageInfo {{ endCursor }} }} }} }} }} patients(first: 1) {{ nodes {{ id }} pageInfo {{ endCursor }} }} hospital {{ departments {{ id }} }} }}")).await;
+        let ids = user.graphql(&format!("{{ {EXAMPLE} {{ id total {{ visitors {{ id patients(first: 1) {{ pageInfo {{ endCursor }} }} visits(first: 1) {{ pageInfo {{ endCursor }} }} }} }} }} patients(first: 1) {{ nodes {{ id }} pageInfo {{ endCursor }} }} hospital {{ departments {{ id }} }} }}")).await;
         let text = |pointer: &str| ids.pointer(pointer).unwrap().as_str().unwrap().to_owned();
         let (snapshot, patient, department) = (text("/statistics/id"), text("/patients/nodes/0/id"), text("/hospital/departments/0/id"));
         let list_cursor = text("/statistics/total/visitors/patients/pageInfo/endCursor");
@@ -48,42 +47,42 @@ on_each_database! {
             (total("patients(first: 1000)"), "BAD_USER_INPUT", "first"),
         ];
         for (query, code, argument) in cases {
-            assert_eq!(user.refused(&query).await, (code.to_owned(), argument.to_owned()), "{query}");
+            assert_eq!(user.graphql_error(&query).await, (code.to_owned(), argument.to_owned()), "{query}");
         }
-        // What is well formed and not there is null.
-        let answer = user.ask("{ patient(id: \"UP__\") { id } visit(id: \"Vv__\") { id } node(id: \"UwAAAAAAAAAAAAAAAAAAAAA\") { id } }").await;
-        assert!(answer["patient"].is_null() && answer["visit"].is_null());
+        // A well-formed ID that does not exist is null.
+        let response = user.graphql("{ patient(id: \"UP__\") { id } visit(id: \"Vv__\") { id } node(id: \"UwAAAAAAAAAAAAAAAAAAAAA\") { id } }").await;
+        assert!(response["patient"].is_null() && response["visit"].is_null());
     }
 
-    async fn a_year_by_day_with_every_cohorts_ids_passes(app: App) {
-        app.example();
+    async fn a_year_by_day_with_all_ids_is_within_limits(app: TestApp) {
+        app.import_example();
         let user = app.sign_in("admin").await;
-        let lists: Vec<String> = crate::harness::KINDS.iter().map(|kind| format!("{kind}: cohort(kind: {kind}) {{ patientCount visitCount patientIds visitIds }}")).collect();
-        let answer = user.ask(&format!("{{ statistics(period: DAY, range: {{from: \"2025-01-01\", to: \"2025-12-31\"}}) {{ buckets {{ start {} }} }} }}", lists.join(" "))).await;
-        assert_eq!(answer["statistics"]["buckets"].as_array().unwrap().len(), 365);
-        let ten = user.ask("{ statistics(period: DAY, range: {from: \"2015-01-01\", to: \"2024-12-31\"}) { buckets { start } } }").await;
+        let lists: Vec<String> = test_support::KINDS.iter().map(|kind| format!("{kind}: cohort(kind: {kind}) {{ patientCount visitCount patientIds visitIds }}")).collect();
+        let response = user.graphql(&format!("{{ statistics(period: DAY, range: {{from: \"2025-01-01\", to: \"2025-12-31\"}}) {{ buckets {{ start {} }} }} }}", lists.join(" "))).await;
+        assert_eq!(response["statistics"]["buckets"].as_array().unwrap().len(), 365);
+        let ten = user.graphql("{ statistics(period: DAY, range: {from: \"2015-01-01\", to: \"2024-12-31\"}) { buckets { start } } }").await;
         assert_eq!(ten["statistics"]["buckets"].as_array().unwrap().len(), 3_653);
     }
 
-    async fn queries_out_of_bounds_are_refused(app: App) {
+    async fn arguments_out_of_bounds_are_rejected(app: TestApp) {
         let user = app.sign_in("admin").await;
         let spread = (0..12).map(|i| format!("fragment f{i} on Query {{ {} }}", format!("...f{} ", i + 1).repeat(5))).collect::<String>();
         let bomb = format!("{{ ...f0 }} {spread} fragment f12 on Query {{ __typename }}");
-        assert_eq!(user.refused(&bomb).await.0, "QUERY_TOO_COSTLY");
+        user.expect_error(&bomb, "QUERY_TOO_COSTLY").await;
         let circle = "{ ...a } fragment a on Query { ...b } fragment b on Query { ...a }";
-        assert_eq!(user.refused(circle).await.0, "GRAPHQL_VALIDATION_FAILED");
+        user.expect_error(circle, "GRAPHQL_VALIDATION_FAILED").await;
         let mut deep = "{ visits { nodes { id } } }".to_owned();
         for _ in 0..12 {
             deep = format!("{{ visits {{ nodes {{ patient {deep} }} }} }}");
         }
-        assert_eq!(user.refused(&deep).await.0, "QUERY_TOO_COSTLY");
-        assert_eq!(user.refused("{ viewer { nothing } }").await.0, "GRAPHQL_VALIDATION_FAILED");
-        assert_eq!(user.refused("{ viewer { name }").await.0, "GRAPHQL_PARSE_FAILED");
-        let unknown = user.try_with("query ($p: Period!) { statistics(period: $p, range: {from: \"2025-01-01\", to: \"2025-01-01\"}) { asOf } }", json!({"p": "FORTNIGHT"})).await;
+        user.expect_error(&deep, "QUERY_TOO_COSTLY").await;
+        user.expect_error("{ viewer { nothing } }", "GRAPHQL_VALIDATION_FAILED").await;
+        user.expect_error("{ viewer { name }", "GRAPHQL_PARSE_FAILED").await;
+        let unknown = user.graphql_response("query ($p: Period!) { statistics(period: $p, range: {from: \"2025-01-01\", to: \"2025-01-01\"}) { asOf } }", json!({"p": "FORTNIGHT"})).await;
         assert!(unknown["errors"][0]["extensions"]["code"].is_string());
     }
 
-    async fn error_bodies_are_as_they_were(app: App) {
+    async fn error_bodies_match_the_snapshot(app: TestApp) {
         let user = app.sign_in("support").await;
         let queries = [
             "{ statistics(period: DAY, range: {from: \"2025-02-01\", to: \"2025-01-01\"}) { id } }",
@@ -100,8 +99,8 @@ on_each_database! {
         ];
         let mut bodies = String::new();
         for query in queries {
-            let answer = user.try_with(query, json!({})).await;
-            bodies.push_str(&format!("{query}\n{}\n\n", serde_json::to_string_pretty(&answer).unwrap()));
+            let response = user.graphql_response(query, json!({})).await;
+            bodies.push_str(&format!("{query}\n{}\n\n", serde_json::to_string_pretty(&response).unwrap()));
         }
         insta::assert_snapshot!("error_bodies", bodies);
     }

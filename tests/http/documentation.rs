@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use async_graphql::parser::parse_query;
 use serde_json::{Map, Value, json};
-
-use crate::harness::{App, Kind, User, with};
+use test_support::{Client, DatabaseKind, TestApp, with_app};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const FENCE: &str = "```";
@@ -68,8 +67,8 @@ fn queries(page: &Path) -> Vec<(String, String)> {
 }
 
 /// An ADMIN of the hospital DEMO, and a value for each variable that the documentation declares, by its name.
-async fn demo(app: &App) -> (User<'_>, Map<String, Value>) {
-    app.rollcall(&[
+async fn demo(app: &TestApp) -> (Client<'_>, Map<String, Value>) {
+    app.run_cli(&[
         "hospital",
         "add",
         "--code",
@@ -91,7 +90,7 @@ async fn demo(app: &App) -> (User<'_>, Map<String, Value>) {
         "--role",
         "admin",
     ];
-    app.rollcall_with(&staff, "rollcall-demo");
+    app.run_cli_with_input(&staff, "rollcall-demo");
     app.import("patients", "DEMO", PATIENTS);
     app.import("visits", "DEMO", VISITS);
     let query = r#"mutation {
@@ -99,9 +98,9 @@ async fn demo(app: &App) -> (User<'_>, Map<String, Value>) {
     }"#;
     let answer = app.post(app.base(), None, query, json!({})).await;
     let session = &answer["data"]["signIn"]["session"];
-    let admin = app.with_token(session["accessToken"].as_str().unwrap());
+    let admin = app.client_with_token(session["accessToken"].as_str().unwrap());
     let known = admin
-        .ask(
+        .graphql(
             r#"{
                 hospital { today }
                 patients { nodes { id } }
@@ -114,7 +113,7 @@ async fn demo(app: &App) -> (User<'_>, Map<String, Value>) {
         .await;
     let patient = &known["patients"]["nodes"][0]["id"];
     let visit = json!({"patientId": patient, "date": known["hospital"]["today"]});
-    let visit = admin.change("recordVisit", visit, "visit { id }").await;
+    let visit = admin.mutate("recordVisit", visit, "visit { id }").await;
     let values = json!({
         "after": null,
         "board": known["statistics"]["id"],
@@ -148,12 +147,12 @@ fn variables(place: &str, query: &str, values: &Map<String, Value>) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_query_of_the_documentation_runs() {
-    with(Kind::Sqlite, async |app| {
+    with_app!(DatabaseKind::Sqlite, async |app| {
         let (admin, values) = demo(app).await;
         let queries: Vec<(String, String)> = pages().iter().flat_map(|page| queries(page)).collect();
         assert!(queries.len() > 15, "the documentation has {} queries", queries.len());
         for (place, query) in queries {
-            let answer = admin.try_with(&query, variables(&place, &query, &values)).await;
+            let answer = admin.graphql_response(&query, variables(&place, &query, &values)).await;
             match query.lines().next().and_then(|line| line.strip_prefix(FAILS)) {
                 Some(code) => assert_eq!(answer["errors"][0]["extensions"]["code"], code, "{place}: {answer}"),
                 None => {

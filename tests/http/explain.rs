@@ -1,24 +1,23 @@
-//! Why a patient is in the lists of a snapshot, or is not.
+//! Explanations of why a patient is in the cohorts of a snapshot, or is not.
 
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
+use test_support::{Client, EXAMPLE, KINDS, on_each_database};
 
-use crate::harness::{EXAMPLE, KINDS, User, on_each_database};
-
-/// The ids of patients by their chart numbers.
-async fn charts(user: &User<'_>) -> HashMap<String, Value> {
-    let mut answer = user.ask("{ patients { nodes { id chartNo } } }").await;
-    let nodes = answer["patients"]["nodes"].as_array_mut().unwrap();
+/// The IDs of patients by chart number.
+async fn charts(user: &Client<'_>) -> HashMap<String, Value> {
+    let mut response = user.graphql("{ patients { nodes { id chartNo } } }").await;
+    let nodes = response["patients"]["nodes"].as_array_mut().unwrap();
     nodes
         .iter_mut()
         .map(|node| (node["chartNo"].as_str().unwrap().to_owned(), node["id"].take()))
         .collect()
 }
 
-/// Whether a patient is in a cohort of the bucket that holds a day, the rule, the words, and the dates of the visits.
+/// Whether a patient is in a cohort of the bucket that contains a day, the rule, the text, and the dates of the visits.
 async fn explained(
-    user: &User<'_>,
+    user: &Client<'_>,
     question: &str,
     patient: &Value,
     day: &str,
@@ -27,8 +26,8 @@ async fn explained(
     let query = format!(
         "query ($p: ID!) {{ {question} {{ explain(patientId: $p) {{ bucket(day: \"{day}\") {{ cohort(kind: {kind}) {{ kind included rule text visits {{ visit {{ id }} counted {{ date }} }} }} }} }} }} }}"
     );
-    let answer = user.ask_with(&query, json!({"p": patient})).await;
-    let found = &answer["statistics"]["explain"]["bucket"]["cohort"];
+    let response = user.graphql_with(&query, json!({"p": patient})).await;
+    let found = &response["statistics"]["explain"]["bucket"]["cohort"];
     assert_eq!(found["kind"], kind);
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let dates = found["visits"]
@@ -46,8 +45,8 @@ async fn explained(
 }
 
 on_each_database! {
-    async fn the_worked_example_is_explained(app: App) {
-        app.example();
+    async fn the_worked_example_is_explained(app: TestApp) {
+        app.import_example();
         let user = app.sign_in("clinician").await;
         let patients = charts(&user).await;
         for (chart, day, kind, included, rule, text, dates) in [
@@ -56,7 +55,7 @@ on_each_database! {
             ("A", "2025-05-01", "RETURNING", false, "FIRST_VISIT_HERE", "NEW here, since the visit of 2025-05-11 is the first.", &["2025-05-11"]),
             ("A", "2025-05-01", "CHURN_SUSPECTED", true, "SILENT", "NEW here, and silent for 110 days at asOf, since the visit of 2025-05-13; churnAfterDays is 90.", &["2025-05-11", "2025-05-13"]),
             ("A", "2025-05-01", "RETAINED", false, "SILENT", "NEW here, and silent for 110 days at asOf, since the visit of 2025-05-13; churnAfterDays is 90.", &["2025-05-11", "2025-05-13"]),
-            // The near miss.
+            // Just inside or outside of a limit.
             ("B", "2025-05-01", "NEW", false, "FIRST_VISIT_EARLIER", "NEW in April 2025, since the visit of 2025-04-28 is the first.", &["2025-04-28"]),
             ("B", "2025-05-01", "CHURN_SUSPECTED", false, "FIRST_VISIT_EARLIER", "NEW in April 2025, since the visit of 2025-04-28 is the first.", &["2025-04-28"]),
             ("B", "2025-05-01", "RETURNING", true, "FIRST_VISIT_EARLIER", "NEW in April 2025, since the visit of 2025-04-28 is the first.", &["2025-04-28"]),
@@ -72,7 +71,7 @@ on_each_database! {
             let found = explained(&user, EXAMPLE, &patients[chart], day, kind).await;
             assert_eq!(found, (included, rule.to_owned(), text.to_owned(), dates.iter().map(|&date| date.to_owned()).collect()), "{chart} {day} {kind}");
         }
-        // What a filter, asOf, the range and the days of grace keep off.
+        // Excluded by the filter, asOf, the range, and the overdue period.
         let filtered = EXAMPLE.replace("asOf", "filter: {channels: [APP]}, asOf");
         assert_eq!(explained(&user, &filtered, &patients["A"], "2025-05-01", "NEW").await.1, "FILTERED_OUT");
         assert_eq!(explained(&user, &filtered, &patients["B"], "2025-06-01", "RETURNING").await.2, "The visit of 2025-04-28 is the first, and does not pass the filter: NEW nowhere.");
@@ -88,13 +87,13 @@ on_each_database! {
         assert_eq!(explained(&user, EXAMPLE, &patients["E"], "2025-06-15", "NO_SHOW").await.2, "Still BOOKED, and not overdue at asOf yet: 2025-06-15; overdueAfterDays is 80.");
     }
 
-    async fn what_is_explained_is_what_is_listed_also_of_old_snapshots(app: App) {
-        app.example();
+    async fn explanations_match_lists_of_old_snapshots(app: TestApp) {
+        app.import_example();
         let user = app.sign_in("support").await;
         let kinds: Vec<String> = KINDS.iter().map(|kind| format!("{kind}: cohort(kind: {kind}) {{ patientIds }}")).collect();
         let listed = format!("buckets {{ {0} }} total {{ {0} }}", kinds.join(" "));
-        let id = user.ask(&format!("{{ {EXAMPLE} {{ id }} }}")).await["statistics"]["id"].take();
-        // The data moves on; the snapshot is explained by what it saw.
+        let id = user.graphql(&format!("{{ {EXAMPLE} {{ id }} }}")).await["statistics"]["id"].take();
+        // Later changes to the data do not affect explanations of the snapshot.
         app.execute("UPDATE visit SET date = '2024-01-01', status = 'TENTATIVE' WHERE visit_no = '4'").await;
         app.execute("UPDATE visit SET patient_id = (SELECT id FROM patient WHERE chart_no = 'B') WHERE visit_no = '10'").await;
         app.execute("UPDATE visit SET patient_id = (SELECT id FROM patient WHERE chart_no = 'C'), date = '2025-05-01' WHERE visit_no = '10'").await;
@@ -104,14 +103,14 @@ on_each_database! {
         app.execute("INSERT INTO definition SELECT hospital_id, 2, 1, 1, effective_from FROM definition").await;
         let patients = charts(&user).await;
         app.execute("UPDATE visit SET date = '2025-01-02' WHERE visit_no = 'E'").await;
-        for snapshot in [id, user.ask(&format!("{{ {EXAMPLE} {{ id }} }}")).await["statistics"]["id"].take()] {
-            let lists = user.ask_with(&format!("query ($id: ID!) {{ statisticsSnapshot(id: $id) {{ {listed} }} }}"), json!({"id": snapshot})).await["statisticsSnapshot"].take();
+        for snapshot in [id, user.graphql(&format!("{{ {EXAMPLE} {{ id }} }}")).await["statistics"]["id"].take()] {
+            let lists = user.graphql_with(&format!("query ($id: ID!) {{ statisticsSnapshot(id: $id) {{ {listed} }} }}"), json!({"id": snapshot})).await["statisticsSnapshot"].take();
             for patient in patients.values() {
                 let query = "query ($id: ID!, $p: ID!) { statisticsSnapshot(id: $id) { explain(patientId: $p) { patient { id }
                     buckets { start end cohorts { kind included rule } } total { cohorts { kind included rule } } } } }";
-                let answer = user.ask_with(query, json!({"id": snapshot, "p": patient})).await["statisticsSnapshot"]["explain"].take();
-                assert_eq!(&answer["patient"]["id"], patient);
-                let parts = answer["buckets"].as_array().unwrap().iter().chain([&answer["total"]]);
+                let response = user.graphql_with(query, json!({"id": snapshot, "p": patient})).await["statisticsSnapshot"]["explain"].take();
+                assert_eq!(&response["patient"]["id"], patient);
+                let parts = response["buckets"].as_array().unwrap().iter().chain([&response["total"]]);
                 let of_lists = lists["buckets"].as_array().unwrap().iter().chain([&lists["total"]]);
                 for (part, of_lists) in parts.zip(of_lists) {
                     for membership in part["cohorts"].as_array().unwrap() {
@@ -124,45 +123,45 @@ on_each_database! {
         }
     }
 
-    async fn what_was_counted_stands_beside(app: App) {
-        app.example();
+    async fn explanations_show_values_as_counted(app: TestApp) {
+        app.import_example();
         let user = app.sign_in("support").await;
         let patients = charts(&user).await;
         let query = format!("query ($p: ID!) {{ {EXAMPLE} {{ explain(patientId: $p) {{ patient {{ name }} daysSilent
             firstVisit {{ visit {{ visitNo deleted }} counted {{ date status department {{ name }} doctor {{ name }} patient {{ chartNo }} }} }} lastVisit {{ counted {{ date }} }} }} }} }}");
-        let answer = user.ask_with(&query, json!({"p": patients["A"]})).await["statistics"]["explain"].take();
-        assert_eq!(answer, json!({"patient": {"name": "A** A**"}, "daysSilent": 110, "lastVisit": {"counted": {"date": "2025-05-13"}},
+        let response = user.graphql_with(&query, json!({"p": patients["A"]})).await["statistics"]["explain"].take();
+        assert_eq!(response, json!({"patient": {"name": "A** A**"}, "daysSilent": 110, "lastVisit": {"counted": {"date": "2025-05-13"}},
             "firstVisit": {"visit": {"visitNo": "1", "deleted": false}, "counted": {"date": "2025-05-11", "status": "COMPLETED",
                 "department": {"name": "Eyes"}, "doctor": {"name": "Dr Ito"}, "patient": {"chartNo": "A"}}}}));
-        let answer = user.ask_with(&query, json!({"p": patients["E"]})).await["statistics"]["explain"].take();
-        assert_eq!((&answer["daysSilent"], &answer["firstVisit"], &answer["lastVisit"]), (&Value::Null, &Value::Null, &Value::Null));
-        // What cannot be rebuilt is not explained; who is in the list still is.
-        let id = user.ask(&format!("{{ {EXAMPLE} {{ id }} }}")).await["statistics"]["id"].take();
+        let response = user.graphql_with(&query, json!({"p": patients["E"]})).await["statistics"]["explain"].take();
+        assert_eq!((&response["daysSilent"], &response["firstVisit"], &response["lastVisit"]), (&Value::Null, &Value::Null, &Value::Null));
+        // Without history there are no explanations, but membership is still known.
+        let id = user.graphql(&format!("{{ {EXAMPLE} {{ id }} }}")).await["statistics"]["id"].take();
         app.execute("UPDATE visit SET status = 'CANCELED' WHERE visit_no IN ('1', '2')").await;
         app.execute("DELETE FROM visit_change").await;
         let query = "query ($id: ID!, $p: ID!) { statisticsSnapshot(id: $id) { explain(patientId: $p) { bucket(day: \"2025-05-01\") { new: cohort(kind: NEW) { included rule visits { visit { id } } } noShow: cohort(kind: NO_SHOW) { included } } } } }";
-        let answer = user.ask_with(query, json!({"id": id, "p": patients["A"]})).await;
-        assert_eq!(answer["statisticsSnapshot"]["explain"]["bucket"], json!({"new": {"included": true, "rule": "UNKNOWN", "visits": []}, "noShow": {"included": false}}));
+        let response = user.graphql_with(query, json!({"id": id, "p": patients["A"]})).await;
+        assert_eq!(response["statisticsSnapshot"]["explain"]["bucket"], json!({"new": {"included": true, "rule": "UNKNOWN", "visits": []}, "noShow": {"included": false}}));
     }
 
-    async fn strangers_and_nonsense(app: App) {
-        app.example();
+    async fn foreign_and_invalid_ids_are_not_explained(app: TestApp) {
+        app.import_example();
         let user = app.sign_in("desk").await;
         let other = app.other_hospital().await;
         let patients = charts(&user).await;
         let query = format!("query ($p: ID!) {{ {EXAMPLE} {{ id explain(patientId: $p) {{ daysSilent }} }} }}");
-        let answer = user.ask_with(&query, json!({"p": patients["A"]})).await["statistics"].take();
-        assert_eq!(answer["explain"]["daysSilent"], 110);
-        assert_eq!(other.ask_with(&query, json!({"p": patients["A"]})).await["statistics"]["explain"], Value::Null);
-        for wrong in [json!("nonsense"), answer["id"].clone()] {
-            let answer = user.try_with(&query, json!({"p": wrong})).await;
-            assert_eq!(answer["errors"][0]["extensions"], json!({"code": "BAD_USER_INPUT", "argument": "patientId"}));
+        let response = user.graphql_with(&query, json!({"p": patients["A"]})).await["statistics"].take();
+        assert_eq!(response["explain"]["daysSilent"], 110);
+        assert_eq!(other.graphql_with(&query, json!({"p": patients["A"]})).await["statistics"]["explain"], Value::Null);
+        for wrong in [json!("nonsense"), response["id"].clone()] {
+            let response = user.graphql_response(&query, json!({"p": wrong})).await;
+            assert_eq!(response["errors"][0]["extensions"], json!({"code": "BAD_USER_INPUT", "argument": "patientId"}));
         }
-        // Who was deleted is still explained in what had been counted.
+        // A deleted patient is still explained in older snapshots.
         app.execute("DELETE FROM visit WHERE visit_no IN ('1', '2')").await;
         app.execute("DELETE FROM patient WHERE chart_no = 'A'").await;
         let query = "query ($id: ID!, $p: ID!) { statisticsSnapshot(id: $id) { explain(patientId: $p) { patient { state } daysSilent firstVisit { visit { deleted } counted { date } } } } }";
-        let answer = user.ask_with(query, json!({"id": answer["id"], "p": patients["A"]})).await["statisticsSnapshot"]["explain"].take();
-        assert_eq!(answer, json!({"patient": {"state": "ERASED"}, "daysSilent": 110, "firstVisit": {"visit": {"deleted": true}, "counted": {"date": "2025-05-11"}}}));
+        let response = user.graphql_with(query, json!({"id": response["id"], "p": patients["A"]})).await["statisticsSnapshot"]["explain"].take();
+        assert_eq!(response, json!({"patient": {"state": "ERASED"}, "daysSilent": 110, "firstVisit": {"visit": {"deleted": true}, "counted": {"date": "2025-05-11"}}}));
     }
 }

@@ -1,46 +1,45 @@
-//! Real input: 110,527 appointments, where the file is there.
+//! A real dataset: 110,527 appointments, if the file exists.
 
 use std::path::Path;
 
 use serde_json::json;
-
-use crate::harness::{KINDS, leave_out, on_each_database};
+use test_support::{KINDS, on_each_database, report_skipped};
 
 const FILE: &str = "../shared/data/noshow/KaggleV2-May-2016.csv";
 
 on_each_database! {
-    async fn the_public_no_show_set_gives_its_known_numbers(app: App) {
+    async fn the_public_no_show_dataset_gives_known_numbers(app: TestApp) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let file = root.join(FILE);
         if !file.exists() {
-            leave_out(&format!("the no-show set is not there ({FILE})"));
+            report_skipped(&format!("the no-show dataset does not exist ({FILE})"));
             return;
         }
         let mapping = root.join("mappings/kaggle-noshow.toml");
-        app.rollcall(&["hospital", "add", "--code", "K", "--name", "Vitória", "--time-zone", "America/Sao_Paulo", "--churn-after-days", "14"]);
-        app.rollcall_with(&["staff", "add", "--hospital", "K", "--login", "admin", "--name", "Admin", "--role", "ADMIN"], crate::harness::PASSWORD);
-        let import = || app.rollcall(&["import", "visits", "--hospital", "K", file.to_str().unwrap(), "--mapping", mapping.to_str().unwrap()]);
+        app.run_cli(&["hospital", "add", "--code", "K", "--name", "Vitória", "--time-zone", "America/Sao_Paulo", "--churn-after-days", "14"]);
+        app.run_cli_with_input(&["staff", "add", "--hospital", "K", "--login", "admin", "--name", "Admin", "--role", "ADMIN"], test_support::PASSWORD);
+        let import = || app.run_cli(&["import", "visits", "--hospital", "K", file.to_str().unwrap(), "--mapping", mapping.to_str().unwrap()]);
         assert_eq!(import(), "110527 inserted, 0 changed, 0 unchanged, 0 refused, 1 values left empty\n");
         assert_eq!(import(), "0 inserted, 0 changed, 110527 unchanged, 0 refused, 1 values left empty\n");
         let user = app.sign_in_at(app.base(), "K", "admin").await;
         let lists: Vec<String> = KINDS.iter().map(|kind| format!("{kind}: cohort(kind: {kind}) {{ id patientCount visitCount }}")).collect();
-        let answer = user.ask(&format!("{{ patients {{ totalCount }} statistics(period: MONTH, range: {{from: \"2016-04-29\", to: \"2016-06-08\"}}, asOf: \"2016-06-08\") {{
+        let response = user.graphql(&format!("{{ patients {{ totalCount }} statistics(period: MONTH, range: {{from: \"2016-04-29\", to: \"2016-06-08\"}}, asOf: \"2016-06-08\") {{
             bucket(day: \"2016-05-10\") {{ {0} }} total {{ {0} }} }} }}", lists.join(" "))).await;
-        let (may, total) = (&answer["statistics"]["bucket"], &answer["statistics"]["total"]);
+        let (may, total) = (&response["statistics"]["bucket"], &response["statistics"]["total"]);
         let counts = |part: &serde_json::Value, kind: &str| (part[kind]["patientCount"].as_u64().unwrap(), part[kind]["visitCount"].as_u64().unwrap());
-        assert_eq!(answer["patients"]["totalCount"], 62_299);
+        assert_eq!(response["patients"]["totalCount"], 62_299);
         assert_eq!(counts(may, "NEW"), (41_764, 60_937));
         assert_eq!(counts(may, "RETURNING"), (1_085, 3_100));
         assert_eq!(counts(may, "CHURN_SUSPECTED").0, 29_710);
         assert_eq!(counts(may, "NO_SHOW"), (13_751, 16_804));
         assert_eq!(counts(total, "NEW").0, 54_154);
         assert_eq!(counts(total, "NO_SHOW"), (17_663, 22_319));
-        // Paged to the end, each list is as long as its number.
+        // Paged to the end, each list is as long as its count.
         for (kind, list) in [("RETURNING", "patients"), ("RETURNING", "visits"), ("NO_SHOW", "patients")] {
             let query = format!("query ($id: ID!, $at: String) {{ node(id: $id) {{ ... on Cohort {{ {list}(first: 100, after: $at) {{ edges {{ cursor }} pageInfo {{ hasNextPage endCursor }} }} }} }} }}");
             let (mut rows, mut at) = (0, serde_json::Value::Null);
             loop {
-                let page = user.ask_with(&query, json!({"id": may[kind]["id"], "at": at})).await["node"][list].take();
+                let page = user.graphql_with(&query, json!({"id": may[kind]["id"], "at": at})).await["node"][list].take();
                 rows += page["edges"].as_array().unwrap().len() as u64;
                 at = page["pageInfo"]["endCursor"].clone();
                 if page["pageInfo"]["hasNextPage"] == false {
@@ -50,8 +49,8 @@ on_each_database! {
             let (patients, visits) = counts(may, kind);
             assert_eq!(rows, if list == "patients" { patients } else { visits });
         }
-        // Numbers are text: this one would be rounded as a float.
-        let odd = user.ask("{ patients(filter: {search: \"9377952927E-5\"}) { nodes { chartNo } } }").await;
+        // IDs are text: this one would be rounded as a float.
+        let odd = user.graphql("{ patients(filter: {search: \"9377952927E-5\"}) { nodes { chartNo } } }").await;
         assert_eq!(odd["patients"]["nodes"], json!([{"chartNo": "9377952927E-5"}]));
     }
 }

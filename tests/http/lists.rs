@@ -1,13 +1,12 @@
-//! Every number is the length of a list, and the list can be opened: every cohort, order and page size, both ways.
+//! Every count is the length of a list that can be opened: every cohort, order and page size, in both directions.
 
 use std::collections::BTreeSet;
 
 use async_graphql::parser::types::{TypeKind, TypeSystemDefinition};
 use serde_json::{Value, json};
+use test_support::{Client, EXAMPLE, KINDS, on_each_database};
 
-use crate::harness::{EXAMPLE, KINDS, User, on_each_database};
-
-/// The fields of an object type of the schema, each with its type's name.
+/// The fields of an object type of the schema, with the names of their types.
 fn fields_of(type_name: &str) -> Vec<(String, String)> {
     let document = async_graphql::parser::parse_schema(include_str!("../../schema.graphql")).unwrap();
     let object = document
@@ -27,9 +26,9 @@ fn fields_of(type_name: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Pages a connection to its end; the ids in order. Checks every page against the first's totalCount.
+/// Pages through a connection; the IDs in order. Checks every page against the totalCount of the first.
 async fn page_to_the_end(
-    user: &User<'_>,
+    user: &Client<'_>,
     cohort: &str,
     list: &str,
     order: &str,
@@ -50,8 +49,8 @@ async fn page_to_the_end(
     );
     let (mut ids, mut at): (Vec<String>, Value) = (Vec::new(), Value::Null);
     loop {
-        let mut answer = user.ask_with(&query, json!({"id": cohort, "at": at})).await;
-        let page = answer["node"][list].take();
+        let mut response = user.graphql_with(&query, json!({"id": cohort, "at": at})).await;
+        let page = response["node"][list].take();
         let edges = page["edges"].as_array().unwrap();
         let mut rows: Vec<String> = edges
             .iter()
@@ -85,20 +84,20 @@ async fn page_to_the_end(
 }
 
 on_each_database! {
-    async fn counts_are_lengths_whatever_happens_underneath(app: App) {
-        app.example();
+    async fn counts_match_lists_while_data_changes(app: TestApp) {
+        app.import_example();
         let user = app.sign_in("admin").await;
         let lists: Vec<String> = KINDS
             .iter()
             .map(|kind| format!("{kind}: cohort(kind: {kind}) {{ id kind patientCount visitCount patientIds visitIds digest }}"))
             .collect();
         let query = format!("{{ {EXAMPLE} {{ id buckets {{ {0} }} total {{ {0} }} }} }}", lists.join(" "));
-        let answer = user.ask(&query).await;
-        // The data goes on changing: what was counted stays.
+        let response = user.graphql(&query).await;
+        // Later changes to the data do not affect the lists.
         app.execute("UPDATE visit SET status = 'CANCELED' WHERE visit_no = '1'").await;
         app.execute("DELETE FROM visit WHERE visit_no IN ('6', '9')").await;
         app.execute("UPDATE patient SET name = 'Zoe', chart_no = 'Z' WHERE chart_no = 'A'").await;
-        let statistics = &answer["statistics"];
+        let statistics = &response["statistics"];
         let parts = statistics["buckets"].as_array().unwrap().iter().chain([&statistics["total"]]);
         for cohort in parts.flat_map(|part| KINDS.iter().map(move |kind| &part[kind])) {
             let ids = |list: &str| -> Vec<String> {
@@ -126,7 +125,7 @@ on_each_database! {
         }
     }
 
-    async fn orders_compare_by_code_point_nulls_last_ties_by_id(app: App) {
+    async fn sorting_is_by_code_point_nulls_last_then_id(app: TestApp) {
         let rows = [("10", "b"), ("2", "B"), ("a1", "é"), ("A1", "a"), ("é", ""), ("Z", "Ab"), ("z ", "😀"), ("가", "가"), ("00017", "")];
         let patients: String = rows.iter().map(|(chart, name)| format!("{chart},{name}\n")).collect();
         app.import("patients", "H1", &format!("chart_no,name\n{patients}"));
@@ -137,20 +136,20 @@ on_each_database! {
         for (order, field) in [("NAME", "name"), ("CHART_NO", "chartNo")] {
             for direction in ["ASC", "DESC"] {
                 let page = format!("patients(orderBy: {{field: {order}, direction: {direction}}}) {{ nodes {{ chartNo name id }} }}");
-                let root = user.ask(&format!("{{ {page} }}")).await;
-                let cohort = user.ask(&format!("{{ {EXAMPLE} {{ total {{ visitors {{ {page} }} }} }} }}")).await;
+                let root = user.graphql(&format!("{{ {page} }}")).await;
+                let cohort = user.graphql(&format!("{{ {EXAMPLE} {{ total {{ visitors {{ {page} }} }} }} }}")).await;
                 let nodes = root["patients"]["nodes"].as_array().unwrap();
                 assert_eq!(nodes, cohort["statistics"]["total"]["visitors"]["patients"]["nodes"].as_array().unwrap());
                 let got: Vec<String> = nodes.iter().map(|node| key(node, field)).collect();
-                let mut wanted: Vec<String> = got.iter().filter(|text| !text.is_empty()).cloned().collect();
-                wanted.sort();
+                let mut expected: Vec<String> = got.iter().filter(|text| !text.is_empty()).cloned().collect();
+                expected.sort();
                 if direction == "DESC" {
-                    wanted.reverse();
+                    expected.reverse();
                 }
-                wanted.extend(got.iter().filter(|text| text.is_empty()).cloned());
-                assert_eq!(got, wanted, "{order} {direction}");
+                expected.extend(got.iter().filter(|text| text.is_empty()).cloned());
+                assert_eq!(got, expected, "{order} {direction}");
                 if order == "NAME" {
-                    // Both without a name, in the order in which they were recorded.
+                    // Both without a name, in the order of their creation.
                     let nameless: Vec<String> = nodes[7..].iter().map(|node| key(node, "chartNo")).collect();
                     assert_eq!(nameless, ["é", "00017"]);
                 }
@@ -158,19 +157,19 @@ on_each_database! {
         }
         let by_date = |direction: &str| format!("{{ visits(orderBy: {{field: DATE, direction: {direction}}}) {{ nodes {{ visitNo }} }} }}");
         let numbers = async |direction: &str| -> Vec<String> {
-            let answer = user.ask(&by_date(direction)).await;
-            answer["visits"]["nodes"].as_array().unwrap().iter().map(|node| key(node, "visitNo")).collect()
+            let response = user.graphql(&by_date(direction)).await;
+            response["visits"]["nodes"].as_array().unwrap().iter().map(|node| key(node, "visitNo")).collect()
         };
         assert_eq!(numbers("ASC").await, ["0", "3", "6", "1", "4", "7", "2", "5", "8"]);
         assert_eq!(numbers("DESC").await, ["2", "5", "8", "1", "4", "7", "0", "3", "6"]);
     }
 
-    async fn counts_written_as_json_are_what_the_resolvers_say(app: App) {
-        app.example();
+    async fn raw_json_counts_match_the_resolvers(app: TestApp) {
+        app.import_example();
         let user = app.sign_in("desk").await;
         let selection = |ty: &str| -> String {
             let selected = fields_of(ty).into_iter().filter_map(|(name, of)| match of.as_str() {
-                // These are not written as JSON, and would leave all of it to the resolvers.
+                // These are not written as raw JSON, and make the resolvers execute everything.
                 "DateRange" | "PatientConnection" | "VisitConnection" => None,
                 _ if ty == "Cohort" && !name.ends_with("Count") => None,
                 "Cohort" if name == "cohort" => {
@@ -185,9 +184,9 @@ on_each_database! {
             let query = format!("{{ {EXAMPLE} {{ buckets {{ ...B {more} }} total {{ ...B {more} }} }} }}
                 fragment B on StatisticsBucket {{ __typename {} }} fragment L on Cohort {{ __typename {} }}",
                 selection("StatisticsBucket"), selection("Cohort"));
-            let answer = user.ask(&query).await;
-            let mut buckets = answer["statistics"]["buckets"].as_array().unwrap().clone();
-            buckets.push(answer["statistics"]["total"].clone());
+            let response = user.graphql(&query).await;
+            let mut buckets = response["statistics"]["buckets"].as_array().unwrap().clone();
+            buckets.push(response["statistics"]["total"].clone());
             buckets
         };
         let written = ask("").await;
@@ -196,28 +195,28 @@ on_each_database! {
             assert!(bucket.as_object_mut().unwrap().remove("covered").is_some());
         }
         assert_eq!(written, resolved);
-        // What has to be merged, or comes by a variable.
+        // Fields to be merged, and values of variables.
         let query = format!("query ($kind: CohortKind!) {{ {EXAMPLE} {{ total {{
             visitors {{ patientCount }} visitors {{ visitCount }} cohort(kind: $kind) {{ visitCount }} }} }} }}");
-        let answer = user.ask_with(&query, json!({"kind": "VISITORS"})).await;
-        let total = &answer["statistics"]["total"];
+        let response = user.graphql_with(&query, json!({"kind": "VISITORS"})).await;
+        let total = &response["statistics"]["total"];
         assert_eq!(total["visitors"]["visitCount"], total["cohort"]["visitCount"]);
         assert!(total["visitors"]["patientCount"].is_u64());
     }
 
-    async fn fields_selected_twice_are_merged(app: App) {
-        app.example();
+    async fn repeated_fields_are_merged(app: TestApp) {
+        app.import_example();
         app.import("visits", "H1", "visit_no,chart_no,date,status,department,doctor\n90,A,2100-01-01,BOOKED,Eyes,Dr Ito\n");
         let admin = app.sign_in("admin").await;
-        let held = admin.ask(&format!("{{ {EXAMPLE} {{ id }} patients {{ nodes {{ id chartNo version }} }} visits {{ nodes {{ id visitNo }} }} }}")).await;
+        let held = admin.graphql(&format!("{{ {EXAMPLE} {{ id }} patients {{ nodes {{ id chartNo version }} }} visits {{ nodes {{ id visitNo }} }} }}")).await;
         let of = |list: &str, key: &str, value: &str| -> Value {
             let rows = held[list]["nodes"].as_array().unwrap();
             rows.iter().find(|row| row[key] == value).unwrap()["id"].clone()
         };
         let (a, b, d) = (of("patients", "chartNo", "A"), of("patients", "chartNo", "B"), of("patients", "chartNo", "D"));
-        admin.change("changePatient", json!({"id": a, "version": 1, "memo": "Deaf on the left"}), "patient { id }").await;
-        // A list that has a merged patient, one who is gone, and a visit of which a tombstone is left.
-        admin.change("mergePatients", json!({"id": d, "version": 1, "intoId": a, "reason": "Same person"}), "into { id }").await;
+        admin.mutate("changePatient", json!({"id": a, "version": 1, "memo": "Deaf on the left"}), "patient { id }").await;
+        // A list with a merged patient, a deleted patient, and a deleted visit.
+        admin.mutate("mergePatients", json!({"id": d, "version": 1, "intoId": a, "reason": "Same person"}), "into { id }").await;
         app.execute("DELETE FROM visit WHERE visit_no = '11'").await;
         app.execute("DELETE FROM patient WHERE chart_no = 'E'").await;
         // Fields marked with % are selected once or twice.
@@ -226,7 +225,7 @@ on_each_database! {
             let mut query = parts.next().unwrap().to_owned();
             for part in parts {
                 let field: String = part.chars().take_while(char::is_ascii_alphabetic).collect();
-                // All that follows stays in its place, which errors name.
+                // Errors refer to the locations of everything that follows.
                 let before = if twice { field } else { " ".repeat(field.len()) };
                 query.push_str(&format!("{before} {part}"));
             }
@@ -263,8 +262,8 @@ on_each_database! {
         let variables = json!({"held": held["statistics"]["id"], "a": a, "d": d, "visit": of("visits", "visitNo", "6"), "two": 2});
         for login in ["admin", "support"] {
             let user = app.sign_in(login).await;
-            let once = user.ask_with(&query(false), variables.clone()).await;
-            let twice = user.ask_with(&query(true), variables.clone()).await;
+            let once = user.graphql_with(&query(false), variables.clone()).await;
+            let twice = user.graphql_with(&query(true), variables.clone()).await;
             assert_eq!(once, twice, "{login}");
             let gone = &once["statisticsSnapshot"]["total"]["cohort"];
             assert_eq!(gone["patients"]["nodes"][0]["state"], "ERASED");
@@ -274,7 +273,7 @@ on_each_database! {
             assert_eq!(once["patient"]["nextVisit"]["date"], "2100-01-01");
             assert_eq!(once["patient"]["memo"], if login == "admin" { json!("Deaf on the left") } else { Value::Null });
         }
-        // Fields of one thing that stand in two places are merged, at whatever depth.
+        // Fields of one object that are selected in two places are merged at every depth.
         for (apart, together) in [
             ("patients { nodes { id } ...N edges { cursor } }", "patients { nodes { id name } edges { cursor } }"),
             ("patient(id: $a) { name } patient(id: $a) { phone }", "patient(id: $a) { name phone }"),
@@ -285,21 +284,21 @@ on_each_database! {
             let ask = async |text: &str| {
                 let query = format!("query ($held: ID!, $a: ID!) {{ {text} used: statisticsSnapshot(id: $held) {{ id }} whose: patient(id: $a) {{ id }} }}");
                 let query = if text.contains("...N") { query + " fragment N on PatientConnection { nodes { name } }" } else { query };
-                let mut answer = admin.ask_with(&query, json!({"held": variables["held"], "a": variables["a"]})).await;
-                if let Some(patients) = answer.get_mut("patients").and_then(Value::as_object_mut) {
-                    // Made anew each time.
+                let mut response = admin.graphql_with(&query, json!({"held": variables["held"], "a": variables["a"]})).await;
+                if let Some(patients) = response.get_mut("patients").and_then(Value::as_object_mut) {
+                    // These differ each time.
                     patients.remove("edges");
                 }
-                answer
+                response
             };
             assert_eq!(ask(apart).await, ask(together).await, "{apart}");
         }
-        // So do errors.
+        // Errors are merged, too.
         let support = app.sign_in("support").await;
         for under in ["visits(orderBy: {field: PATIENT_NAME}) { nodes { %id } }", "visits(first: 101) { nodes { %id } }"] {
             let ask = async |twice: bool| {
                 let query = format!("query ($b: ID!) {{ patient(id: $b) {{ %chartNo {under} }} }}");
-                support.try_with(&marked(&query, twice), json!({"b": b})).await
+                support.graphql_response(&marked(&query, twice), json!({"b": b})).await
             };
             let once = ask(false).await;
             assert!(once["errors"][0]["path"].is_array(), "{once}");
@@ -307,22 +306,22 @@ on_each_database! {
         }
     }
 
-    async fn the_worked_example_over_http(app: App) {
-        app.example();
+    async fn the_worked_example_over_http(app: TestApp) {
+        app.import_example();
         let user = app.sign_in("clinician").await;
         let lists: Vec<String> = KINDS.iter().map(|kind| format!("{kind}: cohort(kind: {kind}) {{ patients {{ nodes {{ chartNo }} }} }}")).collect();
-        let answer = user.ask(&format!("{{ {EXAMPLE} {{ buckets {{ start churnRate churnMature complete noShowRate {0} }} total {{ {0} }} }} }}", lists.join(" "))).await;
+        let response = user.graphql(&format!("{{ {EXAMPLE} {{ buckets {{ start churnRate churnMature complete noShowRate {0} }} total {{ {0} }} }} }}", lists.join(" "))).await;
         let who = |part: &Value, kind: &str| -> String {
             part[kind]["patients"]["nodes"].as_array().unwrap().iter().map(|node| node["chartNo"].as_str().unwrap()).collect()
         };
-        let statistics = &answer["statistics"];
+        let statistics = &response["statistics"];
         let (may, june, total) = (&statistics["buckets"][0], &statistics["buckets"][1], &statistics["total"]);
-        for (part, kind, wanted) in [
+        for (part, kind, expected) in [
             (may, "NEW", "AC"), (may, "RETURNING", "B"), (may, "CHURN_SUSPECTED", "A"), (may, "RETAINED", "C"), (may, "NO_SHOW", "D"),
             (june, "NEW", "D"), (june, "RETURNING", "BC"), (june, "PENDING", "D"), (june, "CANCELED", "E"),
             (total, "NEW", "ACD"), (total, "RETURNING", "B"),
         ] {
-            assert_eq!(who(part, kind), wanted, "{kind} from {}", part["start"]);
+            assert_eq!(who(part, kind), expected, "{kind} from {}", part["start"]);
         }
         assert_eq!(may["churnRate"], 0.5);
         assert_eq!(may["churnMature"], true);
@@ -330,46 +329,47 @@ on_each_database! {
         assert_eq!(may["noShowRate"], 0.2);
     }
 
-    async fn a_bucket_is_mature_once_all_its_new_patients_had_the_time_to_come_back(app: App) {
-        app.example();
+    async fn a_bucket_matures_after_the_churn_period(app: TestApp) {
+        app.import_example();
         let user = app.sign_in("clinician").await;
-        // By 08-15 nobody of May is PENDING, and yet the rate still rises by waiting: C, who came back, is silent since 08-20.
+        // On 08-15 no patient of May is PENDING, but the rate still rises: C, who came back, has had no visits since
+        // 08-20.
         for (as_of, rate, mature) in [("2025-08-15", 0.5, false), ("2025-08-28", 0.5, false), ("2025-08-29", 0.5, true), ("2025-12-01", 1.0, true)] {
             let query = format!("{{ statistics(period: MONTH, range: {{from: \"2025-05-01\", to: \"2025-05-31\"}}, asOf: \"{as_of}\") {{ buckets {{ churnRate churnMature complete pending: cohort(kind: PENDING) {{ patientCount }} }} }} }}");
-            let may = &user.ask(&query).await["statistics"]["buckets"][0];
+            let may = &user.graphql(&query).await["statistics"]["buckets"][0];
             assert_eq!((&may["churnRate"], &may["churnMature"]), (&json!(rate), &json!(mature)), "as of {as_of}");
             assert_eq!((&may["complete"], &may["pending"]["patientCount"]), (&json!(true), &json!(0)));
         }
         let cut = "{ statistics(period: MONTH, range: {from: \"2025-05-02\", to: \"2025-05-31\"}, asOf: \"2025-12-01\") { buckets { churnMature } total { churnMature } } }";
-        let cut = user.ask(cut).await;
-        assert_eq!(cut["statistics"]["buckets"][0]["churnMature"], false, "a bucket that was cut is not");
+        let cut = user.graphql(cut).await;
+        assert_eq!(cut["statistics"]["buckets"][0]["churnMature"], false, "not if the bucket was cut");
         assert_eq!(cut["statistics"]["total"]["churnMature"], true);
     }
 }
 
 on_each_database! {
-    async fn root_lists_page_by_key_both_ways(app: App) {
-        app.example();
+    async fn root_lists_paginate_by_keyset_in_both_directions(app: TestApp) {
+        app.import_example();
         let user = app.sign_in("admin").await;
         for (list, fields) in [("patients", &["NAME", "CHART_NO", "REGISTERED_ON", "FIRST_VISIT", "LAST_VISIT"][..]), ("visits", &["DATE", "PATIENT_NAME", "STATUS"][..])] {
             for (field, direction) in fields.iter().flat_map(|field| ["ASC", "DESC"].map(|direction| (field, direction))) {
                 let order = format!("orderBy: {{field: {field}, direction: {direction}}}");
-                let whole = user.ask(&format!("{{ {list}(first: 100, {order}) {{ totalCount nodes {{ id }} }} }}")).await;
+                let whole = user.graphql(&format!("{{ {list}(first: 100, {order}) {{ totalCount nodes {{ id }} }} }}")).await;
                 let whole_ids: Vec<Value> = whole[list]["nodes"].as_array().unwrap().iter().map(|node| node["id"].clone()).collect();
                 assert_eq!(whole[list]["totalCount"].as_u64().unwrap() as usize, whole_ids.len());
                 for (count, cursor, more, next) in [("first", "after", "hasNextPage", "endCursor"), ("last", "before", "hasPreviousPage", "startCursor")] {
                     let query = format!("query ($at: String) {{ {list}({count}: 2, {cursor}: $at, {order}) {{ nodes {{ id }} pageInfo {{ {more} {next} }} }} }}");
                     let (mut ids, mut at): (Vec<Value>, Value) = (Vec::new(), Value::Null);
                     loop {
-                        let answer = user.ask_with(&query, json!({"at": at})).await;
-                        let rows = answer[list]["nodes"].as_array().unwrap().iter().map(|node| node["id"].clone());
+                        let response = user.graphql_with(&query, json!({"at": at})).await;
+                        let rows = response[list]["nodes"].as_array().unwrap().iter().map(|node| node["id"].clone());
                         if count == "first" {
                             ids.extend(rows);
                         } else {
                             ids.splice(0..0, rows);
                         }
-                        at = answer[list]["pageInfo"][next].clone();
-                        if answer[list]["pageInfo"][more] == false {
+                        at = response[list]["pageInfo"][next].clone();
+                        if response[list]["pageInfo"][more] == false {
                             break;
                         }
                     }
@@ -379,11 +379,11 @@ on_each_database! {
         }
     }
 
-    async fn cursors_are_the_same_in_each_answer(app: App) {
-        app.example();
+    async fn cursors_are_stable(app: TestApp) {
+        app.import_example();
         let second = app.second_server();
         let user = app.sign_in("admin").await;
-        let there = app.sign_in_at(&second.base, "H1", "admin").await;
+        let second_client = app.sign_in_at(&second.base, "H1", "admin").await;
         let mut all = std::collections::HashSet::new();
         for list in [
             "patients", "patients(orderBy: {field: NAME})", "patients(orderBy: {field: NAME, direction: DESC})",
@@ -391,26 +391,26 @@ on_each_database! {
             "visits", "visits(orderBy: {field: STATUS})", "visits(filter: {channels: [WEB]})",
         ] {
             let query = format!("{{ list: {list} {{ edges {{ cursor }} pageInfo {{ startCursor endCursor }} }} }}");
-            let answer = user.ask(&query).await;
-            assert_eq!(user.ask(&query).await, answer, "{list}");
-            assert_eq!(there.ask(&query).await, answer, "{list} of another server");
-            // Another list or order has other cursors, also for the same rows.
-            for edge in answer["list"]["edges"].as_array().unwrap() {
+            let response = user.graphql(&query).await;
+            assert_eq!(user.graphql(&query).await, response, "{list}");
+            assert_eq!(second_client.graphql(&query).await, response, "{list} of another server");
+            // Another list or order has other cursors, even for the same rows.
+            for edge in response["list"]["edges"].as_array().unwrap() {
                 assert!(all.insert(edge["cursor"].as_str().unwrap().to_owned()), "{list}");
             }
         }
         let query = "{ patients { nodes { visits { edges { cursor } pageInfo { startCursor endCursor } } } } }";
-        let answer = user.ask(query).await;
-        assert_eq!(user.ask(query).await, answer);
-        assert_eq!(there.ask(query).await, answer);
-        // A page of one row ends where the page of all begins.
-        let whole = user.ask("{ patients { edges { cursor } } }").await;
-        let first = user.ask("{ patients(first: 1) { pageInfo { endCursor } } }").await;
+        let response = user.graphql(query).await;
+        assert_eq!(user.graphql(query).await, response);
+        assert_eq!(second_client.graphql(query).await, response);
+        // A page of one row ends with the same cursor as the page of all rows.
+        let whole = user.graphql("{ patients { edges { cursor } } }").await;
+        let first = user.graphql("{ patients(first: 1) { pageInfo { endCursor } } }").await;
         assert_eq!(first["patients"]["pageInfo"]["endCursor"], whole["patients"]["edges"][0]["cursor"]);
     }
 
-    async fn a_patients_visits_page_with_filters(app: App) {
-        app.example();
+    async fn visits_of_a_patient_paginate_with_filters(app: TestApp) {
+        app.import_example();
         let user = app.sign_in("desk").await;
         let query = "query ($at: String, $back: String) {
             patients(filter: {search: \"C\"}) { nodes { chartNo visitCount
@@ -422,8 +422,8 @@ on_each_database! {
             } } }";
         let (mut at, mut back) = (Value::Null, Value::Null);
         for (head, tail) in [("6", "6"), ("7", "7"), ("8", "8")] {
-            let answer = user.ask_with(query, json!({"at": at, "back": back})).await;
-            let patient = &answer["patients"]["nodes"][0];
+            let response = user.graphql_with(query, json!({"at": at, "back": back})).await;
+            let patient = &response["patients"]["nodes"][0];
             assert_eq!(patient["chartNo"], "C");
             assert_eq!(patient["visitCount"], 3);
             assert_eq!(patient["firstVisit"]["date"], "2025-05-20");
@@ -438,24 +438,24 @@ on_each_database! {
         }
     }
 
-    async fn patients_are_found_by_name_chart_and_phone(app: App) {
-        app.example();
+    async fn search_finds_patients_by_name_chart_number_and_phone(app: TestApp) {
+        app.import_example();
         let user = app.sign_in("desk").await;
-        for (search, wanted) in [("Ash", "A"), ("영", "B"), ("D", "D"), ("010-1111-0001", "A"), ("+82 10 1111 0002", "B"), ("01011110001", "A"), ("1111", ""), ("ash", "A"), ("%", ""), ("C", "C")] {
+        for (search, expected) in [("Ash", "A"), ("영", "B"), ("D", "D"), ("010-1111-0001", "A"), ("+82 10 1111 0002", "B"), ("01011110001", "A"), ("1111", ""), ("ash", "A"), ("%", ""), ("C", "C")] {
             let query = "query ($s: String) { patients(filter: {search: $s}) { totalCount nodes { chartNo phone } } }";
-            let answer = user.ask_with(query, json!({"s": search})).await;
-            let charts: String = answer["patients"]["nodes"].as_array().unwrap().iter().map(|node| node["chartNo"].as_str().unwrap()).collect();
-            assert_eq!(charts, wanted, "{search}");
-            assert_eq!(answer["patients"]["totalCount"].as_u64().unwrap() as usize, wanted.len());
+            let response = user.graphql_with(query, json!({"s": search})).await;
+            let charts: String = response["patients"]["nodes"].as_array().unwrap().iter().map(|node| node["chartNo"].as_str().unwrap()).collect();
+            assert_eq!(charts, expected, "{search}");
+            assert_eq!(response["patients"]["totalCount"].as_u64().unwrap() as usize, expected.len());
         }
-        let answer = user.ask("{ patients(filter: {registered: {from: \"2025-04-01\", to: \"2025-05-01\"}}) { nodes { chartNo phone } } }").await;
-        assert_eq!(answer["patients"]["nodes"], json!([{"chartNo": "A", "phone": "+821011110001"}, {"chartNo": "B", "phone": "+821011110002"}]));
+        let response = user.graphql("{ patients(filter: {registered: {from: \"2025-04-01\", to: \"2025-05-01\"}}) { nodes { chartNo phone } } }").await;
+        assert_eq!(response["patients"]["nodes"], json!([{"chartNo": "A", "phone": "+821011110001"}, {"chartNo": "B", "phone": "+821011110002"}]));
     }
 
-    async fn a_filter_never_changes_a_history(app: App) {
-        app.example();
+    async fn filters_do_not_change_patient_histories(app: TestApp) {
+        app.import_example();
         let user = app.sign_in("desk").await;
-        let departments = user.ask("{ hospital { departments { id name } doctors { id name department { name } } } }").await;
+        let departments = user.graphql("{ hospital { departments { id name } doctors { id name department { name } } } }").await;
         let id = |list: &str, name: &str| {
             let all = departments["hospital"][list].as_array().unwrap();
             all.iter().find(|row| row["name"] == name).unwrap()["id"].clone()
@@ -463,14 +463,14 @@ on_each_database! {
         let query = "query ($f: StatisticsFilter) { statistics(period: YEAR, range: {from: \"2025-01-01\", to: \"2025-12-31\"}, asOf: \"2025-12-31\", filter: $f) {
             filter { departments { name } doctors { name } channels }
             total { newPatients { patients { nodes { chartNo } } } returning { patients { nodes { chartNo } } } } } }";
-        let who = |answer: &Value, list: &str| -> String {
-            let nodes = answer["statistics"]["total"][list]["patients"]["nodes"].as_array().unwrap();
+        let who = |response: &Value, list: &str| -> String {
+            let nodes = response["statistics"]["total"][list]["patients"]["nodes"].as_array().unwrap();
             nodes.iter().map(|node| node["chartNo"].as_str().unwrap()).collect()
         };
-        let skin = user.ask_with(query, json!({"f": {"departmentIds": [id("departments", "Skin")]}})).await;
+        let skin = user.graphql_with(query, json!({"f": {"departmentIds": [id("departments", "Skin")]}})).await;
         assert_eq!((who(&skin, "newPatients").as_str(), who(&skin, "returning").as_str()), ("B", "C"));
         assert_eq!(skin["statistics"]["filter"], json!({"departments": [{"name": "Skin"}], "doctors": null, "channels": null}));
-        let ito = user.ask_with(query, json!({"f": {"doctorIds": [id("doctors", "Dr Ito")], "channels": ["APP", "QR"]}})).await;
+        let ito = user.graphql_with(query, json!({"f": {"doctorIds": [id("doctors", "Dr Ito")], "channels": ["APP", "QR"]}})).await;
         assert_eq!((who(&ito, "newPatients").as_str(), who(&ito, "returning").as_str()), ("D", "B"));
     }
 }

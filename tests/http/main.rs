@@ -1,39 +1,39 @@
-//! The running server, over HTTP, on SQLite, PostgreSQL and MariaDB: the same suite on each.
+//! Tests of the built binary over HTTP, on SQLite, PostgreSQL and MariaDB.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod harness;
-
 mod access;
-mod auditing;
+mod audit;
+mod authorization;
+mod authorization_matrix;
+mod backup_restore;
 mod bad_input;
-mod changes;
-mod changing;
-mod completing;
-mod contention;
-mod counting;
-mod crowds;
+mod diffs;
 mod documentation;
 mod endpoint;
-mod erasing;
+mod erasure;
 mod explain;
-mod failing;
-mod faults;
-mod fresh;
+mod fault_injection;
 mod fuzz;
-mod importing;
+mod graphql_over_http;
+mod idempotency;
+mod import;
 mod kaggle;
-mod lasting;
-mod limits;
 mod lists;
+mod lock_contention;
 mod migrations;
-mod observing;
+mod missing_tables;
+mod mutations;
+mod observability;
+mod overload;
+mod persistence;
 mod proxy;
-mod repeating;
-mod restoring;
-mod roles;
-mod ruled;
+mod query_limits;
 mod sessions;
 mod soak;
-mod staffing;
-mod transport;
+mod staff_administration;
+mod staleness;
+mod statement_counts;
 mod unicode;
+mod value_completion;
+
+test_support::cleanup_after_tests!();

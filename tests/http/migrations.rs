@@ -1,39 +1,38 @@
-//! Steps go up and down, from empty and from data; a server says what it lacks.
+//! Migrations up and down, on empty and on existing data; a server reports pending migrations.
 
 use migration::{Migrator, MigratorTrait as _};
-
-use crate::harness::on_each_database;
+use test_support::on_each_database;
 
 on_each_database! {
-    async fn steps_go_down_and_up_again(app: App) {
-        app.example();
+    async fn migrations_are_reversible(app: TestApp) {
+        app.import_example();
         Migrator::down(&app.sql, None).await.unwrap();
-        let output = app.try_rollcall(&["serve", "--listen", "127.0.0.1:0"]);
+        let output = app.try_run_cli(&["serve", "--listen", "127.0.0.1:0"]);
         assert!(!output.status.success());
         assert!(String::from_utf8_lossy(&output.stderr).contains("run `rollcall migrate` first"));
-        assert_eq!(app.rollcall(&["migrate"]), "the database is up to date\n");
-        assert_eq!(app.rollcall(&["migrate"]), "the database is up to date\n");
-        app.rollcall(&["hospital", "add", "--code", "H1", "--name", "One", "--time-zone", "Asia/Seoul"]);
-        app.example();
+        assert_eq!(app.run_cli(&["migrate"]), "the database is up to date\n");
+        assert_eq!(app.run_cli(&["migrate"]), "the database is up to date\n");
+        app.run_cli(&["hospital", "add", "--code", "H1", "--name", "One", "--time-zone", "Asia/Seoul"]);
+        app.import_example();
     }
 
-    async fn the_feed_comes_to_data_that_stands_already(app: App) {
-        app.example();
-        // Down to before the feed, a change that nobody notes, and up again.
+    async fn the_feed_can_be_added_to_existing_data(app: TestApp) {
+        app.import_example();
+        // Down to before the feed, a change that is not recorded, and up again.
         let all_but_the_first = u32::try_from(Migrator::migrations().len() - 1).unwrap();
         Migrator::down(&app.sql, Some(all_but_the_first)).await.unwrap();
         app.execute("UPDATE visit SET status = 'CANCELED' WHERE visit_no = '8'").await;
-        app.rollcall(&["migrate"]);
+        app.run_cli(&["migrate"]);
         let user = app.sign_in("desk").await;
-        let query = format!("{{ {} {{ total {{ visitors {{ visitCount }} }} }} }}", crate::harness::EXAMPLE);
-        assert_eq!(user.ask(&query).await["statistics"]["total"]["visitors"]["visitCount"], 7);
+        let query = format!("{{ {} {{ total {{ visitors {{ visitCount }} }} }} }}", test_support::EXAMPLE);
+        assert_eq!(user.graphql(&query).await["statistics"]["total"]["visitors"]["visitCount"], 7);
         app.execute("DELETE FROM visit WHERE visit_no = '5'").await;
-        assert_eq!(user.ask(&query).await["statistics"]["total"]["visitors"]["visitCount"], 6);
+        assert_eq!(user.graphql(&query).await["statistics"]["total"]["visitors"]["visitCount"], 6);
     }
 
-    async fn command_lines_that_cannot_work_say_why(app: App) {
+    async fn invalid_commands_explain_why_they_fail(app: TestApp) {
         let refused = |args: &[&str]| {
-            let output = app.try_rollcall(args);
+            let output = app.try_run_cli(args);
             assert!(!output.status.success(), "{args:?}");
             String::from_utf8(output.stderr).unwrap()
         };
@@ -49,8 +48,8 @@ on_each_database! {
         for (scheme, database) in [("postgres", "PostgreSQL"), ("mysql", "MariaDB"), ("mariadb", "MariaDB")] {
             let url = format!("{scheme}://root:secret@127.0.0.1:1/none");
             for command in ["serve", "migrate"] {
-                let said = refused(&[command, "--database-url", &url]);
-                assert_eq!(said, format!("rollcall: cannot connect to {database} at 127.0.0.1:1: connection refused\n"));
+                let printed = refused(&[command, "--database-url", &url]);
+                assert_eq!(printed, format!("rollcall: cannot connect to {database} at 127.0.0.1:1: connection refused\n"));
             }
         }
         assert!(refused(&["serve", "--database-url", "sqlite://none/such.db"]).contains("rollcall migrate"));

@@ -1,6 +1,5 @@
-//! What stands between a server and its database: it can stall, cut every connection, refuse new ones, and leave those that
-//! are open without an answer for good. That is what a slow database looks like, one that is started again, one that is
-//! gone, and one whose machine has lost its power.
+//! A TCP proxy between a server and its database. It can stall, close every connection, refuse new ones, and leave open
+//! ones without a response, like a database that is slow, restarting, down, or whose machine has lost power.
 
 use std::sync::Arc;
 
@@ -10,87 +9,87 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 pub struct Proxy {
-    /// The database's URL by way of the proxy.
+    /// The database's URL via the proxy.
     pub url: String,
-    here: std::net::SocketAddr,
-    there: String,
+    local: std::net::SocketAddr,
+    remote: String,
     state: Arc<watch::Sender<State>>,
     accepting: AbortHandle,
 }
 
-/// Whether it passes anything on.
+/// Which connections are forwarded.
 #[derive(Clone, Copy, Default)]
 struct State {
     stalled: bool,
-    /// Connections so far.
+    /// The number of connections so far.
     connections: u64,
-    /// As many of them, the first, are never answered again.
-    stranded: u64,
+    /// The first connections, as many as this, are never forwarded again.
+    blackholed: u64,
 }
 
 impl Proxy {
-    /// Before the database of this URL.
-    pub async fn before(url: &str) -> Self {
+    /// A proxy for the database of this URL.
+    pub async fn in_front_of(url: &str) -> Self {
         let (scheme, rest) = url.split_once("://").unwrap();
         let (address, path) = rest.split_once('/').unwrap();
-        let (user, there) = address.rsplit_once('@').unwrap();
+        let (user, remote) = address.rsplit_once('@').unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let here = listener.local_addr().unwrap();
+        let local = listener.local_addr().unwrap();
         let state = Arc::new(watch::Sender::new(State::default()));
         Self {
-            url: format!("{scheme}://{user}@{here}/{path}"),
-            accepting: accept(listener, there.to_owned(), &state),
-            here,
-            there: there.to_owned(),
+            url: format!("{scheme}://{user}@{local}/{path}"),
+            accepting: accept(listener, remote.to_owned(), &state),
+            local,
+            remote: remote.to_owned(),
             state,
         }
     }
 
-    /// Passes nothing on from now.
+    /// Stops forwarding.
     pub fn stall(&self) {
         self.state.send_modify(|state| state.stalled = true);
     }
 
-    /// Passes everything on again.
+    /// Resumes forwarding.
     pub fn resume(&self) {
         self.state.send_modify(|state| state.stalled = false);
     }
 
-    /// Leaves every connection that is open without an answer, for good; new ones are as good as ever.
-    pub fn strand(&self) {
-        self.state.send_modify(|state| state.stranded = state.connections);
+    /// Stops forwarding on all open connections for good; new ones work.
+    pub fn blackhole(&self) {
+        self.state.send_modify(|state| state.blackholed = state.connections);
     }
 
-    /// Cuts every connection and refuses new ones.
-    pub fn cut(&self) {
+    /// Closes every connection and refuses new ones.
+    pub fn disconnect(&self) {
         self.accepting.abort();
     }
 
-    /// Takes connections again.
+    /// Accepts connections again.
     pub async fn open(&mut self) {
         let listener = loop {
-            match TcpListener::bind(self.here).await {
+            match TcpListener::bind(self.local).await {
                 Ok(listener) => break listener,
                 Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
             }
         };
-        self.accepting = accept(listener, self.there.clone(), &self.state);
+        self.accepting = accept(listener, self.remote.clone(), &self.state);
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.cut();
+        self.disconnect();
     }
 }
 
-/// Connections live as long as the task that takes them.
-fn accept(listener: TcpListener, there: String, state: &Arc<watch::Sender<State>>) -> AbortHandle {
+/// Connections are closed when the accepting task is aborted.
+fn accept(listener: TcpListener, remote: String, state: &Arc<watch::Sender<State>>) -> AbortHandle {
     let state = Arc::clone(state);
-    let taking = async move {
+    let accept_loop = async move {
         let mut connections = JoinSet::new();
         while let Ok((client, _)) = listener.accept().await {
-            let there = there.clone();
+            let remote = remote.clone();
             let mut number = 0;
             state.send_modify(|state| {
                 number = state.connections;
@@ -98,23 +97,23 @@ fn accept(listener: TcpListener, there: String, state: &Arc<watch::Sender<State>
             });
             let state = state.subscribe();
             connections.spawn(async move {
-                let Ok(database) = TcpStream::connect(there).await else {
+                let Ok(database) = TcpStream::connect(remote).await else {
                     return;
                 };
                 let _ = (client.set_nodelay(true), database.set_nodelay(true));
                 let (from_client, to_client) = client.into_split();
                 let (from_database, to_database) = database.into_split();
                 tokio::select! {
-                    () = pass(from_client, to_database, number, state.clone()) => {}
-                    () = pass(from_database, to_client, number, state) => {}
+                    () = forward(from_client, to_database, number, state.clone()) => {}
+                    () = forward(from_database, to_client, number, state) => {}
                 }
             });
         }
     };
-    tokio::spawn(taking).abort_handle()
+    tokio::spawn(accept_loop).abort_handle()
 }
 
-async fn pass(
+async fn forward(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
     number: u64,
@@ -122,8 +121,8 @@ async fn pass(
 ) {
     let mut bytes = vec![0; 16 << 10];
     while let Ok(read @ 1..) = from.read(&mut bytes).await {
-        let passes = |state: &State| !state.stalled && number >= state.stranded;
-        if state.wait_for(passes).await.is_err() || to.write_all(&bytes[..read]).await.is_err() {
+        let is_forwarded = |state: &State| !state.stalled && number >= state.blackholed;
+        if state.wait_for(is_forwarded).await.is_err() || to.write_all(&bytes[..read]).await.is_err() {
             return;
         }
     }

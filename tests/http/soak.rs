@@ -1,8 +1,8 @@
-//! Honest clients ask the console's questions while others do what they can against it: the honest are answered, each time the
-//! same, and the server keeps its memory. `ROLLCALL_SOAK_SECONDS` says how long it goes on. How fast it answers is printed, and
-//! not judged: that depends on the machine.
+//! Legitimate clients send the console's queries while others attack the server: they get the same responses each time,
+//! and memory use is bounded. `ROLLCALL_SOAK_SECONDS` sets the duration. Latencies are printed but not checked, since
+//! they depend on the machine.
 //!
-//! Each client has an address of its own on loopback, since rates are counted by address.
+//! Each client has its own loopback address, since rates are limited by address.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,61 +14,63 @@ use std::time::{Duration, Instant};
 use reqwest::{Client, StatusCode};
 use rollcall::config::{LIMITS, Memory};
 use serde_json::{Value, json};
+use test_support::{
+    KINDS, SERVE, TIMEOUT, TestApp, TestServer, env_number, on_each_database, print_uncaptured, wait_until,
+};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::faults::{patients, visits, year};
-use crate::harness::{App, KINDS, PATIENCE, SERVE, Server, on_each_database, say, setting, until};
+use crate::fault_injection::{patients, visits, year};
 
-/// What may come on top of the memory that the server has when only the honest ask: what it keeps at hand, and as much as is
-/// in use at a time.
+/// The limit on memory growth compared with legitimate load alone: the caches, and memory in use by concurrent
+/// requests.
 const GROWTH: u64 = {
     let kept = Memory::of(LIMITS.memory);
     kept.snapshots + kept.lists + (768 << 20)
 };
 
-/// A question, and its answer.
-type Question = (Value, Value);
+/// A request body and its expected response.
+type ExpectedResponse = (Value, Value);
 
 on_each_database! {
-    async fn the_honest_are_answered_whatever_others_send(app: App) {
-        let lasts = Duration::from_secs(setting("ROLLCALL_SOAK_SECONDS").unwrap_or(6));
+    async fn legitimate_clients_are_served_during_attacks(app: TestApp) {
+        let duration = Duration::from_secs(env_number("ROLLCALL_SOAK_SECONDS").unwrap_or(6));
         app.import("patients", "H1", &patients(1_500));
         app.import("visits", "H1", &visits(6_000, 1_500));
         let rates = ["--requests-per-second", "100", "--requests-per-second-per-address", "200"];
-        let server = Server::start_as(app.command(&[SERVE, &rates].concat()).stderr(Stdio::null()));
+        let server = TestServer::spawn(app.command(&[SERVE, &rates].concat()).stderr(Stdio::null()));
         let mut tokens = Vec::new();
         for login in ["admin", "clinician", "desk", "support"] {
             tokens.push(app.sign_in_at(&server.base, "H1", login).await.token);
         }
-        let questions = questions(app, &server.base, &tokens[2]).await;
-        let calm = honest(&server, &tokens[..3], &questions, lasts / 3).await;
-        let storm = Storm::begin(&server.base, &tokens[3]);
-        let stormy = honest(&server, &tokens[..3], &questions, lasts * 2 / 3).await;
-        let counts = storm.end().await;
+        let expected_responses = expected_responses(app, &server.base, &tokens[2]).await;
+        let baseline = send_legitimate_load(&server, &tokens[..3], &expected_responses, duration / 3).await;
+        let attack = AttackLoad::begin(&server.base, &tokens[3]);
+        let under_attack = send_legitimate_load(&server, &tokens[..3], &expected_responses, duration * 2 / 3).await;
+        let counts = attack.end().await;
 
-        let ready = || app.client().get(format!("{}/readyz", server.base)).send();
-        until("it is ready", async || ready().await.unwrap().status() == StatusCode::OK).await;
-        let mut told = format!("Soak on {:?}, {} s:\n", app.kind(), lasts.as_secs());
-        for (when, seen) in [("calm", &calm), ("stormy", &stormy)] {
+        let ready = || app.http().get(format!("{}/readyz", server.base)).send();
+        wait_until("the server is ready", async || ready().await.unwrap().status() == StatusCode::OK).await;
+        let mut report = format!("Soak on {:?}, {} s:\n", app.kind(), duration.as_secs());
+        for (when, seen) in [("calm", &baseline), ("stormy", &under_attack)] {
             let rss: Vec<String> = seen.memory.iter().map(|bytes| (bytes >> 20).to_string()).collect();
             let (p50, p99) = (seen.percentile(50), seen.percentile(99));
-            writeln!(told, "   {when}: {} answers, p50 {p50:.1?}, p99 {p99:.1?}; MiB {}", seen.took.len(), rss.join(" ")).unwrap();
+            writeln!(report, "   {when}: {} answers, p50 {p50:.1?}, p99 {p99:.1?}; MiB {}", seen.latencies.len(), rss.join(" ")).unwrap();
         }
         for (what, count) in counts {
-            writeln!(told, "{count:>9} {what}").unwrap();
+            writeln!(report, "{count:>9} {what}").unwrap();
         }
-        say(&told);
-        if let (Some(before), Some(after)) = (calm.memory.last(), stormy.memory.last()) {
+        print_uncaptured(&report);
+        if let (Some(before), Some(after)) = (baseline.memory.last(), under_attack.memory.last()) {
             assert!(*after < before + GROWTH, "from {before} bytes to {after}");
         }
     }
 }
 
-/// What the console asks, and what is answered while nobody else asks.
-async fn questions(app: &App, base: &str, token: &str) -> Vec<Question> {
+/// The console's queries, with their responses when there is no other load.
+async fn expected_responses(app: &TestApp, base: &str, token: &str) -> Vec<ExpectedResponse> {
     let statistics =
         "statistics(period: MONTH, range: {from: \"2025-01-01\", to: \"2025-12-31\"}, asOf: \"2026-01-31\")";
     let list = "patients(first: 10, orderBy: {field: LAST_VISIT, direction: DESC}) {
@@ -87,64 +89,69 @@ async fn questions(app: &App, base: &str, token: &str) -> Vec<Question> {
         "{ patients(first: 1, filter: {search: \"P17\"}) { nodes { chartNo name phone visits(first: 20) { totalCount nodes { date status } } } } }".to_owned(),
         snapshot,
     ];
-    let mut questions = Vec::new();
+    let mut expected_responses = Vec::new();
     for query in queries {
-        let answer = app.post(base, Some(token), &query, json!({})).await;
-        assert!(answer.get("errors").is_none(), "{answer}");
-        questions.push((json!({"query": query}), answer));
+        let response = app.post(base, Some(token), &query, json!({})).await;
+        assert!(response.get("errors").is_none(), "{response}");
+        expected_responses.push((json!({"query": query}), response));
     }
-    questions
+    expected_responses
 }
 
-/// What the honest saw.
-struct Seen {
-    took: Vec<Duration>,
-    /// The server's, from time to time; nowhere but on Linux.
+/// Measurements of legitimate load.
+struct LoadResult {
+    latencies: Vec<Duration>,
+    /// Resident memory of the server, sampled; only on Linux.
     memory: Vec<u64>,
 }
 
-impl Seen {
+impl LoadResult {
     fn percentile(&self, percent: usize) -> Duration {
-        self.took[(self.took.len() - 1) * percent / 100]
+        self.latencies[(self.latencies.len() - 1) * percent / 100]
     }
 }
 
-/// Asks for so long, as many members of staff as there are tokens; every answer is the right one.
-async fn honest(server: &Server, tokens: &[String], questions: &[Question], lasts: Duration) -> Seen {
-    let begun = Instant::now();
+/// Sends the queries for a while with every token; each response must be the expected one.
+async fn send_legitimate_load(
+    server: &TestServer,
+    tokens: &[String],
+    expected_responses: &[ExpectedResponse],
+    duration: Duration,
+) -> LoadResult {
+    let started = Instant::now();
     let asking = tokens.iter().zip(1..).map(async |(token, number)| {
         let client = client(Ipv4Addr::new(127, 0, 2, number));
-        let mut took = Vec::new();
-        // Each question, however slow it is.
-        while begun.elapsed() < lasts || took.len() < questions.len() {
-            let (question, wanted) = &questions[took.len() % questions.len()];
+        let mut latencies = Vec::new();
+        // Each query at least once, however slow it is.
+        while started.elapsed() < duration || latencies.len() < expected_responses.len() {
+            let (question, expected) = &expected_responses[latencies.len() % expected_responses.len()];
             let asked = Instant::now();
             let request = client
                 .post(format!("{}/graphql", server.base))
                 .bearer_auth(token)
                 .json(question);
-            let answer: Value = request.send().await.unwrap().json().await.unwrap();
-            took.push(asked.elapsed());
-            assert_eq!(answer, *wanted);
+            let response: Value = request.send().await.unwrap().json().await.unwrap();
+            latencies.push(asked.elapsed());
+            assert_eq!(response, *expected);
             sleep(Duration::from_millis(20)).await;
         }
-        took
+        latencies
     });
-    let weigh = async {
+    let sample_memory = async {
         let mut memory = Vec::new();
-        while begun.elapsed() < lasts {
-            sleep(lasts / 10).await;
+        while started.elapsed() < duration {
+            sleep(duration / 10).await;
             memory.extend(resident(server.id()));
         }
         memory
     };
-    let (took, memory) = tokio::join!(futures_util::future::join_all(asking), weigh);
-    let mut took = took.concat();
-    took.sort_unstable();
-    Seen { took, memory }
+    let (latencies, memory) = tokio::join!(futures_util::future::join_all(asking), sample_memory);
+    let mut latencies = latencies.concat();
+    latencies.sort_unstable();
+    LoadResult { latencies, memory }
 }
 
-/// Bytes that a process has in memory.
+/// The resident memory of a process in bytes.
 fn resident(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -154,39 +161,39 @@ fn resident(process: u32) -> Option<u64> {
 fn client(address: Ipv4Addr) -> Client {
     Client::builder()
         .local_address(Some(address.into()))
-        .timeout(2 * PATIENCE)
+        .timeout(2 * TIMEOUT)
         .build()
         .unwrap()
 }
 
-/// Everything at once.
-struct Storm {
+/// All attacks at once.
+struct AttackLoad {
     running: JoinSet<()>,
-    counts: Counts,
+    counts: ResponseCounts,
 }
 
 #[derive(Clone, Default)]
-struct Counts(Arc<Mutex<BTreeMap<String, u64>>>);
+struct ResponseCounts(Arc<Mutex<BTreeMap<String, u64>>>);
 
-impl Counts {
+impl ResponseCounts {
     fn count(&self, what: &str, how: impl std::fmt::Display) {
         *self.0.lock().unwrap().entry(format!("{what}: {how}")).or_default() += 1;
     }
 }
 
-/// One who attacks, from an address of its own.
+/// An attacking client with its own address.
 #[derive(Clone)]
 struct Attacker {
     base: String,
-    /// Of somebody who may ask.
+    /// A valid token.
     token: String,
     number: u8,
-    counts: Counts,
+    counts: ResponseCounts,
 }
 
-impl Storm {
+impl AttackLoad {
     fn begin(base: &str, token: &str) -> Self {
-        let counts = Counts::default();
+        let counts = ResponseCounts::default();
         let mut running = JoinSet::new();
         for number in 0..10 {
             let attacker = Attacker {
@@ -196,14 +203,14 @@ impl Storm {
                 counts: counts.clone(),
             };
             match number {
-                0 | 1 => running.spawn(attacker.asks_what_costs()),
-                2 => running.spawn(attacker.sends_bombs()),
-                3 | 4 => running.spawn(attacker.guesses_passwords()),
-                5 => running.spawn(attacker.asks_too_often()),
-                6 => running.spawn(attacker.sends_much()),
-                7 => running.spawn(attacker.sends_slowly()),
-                8 => running.spawn(attacker.opens_and_leaves()),
-                _ => running.spawn(attacker.gives_up()),
+                0 | 1 => running.spawn(attacker.send_costly_queries()),
+                2 => running.spawn(attacker.send_query_bombs()),
+                3 | 4 => running.spawn(attacker.guess_passwords()),
+                5 => running.spawn(attacker.flood()),
+                6 => running.spawn(attacker.send_large_bodies()),
+                7 => running.spawn(attacker.send_slowly()),
+                8 => running.spawn(attacker.hold_idle_connections()),
+                _ => running.spawn(attacker.disconnect_early()),
             };
         }
         Self { running, counts }
@@ -214,7 +221,7 @@ impl Storm {
         while let Some(ended) = self.running.join_next().await {
             assert!(
                 ended.is_err_and(|error| error.is_cancelled()),
-                "who attacks does not stop by itself"
+                "an attacker stopped by itself"
             );
         }
         std::mem::take(&mut self.counts.0.lock().unwrap())
@@ -226,7 +233,7 @@ impl Attacker {
         Ipv4Addr::new(127, 0, 3, 1 + self.number)
     }
 
-    /// Whatever comes of it, but no error of the server's.
+    /// Sends a request; any response but an internal error is accepted.
     async fn send(&self, what: &str, client: &Client, body: String) {
         let request = client.post(format!("{}/graphql", self.base)).bearer_auth(&self.token);
         match request
@@ -235,14 +242,14 @@ impl Attacker {
             .send()
             .await
         {
-            Ok(answer) => {
-                let status = answer.status();
+            Ok(response) => {
+                let status = response.status();
                 assert!(status != StatusCode::INTERNAL_SERVER_ERROR, "{what}");
-                let text = answer.text().await.unwrap_or_default();
+                let text = response.text().await.unwrap_or_default();
                 let code = serde_json::from_str::<Value>(&text).ok();
                 let code = code
                     .as_ref()
-                    .and_then(|answer| answer["errors"][0]["extensions"]["code"].as_str());
+                    .and_then(|response| response["errors"][0]["extensions"]["code"].as_str());
                 assert_ne!(code, Some("INTERNAL_SERVER_ERROR"), "{what}: {text}");
                 self.counts
                     .count(what, format!("{} {}", status.as_u16(), code.unwrap_or_default()));
@@ -260,8 +267,8 @@ impl Attacker {
             .ok()
     }
 
-    /// Just below the limits, and just above.
-    async fn asks_what_costs(self) {
+    /// Just below and just above the limits.
+    async fn send_costly_queries(self) {
         let client = client(self.address());
         let lists = KINDS
             .map(|kind| format!("{kind}: cohort(kind: {kind}) {{ patientCount digest }}"))
@@ -278,7 +285,7 @@ impl Attacker {
         }
     }
 
-    async fn sends_bombs(self) {
+    async fn send_query_bombs(self) {
         let client = client(self.address());
         let spread: String = (0..10)
             .map(|i| format!("fragment f{i} on Query {{ {} }}", format!("...f{} ", i + 1).repeat(5)))
@@ -299,8 +306,8 @@ impl Attacker {
         }
     }
 
-    /// Eight at a time, each as another login and from another address.
-    async fn guesses_passwords(self) {
+    /// Eight at a time, each with another login and from another address.
+    async fn guess_passwords(self) {
         let mut clients: Vec<_> = (0..8)
             .map(|i| (i, client(Ipv4Addr::new(127, 1 + self.number, i, 1))))
             .collect();
@@ -324,7 +331,7 @@ impl Attacker {
         }
     }
 
-    async fn asks_too_often(self) {
+    async fn flood(self) {
         let client = client(self.address());
         loop {
             let many =
@@ -333,7 +340,7 @@ impl Attacker {
         }
     }
 
-    async fn sends_much(self) {
+    async fn send_large_bodies(self) {
         let client = client(self.address());
         for size in [1_000_000_usize, 2 << 20, 7 << 20, 20 << 20].into_iter().cycle() {
             let body = format!(
@@ -344,8 +351,8 @@ impl Attacker {
         }
     }
 
-    /// Heads and bodies, byte by byte.
-    async fn sends_slowly(self) {
+    /// Headers and bodies, byte by byte.
+    async fn send_slowly(self) {
         let mut slow = Vec::new();
         loop {
             if slow.len() < 100
@@ -368,7 +375,7 @@ impl Attacker {
         }
     }
 
-    async fn opens_and_leaves(self) {
+    async fn hold_idle_connections(self) {
         let mut open = Vec::new();
         loop {
             match self.connect().await {
@@ -380,8 +387,8 @@ impl Attacker {
         }
     }
 
-    /// Asks something that takes a while, and is gone before it is answered.
-    async fn gives_up(self) {
+    /// Sends slow queries and disconnects before the response.
+    async fn disconnect_early(self) {
         let client = client(self.address());
         for number in 0_u64.. {
             let day = chrono::NaiveDate::from_ymd_opt(2025, 1, 1).unwrap() + chrono::Days::new(number % 300);

@@ -1,7 +1,7 @@
-//! What a case is made of: numbers, each of which decides one thing. Fewer and smaller numbers make a simpler case, so that
-//! proptest, which makes them, can also make a finding small.
+//! The source of a test case: numbers, each of which makes one decision. Fewer and smaller numbers make a simpler case,
+//! so that proptest, which generates them, can also shrink it.
 
-/// From the back: proptest leaves out the first ones first, and what they decide then comes last.
+/// Read from the back: proptest removes the first numbers first, so these should decide details.
 pub struct Choices<'a>(&'a [u32]);
 
 impl<'a> Choices<'a> {
@@ -9,7 +9,7 @@ impl<'a> Choices<'a> {
         Self(numbers)
     }
 
-    /// Nothing is left to decide by: from here on the simplest is taken.
+    /// No numbers are left: the simplest case is generated.
     pub fn exhausted(&self) -> bool {
         self.0.is_empty()
     }
@@ -23,12 +23,12 @@ impl<'a> Choices<'a> {
         number as usize % most
     }
 
-    /// Yes, one time in so many.
+    /// True one time in `times`.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 1
     }
 
-    /// One of them; the first where nothing is left to decide by.
+    /// One of them; the first if no numbers are left.
     pub fn of<T: Copy>(&mut self, these: &[T]) -> T {
         these[self.below(these.len())]
     }

@@ -1,9 +1,9 @@
-//! What anybody may send: operations drawn from the schema, valid or nearly so, bodies with bytes changed, odd requests, and
-//! bytes on a socket. Whatever comes, there is an answer as documented, or the connection is closed; nothing panics, nothing
-//! of another hospital or beneath a mask is shown, nothing is changed by who may not, and counts stay right.
+//! Fuzzing: operations generated from the schema, valid or nearly so, bodies with changed bytes, unusual requests, and
+//! raw bytes on a socket. The response is always as documented, or the connection is closed; nothing panics, no data of
+//! another hospital or masked data is returned, nothing is changed without permission, and counts stay right.
 //!
-//! `ROLLCALL_FUZZ_SECONDS` says how long it goes on, `ROLLCALL_FUZZ_SEED` with which seed. In the suite it is always the same
-//! seed, so that a run that fails fails again.
+//! `ROLLCALL_FUZZ_SECONDS` sets the duration, `ROLLCALL_FUZZ_SEED` the random seed. The default seed is constant, so
+//! that failures are reproducible.
 
 mod choices;
 mod operation;
@@ -22,30 +22,30 @@ use proptest::collection::vec;
 use proptest::strategy::Strategy as _;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 use reqwest::header::HeaderMap;
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Method, StatusCode};
 use rollcall::config::LIMITS;
 use serde_json::{Value, json};
+use test_support::{
+    Checked, Client, EXAMPLE, EXAMPLE_VISITS, KINDS, PASSWORD, SERVE, TIMEOUT, TestApp, TestServer, conformance,
+    ensure, env_number, on_each_database, print_uncaptured, wait_until,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
-use crate::harness::conformity;
-use crate::harness::{
-    App, EXAMPLE, EXAMPLE_VISITS, KINDS, PASSWORD, PATIENCE, SERVE, Server, User, on_each_database, say, setting, until,
-};
 use operation::Grammar;
-use pool::Pool;
-use request::{Attack, Numbers, Raw, Sent, Sort, TOKENS, attack};
+use pool::IdPool;
+use request::{FuzzRequest, HttpRequest, Numbers, RequestKind, SocketRequest, TOKENS, generate};
 
-/// Cases after which ids are looked up anew and tokens are made anew.
-const ROUND: u64 = 2_000;
+/// The number of cases after which IDs and tokens are renewed.
+const ROUND_LENGTH: u64 = 2_000;
 
-/// Cases after which everything is looked at.
-const OFTEN: u64 = 100;
+/// The number of cases between checks of the server's state.
+const CHECK_INTERVAL: u64 = 100;
 
 const ROLES: [&str; 4] = ["ADMIN", "DESK", "CLINICIAN", "SUPPORT"];
 
-/// The first two of them may change what is counted.
+/// The first two of them may change records.
 const MAY_CHANGE: usize = 2;
 
 const CODES: [&str; 13] = [
@@ -64,28 +64,16 @@ const CODES: [&str; 13] = [
     "REQUEST_TIMEOUT",
 ];
 
-/// In names and numbers of the other hospital, which nobody here may see.
+/// In names and numbers of the other hospital, which no client here may see.
 const FOREIGN: &str = "Fremd";
 
-/// In names of this hospital, and in a phone, which SUPPORT sees masked.
-const BENEATH_THE_MASK: [&str; 2] = ["Quokka", "1011110001"];
-
-/// What is wrong, in words.
-type Finding = String;
-
-/// A finding, unless the condition holds.
-macro_rules! hold {
-    ($condition:expr, $($words:tt)+) => {
-        if !$condition {
-            return Err(format!($($words)+));
-        }
-    };
-}
+/// In names of this hospital, and in a phone number, which are masked for SUPPORT.
+const MASKED: [&str; 2] = ["Quokka", "1011110001"];
 
 on_each_database! {
-    async fn whatever_is_sent_is_answered_as_documented(app: App) {
-        let seed = setting("ROLLCALL_FUZZ_SEED").unwrap_or(1);
-        let lasts = Duration::from_secs(setting("ROLLCALL_FUZZ_SECONDS").unwrap_or(4));
+    async fn every_request_gets_a_documented_response(app: TestApp) {
+        let seed = env_number("ROLLCALL_FUZZ_SEED").unwrap_or(1);
+        let duration = Duration::from_secs(env_number("ROLLCALL_FUZZ_SECONDS").unwrap_or(4));
         fill(app);
         let target = Target::start(app).await;
         let mut round = target.round(0).await;
@@ -96,39 +84,39 @@ on_each_database! {
             ..Config::default()
         });
         let number = proptest::num::u32::ANY;
-        let (begun, numbers) = (Instant::now(), (vec(number, 0..700), vec(number, 0..40)));
+        let (started, numbers) = (Instant::now(), (vec(number, 0..700), vec(number, 0..40)));
         let mut cases = 0;
-        while begun.elapsed() < lasts {
+        while started.elapsed() < duration {
             cases += 1;
-            if cases % ROUND == 0 {
-                round = target.round(cases / ROUND).await;
+            if cases % ROUND_LENGTH == 0 {
+                round = target.round(cases / ROUND_LENGTH).await;
             }
             let case = numbers.new_tree(&mut runner).unwrap();
             let tried = runner.run_one(case, |numbers| {
                 let runtime = tokio::runtime::Handle::current();
-                let struck = tokio::task::block_in_place(|| runtime.block_on(round.strike(&numbers)));
-                struck.map_err(TestCaseError::fail)
+                let result = tokio::task::block_in_place(|| runtime.block_on(round.run_case(&numbers)));
+                result.map_err(TestCaseError::fail)
             });
             if let Err(TestError::Fail(why, numbers)) = tried {
-                let smallest = attack(&target.grammar, &round.pool, &numbers);
+                let smallest = generate(&target.grammar, &round.pool, &numbers);
                 panic!("seed {seed}, case {cases}: {why}\nby\n{smallest}");
             }
-            if cases % OFTEN == 0 {
-                round.is_well().await;
+            if cases % CHECK_INTERVAL == 0 {
+                round.check_state().await;
             }
         }
-        round.is_well().await;
-        round.counts_as_a_new_server_does().await;
-        let told = target.told.lock().unwrap().iter().fold(String::new(), |mut told, (what, count)| {
-            writeln!(told, "{count:>9} {what}").unwrap();
-            told
+        round.check_state().await;
+        round.check_counts().await;
+        let counters = target.counters.lock().unwrap().iter().fold(String::new(), |mut counters, (what, count)| {
+            writeln!(counters, "{count:>9} {what}").unwrap();
+            counters
         });
-        say(&format!("Fuzzing on {:?}, {} s, seed {seed}, {cases} cases:\n{told}", app.kind(), lasts.as_secs()));
+        print_uncaptured(&format!("Fuzzing on {:?}, {} s, seed {seed}, {cases} cases:\n{counters}", app.kind(), duration.as_secs()));
     }
 }
 
-/// The worked example with a few more, and the same in another hospital.
-fn fill(app: &App) {
+/// The worked example with more rows, and the same in another hospital.
+fn fill(app: &TestApp) {
     let people = |word: &str, chart: &str| {
         let mut patients = format!(
             "chart_no,name,phone,birth_date,sex,registered_on\nA,{word} Ash,010-1111-0001,1980-01-01,FEMALE,2025-05-01\nB,김{word},010-1111-0002,1970-02-02,MALE,2025-04-20\nC,{word} Cox,,,UNKNOWN,2025-03-01\nD,{word} Day,,1990-04-04,OTHER,2025-05-05\nE,,,,FEMALE,2025-06-01\n"
@@ -153,7 +141,7 @@ fn fill(app: &App) {
         }
         (patients, visits)
     };
-    app.rollcall(&[
+    app.run_cli(&[
         "hospital",
         "add",
         "--code",
@@ -163,39 +151,39 @@ fn fill(app: &App) {
         "--time-zone",
         "Asia/Seoul",
     ]);
-    for (hospital, word, chart) in [("H1", BENEATH_THE_MASK[0], "Q"), ("H2", FOREIGN, FOREIGN)] {
+    for (hospital, word, chart) in [("H1", MASKED[0], "Q"), ("H2", FOREIGN, FOREIGN)] {
         let (patients, visits) = people(word, chart);
         app.import("patients", hospital, &patients);
         app.import("visits", hospital, &visits);
     }
 }
 
-/// A server, and what it was seen to do.
+/// The server under test, and what it did.
 struct Target<'a> {
-    app: &'a App,
+    app: &'a TestApp,
     grammar: Grammar,
-    server: Server,
+    server: TestServer,
     log: Mutex<File>,
-    told: Mutex<BTreeMap<String, u64>>,
+    counters: Mutex<BTreeMap<String, u64>>,
 }
 
-/// As long as the tokens are good.
+/// As long as the tokens are valid.
 struct Round<'a> {
     target: &'a Target<'a>,
     tokens: Vec<String>,
-    foreigner: User<'a>,
-    /// What the foreigner sees, whatever is done here.
-    elsewhere: Value,
-    pool: Pool,
-    /// Whoever attacks comes from an address of its own, which has no failures yet.
-    client: Client,
+    foreign_client: Client<'a>,
+    /// What a client of the other hospital sees, which must not change.
+    other_hospital: Value,
+    pool: IdPool,
+    /// Requests come from an address without failed sign-ins.
+    client: reqwest::Client,
     address: Ipv4Addr,
 }
 
 impl<'a> Target<'a> {
-    async fn start(app: &'a App) -> Self {
-        let log = app.file("log", "");
-        let server = Server::start_as(
+    async fn start(app: &'a TestApp) -> Self {
+        let log = app.write_file("log", "");
+        let server = TestServer::spawn(
             app.command(SERVE)
                 .stderr(File::options().append(true).open(&log).unwrap()),
         );
@@ -204,11 +192,11 @@ impl<'a> Target<'a> {
             grammar: Grammar::new(include_str!("../../../schema.graphql")),
             server,
             log: Mutex::new(File::open(log).unwrap()),
-            told: Mutex::default(),
+            counters: Mutex::default(),
         }
     }
 
-    /// With staff of its own: those of the last may be disabled by now.
+    /// With new members of staff, since the last ones may be disabled.
     async fn round(&self, number: u64) -> Round<'_> {
         let sign_in = async |hospital: &str, role: &str| {
             let login = format!("{role}-{number}");
@@ -224,40 +212,40 @@ impl<'a> Target<'a> {
                 "--role",
                 role,
             ];
-            self.app.rollcall_with(&add, PASSWORD);
+            self.app.run_cli_with_input(&add, PASSWORD);
             self.app.sign_in_at(&self.server.base, hospital, &login).await
         };
         let mut users = Vec::new();
         for role in ROLES {
             users.push(sign_in("H1", role).await);
         }
-        let foreigner = sign_in("H2", "ADMIN").await;
+        let foreign_client = sign_in("H2", "ADMIN").await;
         let address = Ipv4Addr::new(127, 0, 1, 1 + u8::try_from(number % 250).unwrap());
         Round {
             target: self,
-            pool: Pool::of(&users[0], &foreigner).await,
+            pool: IdPool::of(&users[0], &foreign_client).await,
             tokens: users.into_iter().map(|user| user.token).collect(),
-            elsewhere: foreigner.ask(&everything()).await,
-            foreigner,
-            client: Client::builder()
+            other_hospital: foreign_client.graphql(&everything()).await,
+            foreign_client,
+            client: reqwest::Client::builder()
                 .local_address(Some(address.into()))
-                .timeout(LIMITS.request + PATIENCE)
+                .timeout(LIMITS.request + TIMEOUT)
                 .build()
                 .unwrap(),
             address,
         }
     }
 
-    fn tell(&self, sort: Sort, what: &str) {
+    fn record(&self, category: RequestKind, what: &str) {
         *self
-            .told
+            .counters
             .lock()
             .unwrap()
-            .entry(format!("{sort:?}: {what}"))
+            .entry(format!("{category:?}: {what}"))
             .or_default() += 1;
     }
 
-    /// What the server's log says since it was last looked at.
+    /// What was logged since the last call.
     fn logged(&self) -> String {
         let mut bytes = Vec::new();
         self.log.lock().unwrap().read_to_end(&mut bytes).unwrap();
@@ -266,11 +254,11 @@ impl<'a> Target<'a> {
 
     async fn revision(&self) -> i64 {
         let number = "SELECT r.number FROM revision r JOIN hospital h ON h.id = r.hospital_id WHERE h.code = 'H1'";
-        self.app.number(number).await
+        self.app.query_number(number).await
     }
 }
 
-/// All that a hospital counts and lists of the worked example.
+/// All statistics and lists of the worked example.
 fn everything() -> String {
     let lists = KINDS.iter().fold(String::new(), |mut text, kind| {
         write!(
@@ -288,180 +276,181 @@ fn everything() -> String {
 }
 
 impl Round<'_> {
-    /// Sends what these numbers make, and says what is wrong with what comes of it.
-    async fn strike(&self, numbers: &Numbers) -> Result<(), Finding> {
+    /// Sends the request that the numbers generate, and checks the response.
+    async fn run_case(&self, numbers: &Numbers) -> Checked {
         let before = self.target.revision().await;
-        let may_change = match attack(&self.target.grammar, &self.pool, numbers) {
-            Attack::Request(sent) => {
-                self.send(&sent).await?;
-                sent.who < MAY_CHANGE
+        let may_change = match generate(&self.target.grammar, &self.pool, numbers) {
+            FuzzRequest::Request(http_request) => {
+                self.send(&http_request).await?;
+                http_request.who < MAY_CHANGE
             }
-            Attack::Socket(raw) => {
+            FuzzRequest::Socket(raw) => {
                 self.write(&raw).await?;
                 false
             }
         };
         let changed = self.target.revision().await != before;
-        hold!(may_change || !changed, "something was changed by who may not");
+        ensure!(may_change || !changed, "changed without permission");
         if changed {
-            self.target.tell(Sort::Operation, "something was changed");
+            self.target.record(RequestKind::Operation, "changed data");
         }
         let alive = self
             .target
             .app
-            .client()
+            .http()
             .get(format!("{}/healthz", self.target.server.base))
             .send()
             .await;
-        hold!(
-            alive.is_ok_and(|answer| answer.status() == StatusCode::OK),
+        ensure!(
+            alive.is_ok_and(|response| response.status() == StatusCode::OK),
             "the server is not alive"
         );
         let logged = self.target.logged();
-        hold!(
+        ensure!(
             !["a panic", "panicked", "incident"]
                 .iter()
                 .any(|word| logged.contains(word)),
-            "the log says {logged}"
+            "the server logged {logged}"
         );
         Ok(())
     }
 
-    async fn send(&self, sent: &Sent) -> Result<(), Finding> {
-        let mut request = self
-            .client
-            .request(sent.method.clone(), format!("{}{}", self.target.server.base, sent.path));
-        for (name, value) in &sent.headers {
+    async fn send(&self, http_request: &HttpRequest) -> Checked {
+        let mut request = self.client.request(
+            http_request.method.clone(),
+            format!("{}{}", self.target.server.base, http_request.path),
+        );
+        for (name, value) in &http_request.headers {
             request = request.header(*name, value.as_slice());
         }
-        if let Some(token) = self.tokens.get(sent.who)
-            && sent.headers.iter().all(|(name, _)| *name != "authorization")
+        if let Some(token) = self.tokens.get(http_request.who)
+            && http_request.headers.iter().all(|(name, _)| *name != "authorization")
         {
             request = request.bearer_auth(token);
         }
-        // What reqwest cannot send is for the socket.
-        let Ok(request) = request.body(sent.body.clone()).build() else {
-            self.target.tell(sent.sort, "no request");
+        // Requests that reqwest cannot send are written to a socket.
+        let Ok(request) = request.body(http_request.body.clone()).build() else {
+            self.target.record(http_request.category, "no request");
             return Ok(());
         };
         let path = request.url().path().to_owned();
-        let answer = self
+        let response = self
             .client
             .execute(request)
             .await
-            .map_err(|error| format!("no answer: {:?}", error.without_url()))?;
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = answer
+            .map_err(|error| format!("no response: {:?}", error.without_url()))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response
             .text()
             .await
-            .map_err(|error| format!("half an answer: {error:?}"))?;
-        let told = match path == "/graphql" && sent.method != Method::HEAD {
+            .map_err(|error| format!("incomplete response: {error:?}"))?;
+        let outcome = match path == "/graphql" && http_request.method != Method::HEAD {
             true => documented(status, &headers, &body),
-            // Whether it is ready is for /readyz to say.
-            false if !status.is_server_error() || path == "/readyz" => Ok(format!("elsewhere, {status}")),
-            false => Err("an error of the server".to_owned()),
+            // /readyz may report that the server is not ready.
+            false if !status.is_server_error() || path == "/readyz" => Ok(format!("other path, {status}")),
+            false => Err("a server error".to_owned()),
         };
-        let told = told.map_err(|why| format!("{why}: {status} {headers:?} {body}"))?;
+        let outcome = outcome.map_err(|why| format!("{why}: {status} {headers:?} {body}"))?;
         if path == "/graphql"
-            && sent.method == Method::POST
-            && let Ok(parameters) = serde_json::from_slice::<Value>(&sent.body)
-            && let (Some(query), Ok(answer)) = (parameters["query"].as_str(), serde_json::from_str(&body))
+            && http_request.method == Method::POST
+            && let Ok(parameters) = serde_json::from_slice::<Value>(&http_request.body)
+            && let (Some(query), Ok(response)) = (parameters["query"].as_str(), serde_json::from_str(&body))
         {
             let operation = parameters["operationName"].as_str();
-            conformity::check(query, operation, &parameters["variables"], &answer)
+            conformance::check(query, operation, &parameters["variables"], &response)
                 .map_err(|why| format!("{why}: {query} {} {body}", parameters["variables"]))?;
         }
-        self.target.tell(sent.sort, &told);
-        hold!(!body.contains(FOREIGN), "another hospital's data: {body}");
-        let masked = sent.who >= TOKENS - 2;
-        hold!(
-            !masked || BENEATH_THE_MASK.iter().all(|word| !body.contains(word)),
-            "beneath the mask: {body}"
+        self.target.record(http_request.category, &outcome);
+        ensure!(!body.contains(FOREIGN), "data of another hospital: {body}");
+        let masked = http_request.who >= TOKENS - 2;
+        ensure!(
+            !masked || MASKED.iter().all(|word| !body.contains(word)),
+            "masked data: {body}"
         );
         Ok(())
     }
 
-    /// Writes to a socket, and listens until the server closes it.
-    async fn write(&self, raw: &Raw) -> Result<(), Finding> {
+    /// Writes to a socket, and reads until the server closes it.
+    async fn write(&self, raw: &SocketRequest) -> Checked {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from((self.address, 0))).unwrap();
-        let there = self.target.server.base.trim_start_matches("http://").parse().unwrap();
+        let address = self.target.server.base.trim_start_matches("http://").parse().unwrap();
         let stream = socket
-            .connect(there)
+            .connect(address)
             .await
-            .map_err(|error| format!("it takes no connection: {error}"))?;
+            .map_err(|error| format!("connection refused: {error}"))?;
         stream.set_nodelay(true).unwrap();
         let (mut from, mut to) = stream.into_split();
         let writing = async {
             for piece in &raw.pieces {
-                // A server that has heard enough closes.
+                // The server may close the connection early.
                 if to.write_all(piece).await.is_err() {
                     break;
                 }
             }
             let _ = to.shutdown().await;
         };
-        if raw.leaves {
+        if raw.closes_early {
             writing.await;
-            self.target.tell(Sort::Socket, "left");
+            self.target.record(RequestKind::Socket, "left");
             return Ok(());
         }
-        let mut answer = Vec::new();
-        let reading = timeout(PATIENCE, from.read_to_end(&mut answer));
+        let mut response = Vec::new();
+        let reading = timeout(TIMEOUT, from.read_to_end(&mut response));
         let ((), read) = tokio::join!(writing, reading);
-        hold!(read.is_ok(), "it neither answers nor closes");
-        let text = String::from_utf8_lossy(&answer);
+        ensure!(read.is_ok(), "neither a response nor a closed connection");
+        let text = String::from_utf8_lossy(&response);
         let statuses: Vec<&str> = text
             .split("HTTP/1.1 ")
             .skip(1)
-            .filter_map(|answer| answer.get(..3))
+            .filter_map(|response| response.get(..3))
             .collect();
-        hold!(statuses.iter().all(|status| !status.starts_with('5')), "{text}");
-        hold!(
-            !text.contains(FOREIGN) && BENEATH_THE_MASK.iter().all(|word| !text.contains(word)),
-            "shown to nobody: {text}"
+        ensure!(statuses.iter().all(|status| !status.starts_with('5')), "{text}");
+        ensure!(
+            !text.contains(FOREIGN) && MASKED.iter().all(|word| !text.contains(word)),
+            "data without a token: {text}"
         );
-        let told = match statuses.as_slice() {
-            [] if answer.is_empty() => "closed".to_owned(),
+        let outcome = match statuses.as_slice() {
+            [] if response.is_empty() => "closed".to_owned(),
             [] => "frames of HTTP/2".to_owned(),
             [first, ..] => format!("{first} first"),
         };
-        self.target.tell(Sort::Socket, &told);
+        self.target.record(RequestKind::Socket, &outcome);
         Ok(())
     }
 
-    /// The server is ready, and nothing has changed where nobody who attacks belongs.
-    async fn is_well(&self) {
+    /// Checks that the server is ready, and that the other hospital is unchanged.
+    async fn check_state(&self) {
         let ready = format!("{}/readyz", self.target.server.base);
-        let ready = || self.target.app.client().get(&ready).send();
-        until("it is ready", async || {
+        let ready = || self.target.app.http().get(&ready).send();
+        wait_until("the server is ready", async || {
             ready().await.unwrap().status() == StatusCode::OK
         })
         .await;
-        assert_eq!(self.foreigner.ask(&everything()).await, self.elsewhere);
+        assert_eq!(self.foreign_client.graphql(&everything()).await, self.other_hospital);
     }
 
-    /// What the server counts, after all that was changed, is what one counts that was not there.
-    async fn counts_as_a_new_server_does(&self) {
+    /// Compares the statistics of the server, after all changes, with those of a new server.
+    async fn check_counts(&self) {
         let other = self.target.app.second_server();
         let ask = async |base: &str| {
-            let answer = self
+            let response = self
                 .target
                 .app
                 .post(base, Some(&self.tokens[0]), &everything(), json!({}))
                 .await;
-            assert!(answer.get("errors").is_none(), "{answer}");
-            answer
+            assert!(response.get("errors").is_none(), "{response}");
+            response
         };
         assert_eq!(ask(&self.target.server.base).await, ask(&other.base).await);
     }
 }
 
-/// What an answer of /graphql is, where it is one as documented.
-fn documented(status: StatusCode, headers: &HeaderMap, body: &str) -> Result<String, Finding> {
-    // Of what is too long for HTTP, nobody gets to see more.
+/// Checks that a response of /graphql is as documented, and returns a short description.
+fn documented(status: StatusCode, headers: &HeaderMap, body: &str) -> Checked<String> {
+    // The path of an error for a URI that is too long is not known.
     if body.is_empty() && [400, 414, 431].contains(&status.as_u16()) {
-        return Ok(format!("{status} without a word"));
+        return Ok(format!("{status} without a body"));
     }
     let header = |name: &str| {
         headers
@@ -475,17 +464,20 @@ fn documented(status: StatusCode, headers: &HeaderMap, body: &str) -> Result<Str
         "application/json" => 200,
         _ => return Err("another media type".to_owned()),
     };
-    hold!(
+    ensure!(
         header("cache-control") == "no-store" && !header("x-request-id").is_empty(),
         "headers are missing"
     );
-    let answer: Value = serde_json::from_str(body).map_err(|error| format!("no JSON: {error}"))?;
-    let object = answer.as_object().ok_or("no object")?;
-    hold!(object.keys().all(|key| key == "data" || key == "errors"), "other keys");
+    let response: Value = serde_json::from_str(body).map_err(|error| format!("no JSON: {error}"))?;
+    let object = response.as_object().ok_or("no object")?;
+    ensure!(
+        object.keys().all(|key| key == "data" || key == "errors"),
+        "unknown keys"
+    );
     let executed = object.contains_key("data");
     let Some(errors) = object.get("errors") else {
-        hold!(
-            status == StatusCode::OK && answer["data"].is_object(),
+        ensure!(
+            status == StatusCode::OK && response["data"].is_object(),
             "neither data nor errors"
         );
         return Ok("OK".to_owned());
@@ -494,11 +486,11 @@ fn documented(status: StatusCode, headers: &HeaderMap, body: &str) -> Result<Str
         .as_array()
         .filter(|errors| !errors.is_empty())
         .ok_or("errors are no list")?;
-    hold!(errors.len() <= LIMITS.errors + 1, "too many errors");
+    ensure!(errors.len() <= LIMITS.errors + 1, "too many errors");
     let mut codes = Vec::new();
     for error in errors {
         let code = error["extensions"]["code"].as_str().unwrap_or_default();
-        hold!(
+        ensure!(
             error["message"].is_string() && CODES.contains(&code),
             "the code {code:?}"
         );
@@ -515,12 +507,12 @@ fn documented(status: StatusCode, headers: &HeaderMap, body: &str) -> Result<Str
         (false, "REQUEST_TIMEOUT") => &[504],
         (false, _) => &[],
     };
-    hold!(allowed.contains(&status.as_u16()), "another status than {allowed:?}");
-    hold!(
+    ensure!(allowed.contains(&status.as_u16()), "a status other than {allowed:?}");
+    ensure!(
         (status == StatusCode::TOO_MANY_REQUESTS) == headers.contains_key("retry-after"),
         "when to try again"
     );
-    hold!(
+    ensure!(
         (status == StatusCode::METHOD_NOT_ALLOWED) == headers.contains_key("allow"),
         "which methods"
     );

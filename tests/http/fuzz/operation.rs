@@ -1,4 +1,4 @@
-//! Operations drawn from the schema: valid, or nearly so.
+//! Operations generated from the schema: valid, or nearly so.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use async_graphql::{Name, Positioned, Value};
 use serde_json::{Map, json};
 
 use super::choices::Choices;
-use super::pool::Pool;
+use super::pool::IdPool;
 
 pub struct Grammar {
     types: HashMap<String, TypeKind>,
@@ -30,7 +30,7 @@ impl Grammar {
         Self { types: types.collect() }
     }
 
-    /// Of an object or interface, those without selections first; none of anything else.
+    /// Fields of an object or interface, those without selections first; none for other types.
     fn fields(&self, of: &str) -> Vec<&FieldDefinition> {
         let fields = match self.types.get(of) {
             Some(TypeKind::Object(object)) => &object.fields,
@@ -49,7 +49,7 @@ impl Grammar {
         )
     }
 
-    /// What something of this type may be in truth.
+    /// The object types of this type.
     fn possible<'a>(&'a self, of: &'a str) -> Vec<&'a str> {
         let Some(TypeKind::Interface(_)) = self.types.get(of) else {
             return vec![of];
@@ -72,7 +72,7 @@ fn named(of: &Type) -> &str {
     }
 }
 
-/// A request's parameters.
+/// The parameters of a GraphQL request.
 pub struct Operation {
     pub query: String,
     pub variables: Map<String, serde_json::Value>,
@@ -85,12 +85,12 @@ impl Operation {
     }
 }
 
-/// How deep a selection goes before it ends by itself; beyond what is allowed, now and then.
+/// The depth at which a selection ends; sometimes beyond what is allowed.
 const DEPTHS: [usize; 8] = [3, 4, 5, 6, 7, 8, 12, 22];
 
-pub fn operation(grammar: &Grammar, pool: &Pool, choices: &mut Choices<'_>) -> Operation {
+pub fn operation(grammar: &Grammar, pool: &IdPool, choices: &mut Choices<'_>) -> Operation {
     let deepest = choices.of(&DEPTHS);
-    let mut writer = Writer {
+    let mut writer = OperationBuilder {
         grammar,
         pool,
         choices,
@@ -145,19 +145,19 @@ pub fn operation(grammar: &Grammar, pool: &Pool, choices: &mut Choices<'_>) -> O
     }
 }
 
-struct Writer<'a, 'b, 'c> {
+struct OperationBuilder<'a, 'b, 'c> {
     grammar: &'a Grammar,
-    pool: &'a Pool,
+    pool: &'a IdPool,
     choices: &'b mut Choices<'c>,
     deepest: usize,
-    /// Variables, as the operation declares them.
+    /// Variable definitions.
     declared: Vec<String>,
     variables: Map<String, serde_json::Value>,
     fragments: Vec<String>,
     aliases: usize,
 }
 
-impl Writer<'_, '_, '_> {
+impl OperationBuilder<'_, '_, '_> {
     fn selection(&mut self, of: &str, depth: usize) -> String {
         let fields = self.grammar.fields(of);
         let most = if depth < 4 { 4 } else { 2 };
@@ -189,7 +189,7 @@ impl Writer<'_, '_, '_> {
             text += &item;
             text.push(' ');
         }
-        // Of an interface, what it is in truth.
+        // For an interface, one of its object types.
         if let Some(TypeKind::Interface(_)) = self.grammar.types.get(of)
             && depth < self.deepest
         {
@@ -201,7 +201,7 @@ impl Writer<'_, '_, '_> {
     fn field(&mut self, field: &FieldDefinition, depth: usize) -> String {
         let name = field.name.node.as_str();
         let mut text = String::new();
-        // The same field with other arguments would not be valid without.
+        // The same field with other arguments needs an alias.
         if !field.arguments.is_empty() && !self.choices.once_in(30) || self.choices.once_in(12) {
             self.aliases += 1;
             let _ = write!(text, "a{}: ", self.aliases);
@@ -211,7 +211,7 @@ impl Writer<'_, '_, '_> {
         text.push(' ');
         text += &self.directives();
         let of = named(&field.ty.node);
-        // A selection where none belongs, or none where one does, is not valid.
+        // Sometimes an invalid selection: one on a scalar, or none on an object.
         if self.grammar.is_composite(of) != self.choices.once_in(200) {
             text += &match self.grammar.is_composite(of) {
                 true => self.selection(of, depth + 1),
@@ -241,7 +241,7 @@ impl Writer<'_, '_, '_> {
             return "__typename".to_owned();
         }
         let name = format!("F{}", self.fragments.len());
-        // Its place is taken before what it holds makes others.
+        // Reserves its index before nested fragments are added.
         self.fragments.push(String::new());
         let place = self.fragments.len() - 1;
         let mut selection = self.selection(of, depth + 1);
@@ -272,14 +272,14 @@ impl Writer<'_, '_, '_> {
         }
     }
 
-    /// `place` says what they belong to.
+    /// `place` is what they belong to.
     fn arguments(&mut self, arguments: &[Positioned<InputValueDefinition>], place: &str) -> String {
         let mut given = Vec::new();
         for argument in arguments {
             let argument = &argument.node;
             let needed = !argument.ty.node.nullable && argument.default_value.is_none();
             let name = argument.name.node.as_str();
-            // Either a page from the front or one from the back.
+            // A page from the start or from the end.
             let odds = if matches!(name, "last" | "before") { 12 } else { 3 };
             if !(needed && !self.choices.once_in(60) || self.choices.below(odds) == 1) {
                 continue;
@@ -394,7 +394,7 @@ impl Writer<'_, '_, '_> {
             ("String", "after" | "before") => self.pool.cursor(self.choices).into(),
             _ if self.choices.once_in(8) => odd_text(self.choices).into(),
             ("String", "search") => text(self.choices.of(&SEARCHES)),
-            // One that nobody has yet.
+            // A name that does not exist yet.
             ("String", "name" | "chartNo" | "visitNo" | "idempotencyKey") => {
                 Value::String(format!("N{}", self.choices.below(1_000_000)))
             }
@@ -408,7 +408,7 @@ fn text(text: &str) -> Value {
     Value::String(text.to_owned())
 }
 
-/// As it stands, whatever it is.
+/// Literally, whatever it is.
 fn raw(text: &str) -> Value {
     serde_json::from_str(text).map_or_else(|_| Value::Enum(Name::new(text)), Value::Number)
 }
@@ -486,7 +486,7 @@ const TEXTS: [&str; 8] = [
     "가나다",
 ];
 
-/// Texts that something, somewhere, takes for more than text.
+/// Texts that some parser may interpret.
 pub fn odd_text(choices: &mut Choices<'_>) -> String {
     match choices.below(26) {
         0 => String::new(),

@@ -1,22 +1,22 @@
-//! What somebody who tries things out has in hand: ids and cursors of all types, of this hospital and of another.
+//! IDs and cursors of all types, of this hospital and of another.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use test_support::{Client, EXAMPLE};
 
 use super::choices::Choices;
-use crate::harness::{EXAMPLE, User};
 
 #[derive(Default)]
-pub struct Pool {
-    /// By the type of what they name.
+pub struct IdPool {
+    /// By the type that they refer to.
     ids: BTreeMap<String, Vec<String>>,
     cursors: Vec<String>,
 }
 
 const ROWS: &str = "edges { cursor node { __typename id } } pageInfo { startCursor endCursor }";
 
-/// Ids and cursors of everything.
+/// Queries for IDs and cursors of everything.
 fn lists(rows: usize) -> String {
     format!(
         "{{ patients(first: {rows}) {{ {ROWS} }} visits(first: {rows}) {{ {ROWS} }} byName: patients(first: 3, orderBy: {{field: NAME}}) {{ {ROWS} }}
@@ -27,18 +27,18 @@ fn lists(rows: usize) -> String {
     )
 }
 
-impl Pool {
-    /// What somebody can get hold of, and a little of what a foreigner can.
-    pub async fn of(user: &User<'_>, foreigner: &User<'_>) -> Self {
+impl IdPool {
+    /// Those of this hospital, and some of the other.
+    pub async fn of(user: &Client<'_>, foreign_client: &Client<'_>) -> Self {
         let mut pool = Self::default();
-        for (user, rows) in [(user, 40), (foreigner, 4)] {
-            pool.take(&user.ask(&lists(rows)).await);
+        for (user, rows) in [(user, 40), (foreign_client, 4)] {
+            pool.take(&user.graphql(&lists(rows)).await);
         }
         pool
     }
 
-    fn take(&mut self, answer: &Value) {
-        match answer {
+    fn take(&mut self, response: &Value) {
+        match response {
             Value::Array(items) => items.iter().for_each(|item| self.take(item)),
             Value::Object(fields) => {
                 if let (Some(of), Some(id)) = (fields.get("__typename"), fields.get("id")) {
@@ -56,7 +56,7 @@ impl Pool {
         }
     }
 
-    /// An id for this place, whose name says what it is to name; now and then one of another type, or none.
+    /// An ID for a place, whose name says what it refers to; sometimes of another type, or none.
     pub fn id(&self, place: &str, choices: &mut Choices<'_>) -> String {
         let place = place
             .to_lowercase()
@@ -78,7 +78,7 @@ impl Pool {
     }
 }
 
-/// Most often as it is.
+/// Usually unchanged.
 fn mangled(text: &str, choices: &mut Choices<'_>) -> String {
     if !choices.once_in(10) {
         return text.to_owned();

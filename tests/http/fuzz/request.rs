@@ -1,31 +1,31 @@
-//! Requests that carry operations: as they should, with bytes changed, with odd methods, headers and paths, and as raw bytes
-//! on a socket.
+//! Requests with operations: correct ones, with changed bytes, with unusual methods, headers and paths, and as raw
+//! bytes on a socket.
 
 use reqwest::Method;
 use serde_json::json;
 
 use super::choices::Choices;
 use super::operation::{Grammar, odd_text, operation};
-use super::pool::Pool;
+use super::pool::IdPool;
 
-pub enum Attack {
-    Request(Sent),
-    Socket(Raw),
+pub enum FuzzRequest {
+    Request(HttpRequest),
+    Socket(SocketRequest),
 }
 
-/// What sort of attack it is, where the run is told.
+/// The kind of request, for the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Sort {
+pub enum RequestKind {
     Operation,
     Bytes,
     Transport,
     Socket,
 }
 
-/// A request that a client sends by the rules of HTTP.
-pub struct Sent {
-    pub sort: Sort,
-    /// Whose token it carries, by number; none for the last.
+/// A request that conforms to HTTP.
+pub struct HttpRequest {
+    pub category: RequestKind,
+    /// The index of its token; the last one stands for no token.
     pub who: usize,
     pub method: Method,
     pub path: String,
@@ -33,54 +33,54 @@ pub struct Sent {
     pub body: Vec<u8>,
 }
 
-/// What a client writes to a socket.
-pub struct Raw {
+/// Bytes written to a socket.
+pub struct SocketRequest {
     pub pieces: Vec<Vec<u8>>,
-    /// It goes away at once, without waiting for an answer.
-    pub leaves: bool,
+    /// Closes the connection without waiting for a response.
+    pub closes_early: bool,
 }
 
-impl std::fmt::Display for Attack {
+impl std::fmt::Display for FuzzRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Request(sent) => {
-                writeln!(f, "{} {} (token {})", sent.method, sent.path, sent.who)?;
-                for (name, value) in &sent.headers {
+            Self::Request(request) => {
+                writeln!(f, "{} {} (token {})", request.method, request.path, request.who)?;
+                for (name, value) in &request.headers {
                     writeln!(f, "{name}: {}", value.escape_ascii())?;
                 }
-                match std::str::from_utf8(&sent.body) {
+                match std::str::from_utf8(&request.body) {
                     Ok(body) => write!(f, "{body}"),
-                    Err(_) => write!(f, "{}", sent.body.escape_ascii()),
+                    Err(_) => write!(f, "{}", request.body.escape_ascii()),
                 }
             }
             Self::Socket(raw) => {
                 for piece in &raw.pieces {
                     writeln!(f, "{}", piece.escape_ascii())?;
                 }
-                write!(f, "{}", if raw.leaves { "and leaves" } else { "and listens" })
+                write!(f, "{}", if raw.closes_early { "then closes" } else { "then reads" })
             }
         }
     }
 }
 
-/// Tokens that there are, with that of nobody.
+/// The number of tokens, including none.
 pub const TOKENS: usize = 5;
 
-/// Numbers that decide what is asked, and how.
+/// The numbers that determine the request.
 pub type Numbers = (Vec<u32>, Vec<u32>);
 
-pub fn attack(grammar: &Grammar, pool: &Pool, (what, how): &Numbers) -> Attack {
+pub fn generate(grammar: &Grammar, pool: &IdPool, (what, how): &Numbers) -> FuzzRequest {
     let choices = &mut Choices::new(how);
-    let (sort, who) = (choices.below(20), choices.below(TOKENS));
-    let mut asked = operation(grammar, pool, &mut Choices::new(what));
-    if sort == 12 {
-        let mut query = asked.query.into_bytes();
+    let (category, who) = (choices.below(20), choices.below(TOKENS));
+    let mut parameters = operation(grammar, pool, &mut Choices::new(what));
+    if category == 12 {
+        let mut query = parameters.query.into_bytes();
         change(&mut query, choices);
-        asked.query = String::from_utf8_lossy(&query).into_owned();
+        parameters.query = String::from_utf8_lossy(&query).into_owned();
     }
-    let body = asked.body().to_string().into_bytes();
-    let mut sent = Sent {
-        sort: Sort::Operation,
+    let body = parameters.body().to_string().into_bytes();
+    let mut request = HttpRequest {
+        category: RequestKind::Operation,
         who,
         method: Method::POST,
         path: "/graphql".to_owned(),
@@ -88,26 +88,27 @@ pub fn attack(grammar: &Grammar, pool: &Pool, (what, how): &Numbers) -> Attack {
         body,
     };
     if choices.below(2) == 1 {
-        sent.headers
+        request
+            .headers
             .push(("accept", b"application/graphql-response+json".to_vec()));
     }
-    match sort {
+    match category {
         0..=12 => {}
         13..=15 => {
-            sent.sort = Sort::Bytes;
+            request.category = RequestKind::Bytes;
             for _ in 0..=choices.below(3) {
-                change(&mut sent.body, choices);
+                change(&mut request.body, choices);
             }
         }
         16..=17 => {
-            sent.sort = Sort::Transport;
+            request.category = RequestKind::Transport;
             for _ in 0..=choices.below(3) {
-                disguise(&mut sent, &asked.query, choices);
+                disguise(&mut request, &parameters.query, choices);
             }
         }
-        _ => return Attack::Socket(raw(&sent.body, choices)),
+        _ => return FuzzRequest::Socket(raw(&request.body, choices)),
     }
-    Attack::Request(sent)
+    FuzzRequest::Request(request)
 }
 
 const SPLICES: [&[u8]; 20] = [
@@ -133,7 +134,7 @@ const SPLICES: [&[u8]; 20] = [
     b"...",
 ];
 
-/// Changes the bytes somewhere.
+/// Changes some bytes.
 fn change(bytes: &mut Vec<u8>, choices: &mut Choices<'_>) {
     let at = choices.below(bytes.len().max(1)).min(bytes.len());
     let end = (at + 1 + choices.below(40)).min(bytes.len());
@@ -250,16 +251,16 @@ const METHODS: [&str; 10] = [
     "GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY", "post", "X",
 ];
 
-/// Sends it otherwise than it should be.
-fn disguise(sent: &mut Sent, query: &str, choices: &mut Choices<'_>) {
+/// Sends it in an unusual way.
+fn disguise(request: &mut HttpRequest, query: &str, choices: &mut Choices<'_>) {
     match choices.below(6) {
         0 | 1 => {
             let (name, values) = choices.of(&HEADERS);
-            sent.headers.retain(|(given, _)| *given != name);
-            sent.headers.push((name, choices.of(values).to_vec()));
+            request.headers.retain(|(given, _)| *given != name);
+            request.headers.push((name, choices.of(values).to_vec()));
         }
         2 => {
-            // Into the query string, escaped or nearly so.
+            // In the query string, escaped or nearly so.
             let escaped: String = match choices.below(4) {
                 3 => query.chars().filter(char::is_ascii_graphic).take(2_000).collect(),
                 _ => query.bytes().take(15_000).map(|byte| format!("%{byte:02x}")).collect(),
@@ -273,24 +274,24 @@ fn disguise(sent: &mut Sent, query: &str, choices: &mut Choices<'_>) {
                 "&variables=%ff",
                 "&&&=&",
             ]);
-            sent.method = Method::GET;
-            sent.path = format!("/graphql?query={escaped}{more}");
-            sent.body.clear();
+            request.method = Method::GET;
+            request.path = format!("/graphql?query={escaped}{more}");
+            request.body.clear();
         }
-        3 => sent.method = Method::from_bytes(choices.of(&METHODS).as_bytes()).unwrap(),
-        4 => choices.of(&PATHS).clone_into(&mut sent.path),
+        3 => request.method = Method::from_bytes(choices.of(&METHODS).as_bytes()).unwrap(),
+        4 => choices.of(&PATHS).clone_into(&mut request.path),
         _ => {
             let long = choices.of(&[10, 5_000, 60_000, 90_000]);
             match choices.below(2) {
-                0 => sent.headers.push(("x-long", vec![b'x'; long])),
-                _ => sent.path = format!("/graphql?query={}", "x".repeat(long.min(60_000))),
+                0 => request.headers.push(("x-long", vec![b'x'; long])),
+                _ => request.path = format!("/graphql?query={}", "x".repeat(long.min(60_000))),
             }
         }
     }
 }
 
 /// Bytes that are HTTP, or nearly so.
-fn raw(body: &[u8], choices: &mut Choices<'_>) -> Raw {
+fn raw(body: &[u8], choices: &mut Choices<'_>) -> SocketRequest {
     let whole = |body: &[u8]| {
         let head = format!(
             "POST /graphql HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
@@ -305,7 +306,7 @@ fn raw(body: &[u8], choices: &mut Choices<'_>) -> Raw {
     const HELLO: &str = "{\"query\": \"{ __typename }\"}";
     let mut bytes = match choices.below(23) {
         0 => whole(body),
-        // Cut off somewhere.
+        // Truncated somewhere.
         1 => {
             let mut bytes = whole(body);
             bytes.truncate(choices.below(bytes.len()));
@@ -344,7 +345,7 @@ fn raw(body: &[u8], choices: &mut Choices<'_>) -> Raw {
         14 => b"GET /healthz HTTP/9.9\r\nHost: a\r\n\r\n".to_vec(),
         15 => b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(),
         16 => {
-            // Frames of all types and sizes after the preface of HTTP/2.
+            // Frames of all types and sizes after the HTTP/2 preface.
             let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
             bytes.extend((0..choices.below(200)).map(|_| choices.below(256) as u8));
             bytes
@@ -373,8 +374,8 @@ fn raw(body: &[u8], choices: &mut Choices<'_>) -> Raw {
         pieces.push(std::mem::replace(&mut bytes, rest));
     }
     pieces.push(bytes);
-    Raw {
+    SocketRequest {
         pieces,
-        leaves: choices.once_in(5),
+        closes_early: choices.once_in(5),
     }
 }

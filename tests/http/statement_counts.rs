@@ -1,0 +1,37 @@
+//! The number of SQL statements is independent of the number of rows on a page.
+
+use test_support::{EXAMPLE, on_each_database};
+
+on_each_database! {
+    async fn statement_count_is_independent_of_page_size(app: TestApp) {
+        let patients: String = (0..60).map(|i| format!("{i:03},Name {i}\n")).collect();
+        app.import("patients", "H1", &format!("chart_no,name\n{patients}"));
+        let visits: String = (0..180)
+            .map(|i| format!("{i},{:03},2025-05-{:02},COMPLETED,Dep {},Doc {}\n", i % 60, i % 28 + 1, i % 5, i % 7))
+            .collect();
+        app.import("visits", "H1", &format!("visit_no,chart_no,date,status,department,doctor\n{visits}"));
+        let user = app.sign_in("desk").await;
+        let row = "id name visitCount firstVisit { date department { name } } lastVisit { date } nextVisit { date }
+            visits(first: 3) { totalCount nodes { date department { name } doctor { name department { name } } } }";
+        let cohort = |list: &str| format!("{{ {EXAMPLE} {{ total {{ visitors {{ patientCount {list} }} }} }} }}");
+        let queries = [
+            cohort(&format!("patients(first: SIZE) {{ totalCount edges {{ cursor visitCount node {{ {row} }} }} }}")),
+            cohort(&format!("visits(first: SIZE) {{ edges {{ node {{ date department {{ name }} doctor {{ name }} patient {{ {row} }} }} }} }}")),
+            format!("{{ patients(first: SIZE) {{ totalCount nodes {{ {row} }} }} }}"),
+            format!("{{ visits(first: SIZE) {{ nodes {{ patient {{ {row} }} doctor {{ name }} }} }} }}"),
+        ];
+        let cost = async |query: &str| {
+            let before = app.metric("rollcall_database_statements_total").await;
+            user.graphql(query).await;
+            app.metric("rollcall_database_statements_total").await - before
+        };
+        for query in queries {
+            let query = |size: &str| query.replace("SIZE", size);
+            // The first request loads the ledger and stores the orders.
+            user.graphql(&query("50")).await;
+            let (few, many) = (cost(&query("5")).await, cost(&query("50")).await);
+            assert_eq!(few, many, "{}", query("5"));
+            assert!(many < 15, "{many} statements");
+        }
+    }
+}
