@@ -162,7 +162,7 @@ pub const LIMITS: Limits = Limits {
     refresh_token: Duration::from_secs(14 * 24 * 60 * 60),
     refresh_repeat: Duration::from_secs(30),
     key_file: Duration::from_secs(10),
-    places: crate::statistics::MAX_PLACES,
+    places: crate::statistics::MAX_DIMENSION_IDS,
     ids_of_statement: 40_000,
     feed: 500_000,
 };

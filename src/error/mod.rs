@@ -10,7 +10,7 @@ use sea_orm::DbErr;
 use string_enum::string_enum;
 
 use crate::observe::record;
-use crate::statistics::{Question, TooManyKeys, UnpackError};
+use crate::statistics::{Question, TooManyIds, UnpackError};
 
 pub use database::{DatabaseCode, DatabaseError, DatabaseErrorKind};
 
@@ -165,8 +165,8 @@ impl From<DbErr> for Error {
     }
 }
 
-impl From<TooManyKeys> for Error {
-    fn from(error: TooManyKeys) -> Self {
+impl From<TooManyIds> for Error {
+    fn from(error: TooManyIds) -> Self {
         Self::Internal(error.to_string())
     }
 }

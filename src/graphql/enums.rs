@@ -62,7 +62,7 @@ pub(super) enum VisitStatus {
     NoShow,
 }
 
-/// How a visit came to be.
+/// The channel by which a visit was booked; WALK_IN without a booking.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 #[graphql(remote = "statistics::VisitChannel")]
 pub(super) enum VisitChannel {
@@ -189,7 +189,7 @@ pub(super) enum ChangeReasonKind {
     DefinitionChanged,
     /// The snapshots were asked for another asOf.
     TimePassed,
-    /// What the snapshots saw cannot be rebuilt, so why is not known.
+    /// The data that the snapshots were computed from cannot be reconstructed, so the reason is unknown.
     Unknown,
 }
 
@@ -226,15 +226,15 @@ pub(super) enum MembershipRule {
     OutsideRange,
     /// The visits here have other statuses.
     OtherStatus,
-    /// No visit lies here.
+    /// There is no visit here.
     NoVisit,
-    /// What the snapshot saw cannot be rebuilt, so why is not known.
+    /// The data that the snapshot was computed from cannot be reconstructed, so the reason is unknown.
     Unknown,
 }
 
-impl From<statistics::Rule> for MembershipRule {
-    fn from(rule: statistics::Rule) -> Self {
-        use statistics::Rule;
+impl From<statistics::MembershipRule> for MembershipRule {
+    fn from(rule: statistics::MembershipRule) -> Self {
+        use statistics::MembershipRule as Rule;
         match rule {
             Rule::Attended => Self::Attended,
             Rule::FirstVisitHere => Self::FirstVisitHere,

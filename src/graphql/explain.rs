@@ -121,8 +121,9 @@ impl BucketExplanation {
     }
 }
 
-/// What is said where nothing is known.
-const UNKNOWN: &str = "What the snapshot saw of this patient cannot be rebuilt any more, so why is not known.";
+/// The text if the rule is unknown.
+const UNKNOWN: &str =
+    "The data that the snapshot was computed from cannot be reconstructed for this patient, so the reason is unknown.";
 
 /// Why a patient is in the lists of one calendar unit, or of the whole range, or is not.
 #[Object]

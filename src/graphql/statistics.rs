@@ -136,7 +136,7 @@ pub(super) async fn asked(
 ) -> Result<StatisticsRequest> {
     let period = statistics::Period::from(period);
     let range = range.days("range")?;
-    if period.at_least(range) > LIMITS.buckets {
+    if period.min_buckets(range) > LIMITS.buckets {
         let message = format!(
             "the range has more than {} buckets of this period, as many as ten years by DAY: shorten it, or take a longer period",
             LIMITS.buckets

@@ -12,7 +12,7 @@ use tracing::{Instrument as _, instrument};
 use super::{Snapshots, spawn_cpu};
 use crate::config::LIMITS;
 use crate::error::{Error, Result};
-use crate::statistics::{Ledger, TooManyKeys};
+use crate::statistics::{Ledger, TooManyIds};
 use crate::store::{HospitalState, LedgerChanges, Revision, Store};
 
 /// Past this share of a ledger, catching up costs more than loading anew.
@@ -155,7 +155,7 @@ impl LedgerCache {
             match spawn_cpu("catching up", change).await? {
                 Ok(changed) => Arc::new(changed),
                 // It still numbers departments and doctors that are gone: a new one does not.
-                Err(TooManyKeys { .. }) => return Ok(None),
+                Err(TooManyIds { .. }) => return Ok(None),
             }
         };
         state.verify_count(hospital, ledger.len())?;

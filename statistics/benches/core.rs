@@ -1,6 +1,6 @@
-//! The core's speed, and beside it the floor that it is held against.
+//! Benchmarks of the core, and of a baseline to compare it with.
 //!
-//! `ROLLCALL_BENCH_VISITS` asks for another number of visits than a million.
+//! `ROLLCALL_BENCH_VISITS` sets the number of visits of the larger hospital, 1,000,000 by default.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use statistics::{
     Period, Question, Snapshot, VisitChannel, VisitRow, VisitStatus, WeekStart, resolve,
 };
 
-/// The server's allocator.
+/// The same allocator as the server's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -41,11 +41,11 @@ fn range(from: Day, to: Day) -> DayRange {
     DayRange::new(from, to).unwrap()
 }
 
-/// SplitMix64: the same numbers on every machine.
+/// The SplitMix64 generator, so that the data is the same on every machine.
 struct Random(u64);
 
 impl Random {
-    /// A number below `bound`.
+    /// A pseudo-random number below `bound`.
     fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -54,15 +54,16 @@ impl Random {
         ((u128::from(z ^ (z >> 31)) * u128::from(bound)) >> 64) as u64
     }
 
-    fn id_up_to(&mut self, most: u64) -> i64 {
-        self.below(most).cast_signed() + 1
+    fn id_up_to(&mut self, max: u64) -> i64 {
+        self.below(max).cast_signed() + 1
     }
 }
 
-/// A hospital's visits up to the end of 2025: slowly growing, one in five a patient's first, the others mostly of
-/// patients who came lately.
+/// A hospital's visits up to the end of 2025. Their number grows slowly; one in five is a patient's first, and the others
+/// are mostly of recently added patients.
 struct Data {
     name: String,
+    /// The days that have visits.
     all: DayRange,
     rows: Vec<VisitRow>,
     patients: u64,
@@ -128,12 +129,13 @@ impl Data {
     }
 }
 
-/// Medium and small; the first may be asked to be bigger.
+/// 1,000,000 visits, or `ROLLCALL_BENCH_VISITS`.
 fn medium() -> Data {
     let visits = std::env::var("ROLLCALL_BENCH_VISITS").map_or(1_000_000, |n| n.parse().unwrap());
     Data::new(format!("{visits}"), visits, visits / 5, 2021)
 }
 
+/// 120,000 visits.
 fn small() -> Data {
     Data::new("120000".to_owned(), 120_000, 25_000, 2023)
 }
@@ -147,13 +149,13 @@ fn question(period: Period, range: DayRange, as_of: Day, filter: Filter) -> Ques
     }
 }
 
-fn ask(ledger: &Arc<Ledger>, question: &Question) -> Snapshot {
+fn compute(ledger: &Arc<Ledger>, question: &Question) -> Snapshot {
     resolve(ledger, question, DEFINITION, WEEK_START)
 }
 
-/// The barest pass over plain columns, sorted by day: four cohorts of each bucket, no total, no filter, asOf after
-/// every visit.
-struct Floor {
+/// The least work that computes four cohorts of each bucket: one pass over columns sorted by day, without total, filter,
+/// or visits after asOf.
+struct Baseline {
     day: Vec<i32>,
     patient: Vec<u32>,
     first: Vec<i32>,
@@ -163,20 +165,20 @@ struct Floor {
 }
 
 #[derive(Clone, Default)]
-struct FloorList {
+struct BaselineList {
     patients: Vec<u32>,
     visits: Vec<u32>,
 }
 
 #[derive(Clone, Default)]
-struct FloorBucket {
-    new: FloorList,
-    returning: FloorList,
-    suspected: FloorList,
-    no_show: FloorList,
+struct BaselineBucket {
+    new: BaselineList,
+    returning: BaselineList,
+    suspected: BaselineList,
+    no_show: BaselineList,
 }
 
-impl Floor {
+impl Baseline {
     fn new(data: &Data) -> Self {
         let patients = data.patients as usize + 1;
         let mut ends = vec![(i32::MAX, i32::MIN); patients];
@@ -195,15 +197,15 @@ impl Floor {
         }
     }
 
-    fn resolve(&self, question: &Question) -> Vec<FloorBucket> {
+    fn resolve(&self, question: &Question) -> Vec<BaselineBucket> {
         const COMPLETED: u8 = VisitStatus::Completed as u8;
         const ENDED: u8 = VisitStatus::Ended as u8;
         const NO_SHOW: u8 = VisitStatus::NoShow as u8;
-        let silent_since = question.as_of.0 - DEFINITION.churn_after_days;
-        // By patient, the bucket (counted from 1) that it was last put into a list of.
+        let churn_cutoff = question.as_of.0 - DEFINITION.churn_after_days;
+        // By patient: the number, from 1, of the last bucket in whose list the patient is.
         let (mut visited, mut missed) = (vec![0; self.patients], vec![0; self.patients]);
-        let mut buckets: Vec<FloorBucket> = Vec::new();
-        let mut lists = FloorBucket::default();
+        let mut buckets: Vec<BaselineBucket> = Vec::new();
+        let mut lists = BaselineBucket::default();
         for bucket in Bucket::all(question.period, question.range, WEEK_START, question.as_of) {
             let stamp = buckets.len() as u32 + 1;
             if let Some(covered) = bucket.covered {
@@ -217,23 +219,23 @@ impl Floor {
                 for ((((&patient, &first), &last), &status), visit) in columns.zip(start as u32..) {
                     match status {
                         COMPLETED | ENDED => {
-                            let seen = &mut visited[patient as usize];
-                            let fresh = *seen != stamp;
-                            *seen = stamp;
+                            let last_bucket = &mut visited[patient as usize];
+                            let unlisted = *last_bucket != stamp;
+                            *last_bucket = stamp;
                             if first < covered.from.0 {
-                                lists.returning.push(visit, patient, fresh);
+                                lists.returning.push(visit, patient, unlisted);
                                 continue;
                             }
-                            lists.new.push(visit, patient, fresh);
-                            if last <= silent_since {
-                                lists.suspected.push(visit, patient, fresh);
+                            lists.new.push(visit, patient, unlisted);
+                            if last <= churn_cutoff {
+                                lists.suspected.push(visit, patient, unlisted);
                             }
                         }
                         NO_SHOW => {
-                            let seen = &mut missed[patient as usize];
-                            let fresh = *seen != stamp;
-                            *seen = stamp;
-                            lists.no_show.push(visit, patient, fresh);
+                            let last_bucket = &mut missed[patient as usize];
+                            let unlisted = *last_bucket != stamp;
+                            *last_bucket = stamp;
+                            lists.no_show.push(visit, patient, unlisted);
                         }
                         _ => {}
                     }
@@ -248,7 +250,7 @@ impl Floor {
         buckets
     }
 
-    /// Holds the floor's counts against the snapshot's.
+    /// Compares the baseline's counts with the snapshot's.
     fn check(&self, snapshot: &Snapshot) {
         let buckets = self.resolve(snapshot.question());
         assert_eq!(buckets.len(), snapshot.len());
@@ -270,16 +272,16 @@ impl Floor {
     }
 }
 
-impl FloorList {
+impl BaselineList {
     fn clear(&mut self) {
         self.patients.clear();
         self.visits.clear();
     }
 
     #[inline]
-    fn push(&mut self, visit: u32, patient: u32, fresh: bool) {
+    fn push(&mut self, visit: u32, patient: u32, unlisted: bool) {
         self.visits.push(visit);
-        if fresh {
+        if unlisted {
             self.patients.push(patient);
         }
     }
@@ -308,7 +310,7 @@ fn load(criterion: &mut Criterion) {
     }
 }
 
-/// The newest visits change their status.
+/// Updates a ledger after the status of its newest visits changed.
 fn catch_up(criterion: &mut Criterion) {
     let data = medium();
     let ledger = data.ledger();
@@ -337,7 +339,7 @@ fn catch_up(criterion: &mut Criterion) {
 fn resolving(criterion: &mut Criterion) {
     let data = medium();
     let ledger = data.ledger();
-    let floor = Floor::new(&data);
+    let baseline = Baseline::new(&data);
     let filter = Filter {
         departments: Some(vec![2, 3, 5, 7]),
         channels: Some(vec![VisitChannel::Phone, VisitChannel::App, VisitChannel::Web]),
@@ -350,15 +352,19 @@ fn resolving(criterion: &mut Criterion) {
     for (name, period) in PERIODS {
         for (span, range) in [("month", month), ("year", data.year()), ("all", data.all)] {
             let plain = question(period, range, after, Filter::default());
-            floor.check(&ask(&ledger, &plain));
-            group.bench_function(format!("{name}/{span}/floor"), |b| b.iter(|| floor.resolve(&plain)));
-            group.bench_function(format!("{name}/{span}"), |b| b.iter(|| ask(&ledger, &plain)));
+            baseline.check(&compute(&ledger, &plain));
+            group.bench_function(format!("{name}/{span}/baseline"), |b| {
+                b.iter(|| baseline.resolve(&plain))
+            });
+            group.bench_function(format!("{name}/{span}"), |b| b.iter(|| compute(&ledger, &plain)));
             let filtered = question(period, range, after, filter.clone());
-            group.bench_function(format!("{name}/{span}/filter"), |b| b.iter(|| ask(&ledger, &filtered)));
+            group.bench_function(format!("{name}/{span}/filter"), |b| {
+                b.iter(|| compute(&ledger, &filtered))
+            });
         }
         let earlier = question(period, past, inside, Filter::default());
         group.bench_function(format!("{name}/year/asOf inside"), |b| {
-            b.iter(|| ask(&ledger, &earlier))
+            b.iter(|| compute(&ledger, &earlier))
         });
     }
 }
@@ -366,47 +372,47 @@ fn resolving(criterion: &mut Criterion) {
 fn resolving_small(criterion: &mut Criterion) {
     let data = small();
     let ledger = data.ledger();
-    let floor = Floor::new(&data);
+    let baseline = Baseline::new(&data);
     let mut group = group(criterion, "resolve", &data);
     for (name, period) in PERIODS {
         let plain = question(period, data.year(), data.all.to, Filter::default());
-        floor.check(&ask(&ledger, &plain));
-        group.bench_function(format!("{name}/year/floor"), |b| b.iter(|| floor.resolve(&plain)));
-        group.bench_function(format!("{name}/year"), |b| b.iter(|| ask(&ledger, &plain)));
+        baseline.check(&compute(&ledger, &plain));
+        group.bench_function(format!("{name}/year/baseline"), |b| b.iter(|| baseline.resolve(&plain)));
+        group.bench_function(format!("{name}/year"), |b| b.iter(|| compute(&ledger, &plain)));
     }
 }
 
-/// What is done with a snapshot: keeping it, opening it, and the list under its biggest number.
-fn keeping(criterion: &mut Criterion) {
+/// Operations on a snapshot: packing, unpacking, and the list of its largest cohort.
+fn snapshots(criterion: &mut Criterion) {
     let data = medium();
     let ledger = data.ledger();
     let mut group = group(criterion, "snapshot", &data);
     for (name, period) in [("DAY", Period::Day), ("MONTH", Period::Month)] {
-        let asked = question(period, data.year(), data.all.to, Filter::default());
-        let snapshot = ask(&ledger, &asked);
+        let question_of_year = question(period, data.year(), data.all.to, Filter::default());
+        let snapshot = compute(&ledger, &question_of_year);
         let packed = snapshot.pack();
         group.bench_function(format!("{name}/pack"), |b| b.iter(|| snapshot.pack()));
         group.bench_function(format!("{name}/unpack"), |b| {
-            b.iter(|| Snapshot::unpack(&packed, asked.clone(), DEFINITION, WEEK_START).unwrap());
+            b.iter(|| Snapshot::unpack(&packed, question_of_year.clone(), DEFINITION, WEEK_START).unwrap());
         });
-        let biggest = (0..)
+        let largest = (0..)
             .take(snapshot.len())
             .map(BucketRef::At)
             .max_by_key(|&at| snapshot.visit_count(at, CohortKind::Visitors))
             .unwrap();
-        group.bench_function(format!("{name}/cohort, first of its snapshot"), |b| {
+        group.bench_function(format!("{name}/cohort, first use"), |b| {
             b.iter_with_setup(
-                || ask(&ledger, &asked),
+                || compute(&ledger, &question_of_year),
                 |fresh| {
-                    let list = fresh.cohort(biggest, CohortKind::Visitors);
+                    let list = fresh.cohort(largest, CohortKind::Visitors);
                     (fresh, list)
                 },
             );
         });
         group.bench_function(format!("{name}/cohort"), |b| {
-            b.iter(|| snapshot.cohort(biggest, CohortKind::Visitors));
+            b.iter(|| snapshot.cohort(largest, CohortKind::Visitors));
         });
-        let list = snapshot.cohort(biggest, CohortKind::Visitors);
+        let list = snapshot.cohort(largest, CohortKind::Visitors);
         group.bench_function(format!("{name}/digest"), |b| {
             b.iter(|| {
                 statistics::list_digest(
@@ -427,8 +433,8 @@ fn keeping(criterion: &mut Criterion) {
     }
 }
 
-/// What differs between two snapshots of a year: after a night's changes, and by other rules.
-fn comparing(criterion: &mut Criterion) {
+/// The differences between two snapshots of a year, with changed visits and with another definition.
+fn differences(criterion: &mut Criterion) {
     let data = medium();
     let ledger = data.ledger();
     let mut rows = data.rows.clone();
@@ -440,18 +446,31 @@ fn comparing(criterion: &mut Criterion) {
     let corrected = Arc::new(builder.finish());
     let mut group = group(criterion, "differences", &data);
     for (name, period) in [("DAY", Period::Day), ("MONTH", Period::Month)] {
-        let asked = question(period, data.year(), data.all.to, Filter::default());
-        let before = ask(&ledger, &asked);
-        let data_moved = ask(&corrected, &asked);
-        let rules_moved = resolve(&ledger, &asked, Definition::proposed(30, Some(1)), WEEK_START);
+        let question_of_year = question(period, data.year(), data.all.to, Filter::default());
+        let before = compute(&ledger, &question_of_year);
+        let changed_data = compute(&corrected, &question_of_year);
+        let changed_definition = resolve(
+            &ledger,
+            &question_of_year,
+            Definition::proposed(30, Some(1)),
+            WEEK_START,
+        );
         group.bench_function(format!("{name}/year/data"), |b| {
-            b.iter(|| Differences::between(&before, &data_moved))
+            b.iter(|| Differences::between(&before, &changed_data))
         });
         group.bench_function(format!("{name}/year/definition"), |b| {
-            b.iter(|| Differences::between(&before, &rules_moved));
+            b.iter(|| Differences::between(&before, &changed_definition));
         });
     }
 }
 
-criterion_group!(benches, load, catch_up, resolving, resolving_small, keeping, comparing);
+criterion_group!(
+    benches,
+    load,
+    catch_up,
+    resolving,
+    resolving_small,
+    snapshots,
+    differences
+);
 criterion_main!(benches);

@@ -1,18 +1,18 @@
-//! Days, and the calendar units that a range of days is cut into.
+//! Days, and the calendar units into which a range of days is divided.
 
 use std::fmt;
 use string_enum::string_enum;
 
 use chrono::{Datelike, Days, NaiveDate};
 
-/// A calendar day, as days since 0000-12-31: small, ordered, and subtractable.
+/// A calendar day in the Gregorian calendar, as days since 0000-12-31, so that differences are in days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(pub i32);
 
 impl Day {
-    /// The first day that Rollcall takes.
+    /// The earliest supported date.
     pub const MIN: NaiveDate = ymd(1900, 1, 1);
-    /// The last day that Rollcall takes.
+    /// The latest supported date.
     pub const MAX: NaiveDate = ymd(2200, 12, 31);
 
     /// The day as a calendar date.
@@ -28,7 +28,7 @@ impl Day {
     }
 }
 
-/// A date known to exist when this is compiled.
+/// The date, which must exist; `NaiveDate::MIN` otherwise, so that this cannot panic.
 const fn ymd(year: i32, month: u32, day: u32) -> NaiveDate {
     match NaiveDate::from_ymd_opt(year, month, day) {
         Some(date) => date,
@@ -48,7 +48,7 @@ impl fmt::Display for Day {
     }
 }
 
-/// Days from `from` to `to`, both included; never empty.
+/// The days from `from` to `to`, both inclusive; never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DayRange {
     pub from: Day,
@@ -56,20 +56,21 @@ pub struct DayRange {
 }
 
 impl DayRange {
-    /// The range, or nothing where `from` lies after `to`.
+    /// The range, or `None` if `from` is after `to`.
     #[must_use]
     pub fn new(from: Day, to: Day) -> Option<Self> {
         (from <= to).then_some(Self { from, to })
     }
 
+    /// Whether the day is in the range.
     #[must_use]
     pub fn contains(self, day: Day) -> bool {
         self.from <= day && day <= self.to
     }
 
-    /// The days of both ranges, or nothing where they share none.
+    /// The days that are in both ranges, or `None` if there are none.
     #[must_use]
-    pub fn cut(self, other: Self) -> Option<Self> {
+    pub fn intersection(self, other: Self) -> Option<Self> {
         Self::new(self.from.max(other.from), self.to.min(other.to))
     }
 }
@@ -86,7 +87,7 @@ string_enum!(
 );
 
 string_enum!(
-    /// The day that weeks begin on.
+    /// The first day of a week.
     WeekStart {
         Monday = "MONDAY",
         Sunday = "SUNDAY",
@@ -94,9 +95,9 @@ string_enum!(
 );
 
 impl Period {
-    /// The whole calendar unit that holds the day.
+    /// The whole calendar unit that contains the day.
     #[must_use]
-    pub fn around(self, day: Day, week_start: WeekStart) -> DayRange {
+    pub fn unit_of(self, day: Day, week_start: WeekStart) -> DayRange {
         let date = day.date();
         let months = |first: NaiveDate, count: u32| {
             let next = first.checked_add_months(chrono::Months::new(count));
@@ -125,68 +126,68 @@ impl Period {
         }
     }
 
-    /// A lower bound of the number of buckets in a range, without making them.
+    /// A lower bound of the number of buckets in a range, computed without creating them.
     #[must_use]
-    pub fn at_least(self, range: DayRange) -> usize {
+    pub fn min_buckets(self, range: DayRange) -> usize {
         let days = usize::try_from(range.to.0 - range.from.0 + 1).unwrap_or(0);
-        let longest = match self {
+        let max_days = match self {
             Self::Day => 1,
             Self::Week => 7,
             Self::Month => 31,
             Self::Quarter => 92,
             Self::Year => 366,
         };
-        days.div_ceil(longest)
+        days.div_ceil(max_days)
     }
 
-    /// An upper bound of the number of buckets in a range, without making them.
+    /// An upper bound of the number of buckets in a range, computed without creating them.
     #[must_use]
-    pub fn at_most(self, range: DayRange) -> usize {
+    pub fn max_buckets(self, range: DayRange) -> usize {
         let days = usize::try_from(range.to.0 - range.from.0 + 1).unwrap_or(0);
-        let shortest = match self {
+        let min_days = match self {
             Self::Day => 1,
             Self::Week => 7,
             Self::Month => 28,
             Self::Quarter => 90,
             Self::Year => 365,
         };
-        // A range may begin and end within a unit.
-        days.min(days / shortest + 2)
+        // The first and the last unit may be partial.
+        days.min(days / min_days + 2)
     }
 }
 
-/// One calendar unit of a question, and what was counted of it.
+/// One calendar unit of a question, and the part of it that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
-    /// The whole unit; the question's range where the bucket is the total.
+    /// The whole unit; for the total, the question's range.
     pub bounds: DayRange,
-    /// The days of it that were counted: cut to the range and to asOf.
+    /// The counted days: those within the question's range and up to asOf; `None` if there are none.
     pub covered: Option<DayRange>,
 }
 
 impl Bucket {
-    /// Cuts what a bucket of these bounds covers.
+    /// The bucket with these bounds in a question with this range and asOf.
     #[must_use]
     pub fn new(bounds: DayRange, range: DayRange, as_of: Day) -> Self {
         let covered = bounds
-            .cut(range)
+            .intersection(range)
             .and_then(|days| DayRange::new(days.from, days.to.min(as_of)));
         Self { bounds, covered }
     }
 
-    /// Whether every day from start to end was counted.
+    /// Whether every day of the bounds is counted.
     #[must_use]
     pub fn complete(&self) -> bool {
         self.covered == Some(self.bounds)
     }
 
-    /// The buckets of a range: in order, without gaps, covering it.
+    /// The buckets of a range in ascending order. They cover the range without gaps.
     #[must_use]
     pub fn all(period: Period, range: DayRange, week_start: WeekStart, as_of: Day) -> Vec<Self> {
-        let mut buckets = Vec::with_capacity(period.at_least(range));
+        let mut buckets = Vec::with_capacity(period.min_buckets(range));
         let mut day = range.from;
         while day <= range.to {
-            let bounds = period.around(day, week_start);
+            let bounds = period.unit_of(day, week_start);
             buckets.push(Self::new(bounds, range, as_of));
             day = Day(bounds.to.0 + 1);
         }
@@ -203,12 +204,12 @@ mod tests {
     }
 
     fn bounds(period: Period, on: &str, week_start: WeekStart) -> (String, String) {
-        let range = period.around(day(on), week_start);
+        let range = period.unit_of(day(on), week_start);
         (range.from.to_string(), range.to.to_string())
     }
 
     #[test]
-    fn units_have_their_calendar_bounds() {
+    fn units_have_calendar_bounds() {
         use WeekStart::{Monday, Sunday};
         let cases = [
             (Period::Day, "2024-02-29", Monday, "2024-02-29", "2024-02-29"),
@@ -225,20 +226,20 @@ mod tests {
             assert_eq!(
                 bounds(period, on, week_start),
                 (from.to_owned(), to.to_owned()),
-                "{period:?} around {on}"
+                "{period:?} of {on}"
             );
         }
     }
 
     #[test]
-    fn the_number_of_buckets_lies_within_its_bounds() {
+    fn bucket_count_is_within_its_bounds() {
         for &period in Period::ALL {
             for from in ["2023-12-31", "2024-01-01", "2024-02-29"] {
                 for days in (0..800).step_by(13) {
                     let from = day(from);
                     let range = DayRange::new(from, Day(from.0 + days)).unwrap();
                     let count = Bucket::all(period, range, WeekStart::Sunday, from).len();
-                    let bounds = period.at_least(range)..=period.at_most(range);
+                    let bounds = period.min_buckets(range)..=period.max_buckets(range);
                     assert!(
                         bounds.contains(&count),
                         "{count} of {period:?} in {range:?}: {bounds:?}"
@@ -249,10 +250,10 @@ mod tests {
     }
 
     #[test]
-    fn buckets_cover_the_range_and_say_what_was_cut() {
+    fn buckets_cover_the_range_up_to_as_of() {
         let range = DayRange::new(day("2025-01-15"), day("2025-03-10")).unwrap();
         let buckets = Bucket::all(Period::Month, range, WeekStart::Monday, day("2025-02-20"));
-        let seen: Vec<_> = buckets
+        let actual: Vec<_> = buckets
             .iter()
             .map(|b| {
                 let covered = b.covered.map(|c| format!("{}..{}", c.from, c.to));
@@ -260,7 +261,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            seen,
+            actual,
             [
                 ("2025-01-01".into(), Some("2025-01-15..2025-01-31".into()), false),
                 ("2025-02-01".into(), Some("2025-02-01..2025-02-20".into()), false),

@@ -1,10 +1,10 @@
-//! The eight cohorts, and the six disjoint segments that they are made of.
+//! The eight cohorts, and the six disjoint segments that they consist of.
 
 use std::ops::Range;
 use string_enum::string_enum;
 
 string_enum!(
-    /// What a list of patients and visits is a list of.
+    /// A cohort of a bucket; `docs/data/definitions.md` defines each.
     CohortKind {
         Visitors = "VISITORS",
         New = "NEW",
@@ -17,8 +17,10 @@ string_enum!(
     }
 );
 
-/// A part of a bucket that no other part shares a visit with. Their order makes every cohort a run of
-/// neighbours: NEW = CHURN_SUSPECTED ⊎ RETAINED ⊎ PENDING, VISITORS = NEW ⊎ RETURNING.
+/// A part of a bucket; each counted visit is in exactly one.
+///
+/// They are ordered so that the segments of every cohort are adjacent: NEW = CHURN_SUSPECTED + RETAINED + PENDING, and
+/// VISITORS = NEW + RETURNING.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Segment {
@@ -31,11 +33,12 @@ pub(crate) enum Segment {
 }
 
 impl Segment {
+    /// The number of segments.
     pub(crate) const COUNT: usize = 6;
 }
 
 impl CohortKind {
-    /// The segments that make the cohort.
+    /// The segments of the cohort, by discriminant.
     pub(crate) const fn segments(self) -> Range<usize> {
         match self {
             Self::Visitors => 0..4,

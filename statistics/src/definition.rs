@@ -1,18 +1,19 @@
-//! The rules of a hospital by which visits and patients are counted.
+//! The definition of a hospital: the numbers of days by which its patients and visits are classified.
 
-/// One version of a hospital's rules.
+/// One version of a hospital's definition. `docs/data/definitions.md` says what its numbers mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Definition {
-    /// Counts the hospital's versions from 1; 0 where the rules are proposed only.
+    /// The version, from 1 in each hospital; 0 for a proposed definition.
     pub version: i32,
-    /// A new patient silent for this many days or more, at asOf, is suspected of having left. At least 1.
+    /// In days, at least 1: a NEW patient whose last visit is this long or longer before asOf is CHURN_SUSPECTED.
     pub churn_after_days: i32,
-    /// A BOOKED visit this many days past its date counts as a no-show; none: only NO_SHOW does. At least 1.
+    /// In days, at least 1: a BOOKED visit dated this long or longer before asOf counts as a no-show. With `None`, only
+    /// visits with status NO_SHOW do.
     pub overdue_after_days: Option<i32>,
 }
 
 impl Definition {
-    /// Rules that nobody has published.
+    /// A definition that is not published, to preview its effect.
     #[must_use]
     pub const fn proposed(churn_after_days: i32, overdue_after_days: Option<i32>) -> Self {
         Self {
@@ -22,7 +23,7 @@ impl Definition {
         }
     }
 
-    /// Whether they are proposed only.
+    /// Whether this is a proposed definition.
     #[must_use]
     pub const fn is_proposed(&self) -> bool {
         self.version == 0

@@ -19,9 +19,9 @@ where
     V: IntoIterator<Item = String>,
 {
     let mut hash = Sha256::new();
-    absorb(&mut hash, patients);
+    update_with_lines(&mut hash, patients);
     hash.update(b"\n\n");
-    absorb(&mut hash, visits);
+    update_with_lines(&mut hash, visits);
     let mut text = String::with_capacity(64);
     for byte in hash.finalize() {
         let _ = write!(text, "{byte:02x}");
@@ -29,7 +29,7 @@ where
     text
 }
 
-fn absorb(hash: &mut Sha256, ids: impl IntoIterator<Item = String>) {
+fn update_with_lines(hash: &mut Sha256, ids: impl IntoIterator<Item = String>) {
     for (i, id) in ids.into_iter().enumerate() {
         if i > 0 {
             hash.update(b"\n");

@@ -1,13 +1,14 @@
-//! Why a patient is in a cohort, or is not: one patient at a time, written straight from the definitions.
+//! Explains why a patient is in a cohort or not.
 //!
-//! It shares nothing with `resolve` but the words and the calendar, so that tests can hold the two against each other.
+//! This implements `docs/data/definitions.md` for one patient, independently of `resolve`: both share only types and the
+//! calendar, so that tests can compare them.
 
 use super::{CohortKind, DayRange, Definition, Period, Question, VisitRow, VisitStatus, WeekStart};
 use string_enum::string_enum;
 
 string_enum!(
-    /// What decided that a patient is in a cohort, or is not.
-    Rule {
+    /// The reason why a patient is in a cohort or not.
+    MembershipRule {
         Attended = "ATTENDED",
         FirstVisitHere = "FIRST_VISIT_HERE",
         FirstVisitEarlier = "FIRST_VISIT_EARLIER",
@@ -27,29 +28,32 @@ string_enum!(
     }
 );
 
-/// Whether a patient is in a cohort of a bucket, and what decided it.
+/// Whether a patient is in a cohort of a bucket, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MembershipFinding {
     pub included: bool,
-    pub rule: Rule,
-    /// The visits that decided it, in the order of a history; none where there is no visit to speak of.
+    pub rule: MembershipRule,
+    /// The visits that the rule refers to, in the order of a history; empty for [`MembershipRule::NoVisit`].
     pub visits: Vec<VisitRow>,
 }
 
-/// Visits that count, or else what keeps the patient's visits from it, and which ones.
-type MatchedVisits = Result<Vec<VisitRow>, (Rule, Vec<VisitRow>)>;
+/// A rule and the visits that it refers to.
+type RuleVisits = (MembershipRule, Vec<VisitRow>);
 
-/// One patient's visits, as a question sees them.
+/// The visits that count, or else why none does.
+type MatchedVisits = Result<Vec<VisitRow>, RuleVisits>;
+
+/// Evaluates the cohorts of a question for one patient.
 pub struct PatientEvaluation<'a> {
     question: &'a Question,
     definition: &'a Definition,
     week_start: WeekStart,
-    /// In the order of a history.
+    /// All visits of the patient, sorted by [`VisitRow::history_key`].
     visits: Vec<VisitRow>,
 }
 
 impl<'a> PatientEvaluation<'a> {
-    /// Takes all visits of one patient, in any order.
+    /// `visits` are all visits of one patient, in any order.
     #[must_use]
     pub fn new(
         question: &'a Question,
@@ -66,6 +70,7 @@ impl<'a> PatientEvaluation<'a> {
         }
     }
 
+    /// The attended visits up to asOf.
     fn history(&self) -> impl DoubleEndedIterator<Item = &VisitRow> {
         let as_of = self.question.as_of;
         self.visits
@@ -73,159 +78,172 @@ impl<'a> PatientEvaluation<'a> {
             .filter(move |visit| visit.status.attended() && visit.date <= as_of)
     }
 
-    /// The first visit, as counted.
+    /// The first visit of the history.
     #[must_use]
     pub fn first(&self) -> Option<&VisitRow> {
         self.history().next()
     }
 
-    /// The last visit, as counted.
+    /// The last visit of the history.
     #[must_use]
     pub fn last(&self) -> Option<&VisitRow> {
         self.history().next_back()
     }
 
-    /// Days from the last visit to asOf.
+    /// The number of days from the last visit of the history to asOf.
     #[must_use]
     pub fn days_silent(&self) -> Option<i32> {
         self.last().map(|last| self.question.as_of.0 - last.date.0)
     }
 
-    /// Whether the patient is in the cohort of a bucket with these bounds, and what decided it.
+    /// Whether the patient is in the cohort of the bucket with these bounds, and why.
     #[must_use]
     pub fn finding(&self, bounds: DayRange, kind: CohortKind) -> MembershipFinding {
-        let looked = match kind {
+        let result = match kind {
             CohortKind::NoShow => self.no_shows(bounds),
             CohortKind::Canceled => self
-                .look(bounds, |visit| visit.status == VisitStatus::Canceled)
-                .map(|visits| (Rule::Canceled, visits)),
-            _ => match self.look(bounds, |visit| visit.status.attended()) {
+                .matching_visits(bounds, |visit| visit.status == VisitStatus::Canceled)
+                .map(|visits| (MembershipRule::Canceled, visits)),
+            _ => match self.matching_visits(bounds, |visit| visit.status.attended()) {
                 Ok(visits) => return self.visitor(bounds, kind, visits),
-                Err(missed) => Err(missed),
+                Err(reason) => Err(reason),
             },
         };
-        let included = looked.is_ok();
-        let (rule, visits) = looked.unwrap_or_else(|missed| missed);
+        let included = result.is_ok();
+        let (rule, visits) = result.unwrap_or_else(|reason| reason);
         MembershipFinding { included, rule, visits }
     }
 
-    /// Of somebody who has attended in the bucket: by these visits.
-    fn visitor(&self, bounds: DayRange, kind: CohortKind, here: Vec<VisitRow>) -> MembershipFinding {
+    /// The finding for a patient with these counted attended visits in the bucket.
+    fn visitor(&self, bounds: DayRange, kind: CohortKind, attended: Vec<VisitRow>) -> MembershipFinding {
         let (Some(&first), Some(&last)) = (self.first(), self.last()) else {
-            // Who has attended has a first visit.
+            // Unreachable: `attended` is part of the history.
             return MembershipFinding {
                 included: false,
-                rule: Rule::NoVisit,
+                rule: MembershipRule::NoVisit,
                 visits: Vec::new(),
             };
         };
-        let newness = if here.iter().any(|visit| visit.id == first.id) {
-            Rule::FirstVisitHere
+        let first_visit = if attended.iter().any(|visit| visit.id == first.id) {
+            MembershipRule::FirstVisitHere
         } else if bounds.contains(first.date) && self.question.range.contains(first.date) {
-            Rule::FirstVisitFilteredOut
+            MembershipRule::FirstVisitFilteredOut
         } else {
-            Rule::FirstVisitEarlier
+            MembershipRule::FirstVisitEarlier
         };
-        let new = newness == Rule::FirstVisitHere;
+        let new = first_visit == MembershipRule::FirstVisitHere;
         let outcome = if self.question.as_of.0 - last.date.0 >= self.definition.churn_after_days {
-            Rule::Silent
+            MembershipRule::Silent
         } else if last.date > first.date {
-            Rule::CameAgain
+            MembershipRule::CameAgain
         } else {
-            Rule::NotYetAgain
+            MembershipRule::NotYetAgain
         };
         let (included, rule) = match kind {
-            CohortKind::New => (new, newness),
-            CohortKind::Returning => (!new, newness),
-            CohortKind::ChurnSuspected => (new && outcome == Rule::Silent, if new { outcome } else { newness }),
-            CohortKind::Retained => (new && outcome == Rule::CameAgain, if new { outcome } else { newness }),
-            CohortKind::Pending => (new && outcome == Rule::NotYetAgain, if new { outcome } else { newness }),
-            CohortKind::Visitors | CohortKind::NoShow | CohortKind::Canceled => (true, Rule::Attended),
+            CohortKind::New => (new, first_visit),
+            CohortKind::Returning => (!new, first_visit),
+            CohortKind::ChurnSuspected => (
+                new && outcome == MembershipRule::Silent,
+                if new { outcome } else { first_visit },
+            ),
+            CohortKind::Retained => (
+                new && outcome == MembershipRule::CameAgain,
+                if new { outcome } else { first_visit },
+            ),
+            CohortKind::Pending => (
+                new && outcome == MembershipRule::NotYetAgain,
+                if new { outcome } else { first_visit },
+            ),
+            CohortKind::Visitors | CohortKind::NoShow | CohortKind::Canceled => (true, MembershipRule::Attended),
         };
         let visits = match rule {
-            Rule::Attended => here,
-            Rule::Silent | Rule::CameAgain | Rule::NotYetAgain if first.id != last.id => vec![first, last],
+            MembershipRule::Attended => attended,
+            MembershipRule::Silent | MembershipRule::CameAgain | MembershipRule::NotYetAgain if first.id != last.id => {
+                vec![first, last]
+            }
             _ => vec![first],
         };
         MembershipFinding { included, rule, visits }
     }
 
-    fn no_shows(&self, bounds: DayRange) -> Result<(Rule, Vec<VisitRow>), (Rule, Vec<VisitRow>)> {
+    /// The rule and visits for NO_SHOW: `Ok` if the patient is in it.
+    fn no_shows(&self, bounds: DayRange) -> Result<RuleVisits, RuleVisits> {
         let overdue = |visit: &VisitRow| {
-            let past = self.question.as_of.0 - visit.date.0;
-            visit.status == VisitStatus::Booked && self.definition.overdue_after_days.is_some_and(|days| past >= days)
+            let age = self.question.as_of.0 - visit.date.0;
+            visit.status == VisitStatus::Booked && self.definition.overdue_after_days.is_some_and(|days| age >= days)
         };
-        let missed = |visit: &VisitRow| visit.status == VisitStatus::NoShow;
-        match self.look(bounds, |visit| missed(visit) || overdue(visit)) {
-            Ok(visits) if visits.iter().any(missed) => Ok((Rule::NoShow, visits)),
-            Ok(visits) => Ok((Rule::Overdue, visits)),
-            Err((Rule::OtherStatus, visits)) if self.definition.overdue_after_days.is_some() => {
+        let no_show = |visit: &VisitRow| visit.status == VisitStatus::NoShow;
+        match self.matching_visits(bounds, |visit| no_show(visit) || overdue(visit)) {
+            Ok(visits) if visits.iter().any(no_show) => Ok((MembershipRule::NoShow, visits)),
+            Ok(visits) => Ok((MembershipRule::Overdue, visits)),
+            Err((MembershipRule::OtherStatus, visits)) if self.definition.overdue_after_days.is_some() => {
                 let booked: Vec<_> = visits
                     .iter()
                     .filter(|visit| visit.status == VisitStatus::Booked)
                     .copied()
                     .collect();
                 if booked.is_empty() {
-                    Err((Rule::OtherStatus, visits))
+                    Err((MembershipRule::OtherStatus, visits))
                 } else {
-                    Err((Rule::NotOverdueYet, booked))
+                    Err((MembershipRule::NotOverdueYet, booked))
                 }
             }
-            Err(missed) => Err(missed),
+            Err(reason) => Err(reason),
         }
     }
 
-    /// The visits of a bucket that are of a kind and count.
-    fn look(&self, bounds: DayRange, is: impl Fn(&VisitRow) -> bool) -> MatchedVisits {
-        let here: Vec<VisitRow> = self
+    /// The visits in the bounds that match the predicate and count.
+    fn matching_visits(&self, bounds: DayRange, matches: impl Fn(&VisitRow) -> bool) -> MatchedVisits {
+        let in_bounds: Vec<VisitRow> = self
             .visits
             .iter()
             .filter(|visit| bounds.contains(visit.date))
             .copied()
             .collect();
-        let wanted: Vec<VisitRow> = here.iter().filter(|visit| is(visit)).copied().collect();
-        let kept_off = |rule: Option<Rule>| -> Vec<VisitRow> {
-            wanted
+        let matching: Vec<VisitRow> = in_bounds.iter().filter(|visit| matches(visit)).copied().collect();
+        let excluded_by = |rule: Option<MembershipRule>| -> Vec<VisitRow> {
+            matching
                 .iter()
-                .filter(|visit| self.obstacle(visit) == rule)
+                .filter(|visit| self.exclusion(visit) == rule)
                 .copied()
                 .collect()
         };
-        // The nearest miss first.
+        // If no visit counts, report the visits that fail the fewest conditions: first those that only fail the filter.
         for rule in [
             None,
-            Some(Rule::FilteredOut),
-            Some(Rule::AfterAsOf),
-            Some(Rule::OutsideRange),
+            Some(MembershipRule::FilteredOut),
+            Some(MembershipRule::AfterAsOf),
+            Some(MembershipRule::OutsideRange),
         ] {
-            let visits = kept_off(rule);
+            let visits = excluded_by(rule);
             match rule {
                 _ if visits.is_empty() => {}
                 None => return Ok(visits),
                 Some(rule) => return Err((rule, visits)),
             }
         }
-        let rule = if here.is_empty() {
-            Rule::NoVisit
+        let rule = if in_bounds.is_empty() {
+            MembershipRule::NoVisit
         } else {
-            Rule::OtherStatus
+            MembershipRule::OtherStatus
         };
-        Err((rule, here))
+        Err((rule, in_bounds))
     }
 
-    /// What keeps a visit from being looked at.
-    fn obstacle(&self, visit: &VisitRow) -> Option<Rule> {
+    /// The first condition of a counted visit that this one fails: the range, asOf or the filter.
+    fn exclusion(&self, visit: &VisitRow) -> Option<MembershipRule> {
         if !self.question.range.contains(visit.date) {
-            Some(Rule::OutsideRange)
+            Some(MembershipRule::OutsideRange)
         } else if visit.date > self.question.as_of {
-            Some(Rule::AfterAsOf)
+            Some(MembershipRule::AfterAsOf)
         } else if !self.passes(visit) {
-            Some(Rule::FilteredOut)
+            Some(MembershipRule::FilteredOut)
         } else {
             None
         }
     }
 
+    /// Whether the visit passes the filter.
     fn passes(&self, visit: &VisitRow) -> bool {
         let filter = &self.question.filter;
         let one_of = |ids: &Option<Vec<i64>>, id: Option<i64>| {
@@ -237,7 +255,7 @@ impl<'a> PatientEvaluation<'a> {
             && channels.is_none_or(|channels| channels.contains(&visit.channel))
     }
 
-    /// A finding in words: an English sentence with dates and numbers, without names.
+    /// A finding as an English sentence with dates and numbers, without names.
     #[must_use]
     pub fn sentence(&self, bounds: DayRange, kind: CohortKind, finding: &MembershipFinding) -> String {
         let dates = dates(&finding.visits);
@@ -249,43 +267,43 @@ impl<'a> PatientEvaluation<'a> {
         let silent = self.days_silent().unwrap_or_default();
         let last = self.last().map(|last| last.date.to_string()).unwrap_or_default();
         match finding.rule {
-            Rule::Attended => format!("Attended on {dates}."),
-            Rule::FirstVisitHere => format!("NEW here, since the visit of {dates} is the first."),
-            Rule::FirstVisitEarlier => match finding.visits.first() {
+            MembershipRule::Attended => format!("Attended on {dates}."),
+            MembershipRule::FirstVisitHere => format!("NEW here, since the visit of {dates} is the first."),
+            MembershipRule::FirstVisitEarlier => match finding.visits.first() {
                 Some(first) if bounds.contains(first.date) => {
                     format!("The visit of {dates} is the first, and lies before the range.")
                 }
                 Some(first) if self.passes(first) => {
-                    let unit = self.question.period.around(first.date, self.week_start);
+                    let unit = self.question.period.unit_of(first.date, self.week_start);
                     let when = when(self.question.period, unit);
                     format!("NEW {when}, since the visit of {dates} is the first.")
                 }
-                _ => format!("The visit of {dates} is the first, and does not pass the filter: NEW nowhere."),
+                _ => format!("The visit of {dates} is the first, and does not pass the filter: NEW in no bucket."),
             },
-            Rule::FirstVisitFilteredOut => {
-                format!("The visit of {dates} is the first, and does not pass the filter: NEW nowhere.")
+            MembershipRule::FirstVisitFilteredOut => {
+                format!("The visit of {dates} is the first, and does not pass the filter: NEW in no bucket.")
             }
-            Rule::Silent => {
+            MembershipRule::Silent => {
                 format!("NEW here, and silent for {silent} days at asOf, since the visit of {last}; {churn}.")
             }
-            Rule::CameAgain => {
+            MembershipRule::CameAgain => {
                 format!("NEW here, and came again: the last visit, of {last}, is {silent} days before asOf; {churn}.")
             }
-            Rule::NotYetAgain => format!(
+            MembershipRule::NotYetAgain => format!(
                 "NEW here, and has not come again on a later day: the visit of {last} is {silent} days before asOf; {churn}."
             ),
-            Rule::NoShow => format!("Did not turn up: {}.", statuses(&finding.visits)),
-            Rule::Overdue => format!("Still BOOKED, and overdue at asOf: {dates}; {overdue}."),
-            Rule::NotOverdueYet => format!("Still BOOKED, and not overdue at asOf yet: {dates}; {overdue}."),
-            Rule::Canceled => format!("Canceled: {dates}."),
-            Rule::FilteredOut => format!("{} not pass the filter.", subject(&finding.visits, "does", "do")),
-            Rule::AfterAsOf => format!(
+            MembershipRule::NoShow => format!("No-show: {}.", statuses(&finding.visits)),
+            MembershipRule::Overdue => format!("Still BOOKED, and overdue at asOf: {dates}; {overdue}."),
+            MembershipRule::NotOverdueYet => format!("Still BOOKED, and not yet overdue at asOf: {dates}; {overdue}."),
+            MembershipRule::Canceled => format!("Canceled: {dates}."),
+            MembershipRule::FilteredOut => format!("{} not pass the filter.", subject(&finding.visits, "does", "do")),
+            MembershipRule::AfterAsOf => format!(
                 "{} after asOf, {}.",
                 subject(&finding.visits, "lies", "lie"),
                 self.question.as_of
             ),
-            Rule::OutsideRange => format!("{} outside the range.", subject(&finding.visits, "lies", "lie")),
-            Rule::OtherStatus => {
+            MembershipRule::OutsideRange => format!("{} outside the range.", subject(&finding.visits, "lies", "lie")),
+            MembershipRule::OtherStatus => {
                 let what = match kind {
                     CohortKind::NoShow => "is a no-show",
                     CohortKind::Canceled => "was canceled",
@@ -293,17 +311,18 @@ impl<'a> PatientEvaluation<'a> {
                 };
                 format!("No visit here {what}: {}.", statuses(&finding.visits))
             }
-            Rule::NoVisit => "No visit lies here.".to_owned(),
+            MembershipRule::NoVisit => "No visit here.".to_owned(),
         }
     }
 }
 
-/// As many visits as a sentence names; of more it says how many there are.
-const NAMED: usize = 3;
+/// The maximum number of visits that a sentence lists; it counts the others.
+const MAX_LISTED: usize = 3;
 
+/// The visits as an English enumeration.
 fn list(visits: &[VisitRow], name: impl Fn(&VisitRow) -> String) -> String {
-    let names: Vec<String> = visits.iter().take(NAMED).map(name).collect();
-    match visits.len().saturating_sub(NAMED) {
+    let names: Vec<String> = visits.iter().take(MAX_LISTED).map(name).collect();
+    match visits.len().saturating_sub(MAX_LISTED) {
         0 => match names.split_last() {
             Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
             _ => names.concat(),
@@ -312,24 +331,25 @@ fn list(visits: &[VisitRow], name: impl Fn(&VisitRow) -> String) -> String {
     }
 }
 
-/// The days of the visits.
+/// The dates of the visits, as an enumeration.
 pub(super) fn dates(visits: &[VisitRow]) -> String {
     list(visits, |visit| visit.date.to_string())
 }
 
+/// The dates and statuses of the visits, as an enumeration.
 fn statuses(visits: &[VisitRow]) -> String {
     list(visits, |visit| format!("{} ({})", visit.date, visit.status.as_str()))
 }
 
-/// The visits as what a sentence is about, with its verb for one and for more.
-pub(super) fn subject(visits: &[VisitRow], one: &str, more: &str) -> String {
+/// A clause whose subject is the visits, with the singular or plural form of its verb.
+pub(super) fn subject(visits: &[VisitRow], singular: &str, plural: &str) -> String {
     match visits {
-        [visit] => format!("The visit of {} {one}", visit.date),
-        visits => format!("The visits of {} {more}", dates(visits)),
+        [visit] => format!("The visit of {} {singular}", visit.date),
+        visits => format!("The visits of {} {plural}", dates(visits)),
     }
 }
 
-/// A calendar unit in words, with its preposition: "in April 2025".
+/// A calendar unit with its preposition, for example "in April 2025".
 pub(super) fn when(period: Period, unit: DayRange) -> String {
     let first = unit.from.date();
     match period {

@@ -1,66 +1,81 @@
-//! A hospital's visits in columns, in memory, in the order of their days.
+//! A hospital's visits in memory, in columns, ordered by day.
 //!
-//! Beside each visit stand the dates of its patient's first and last attended visit, so that a bucket is one pass over
-//! neighbouring memory, without a look-up by patient. Each day is a chunk of its own behind an `Arc`: a changed ledger
-//! shares the days that did not change with the one before it, and whoever still reads that one goes on undisturbed. The
-//! index of days holds only days with visits, so that one visit dated 1900-01-01 costs one entry and not 46,000.
+//! Each visit also stores the dates of its patient's first and last attended visit, so that a bucket is computed in one
+//! sequential pass without a look-up by patient. Each day is a separate chunk behind an `Arc`: an updated ledger shares the
+//! unchanged days with its predecessor, which its readers can continue to use. Only days with visits have a chunk, so one
+//! visit dated 1900-01-01 adds one entry and not 46,000.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use super::bits::Bits;
+use super::bit_set::BitSet;
 use super::{Day, Filter, VisitChannel, VisitStatus};
 
-/// A visit as the store hands it to the ledger.
+/// A visit, as loaded from the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VisitRow {
     pub id: i64,
+    /// The id of the patient.
     pub patient: i64,
+    /// The day in the hospital's time zone.
     pub date: Day,
     /// Microseconds since 1970-01-01T00:00:00Z.
     pub scheduled_at: Option<i64>,
     pub status: VisitStatus,
     pub channel: VisitChannel,
+    /// The id of the department.
     pub department: Option<i64>,
+    /// The id of the doctor.
     pub doctor: Option<i64>,
 }
 
 impl VisitRow {
-    /// The place in a history: by date, then scheduledAt (none first), then id.
+    /// The sort key of a history: date, then scheduledAt (`None` first), then id.
     pub(crate) fn history_key(&self) -> (Day, Option<i64>, i64) {
         (self.date, self.scheduled_at, self.id)
     }
 }
 
-/// A hospital has more departments, doctors or patients than a ledger can number.
+/// The hospital has more patients, departments or doctors than a ledger can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the ledger takes at most {limit} {what} of a hospital")]
-pub struct TooManyKeys {
+#[error("a hospital can have at most {limit} {what}")]
+pub struct TooManyIds {
     what: &'static str,
     limit: u32,
 }
 
-/// The first date of a patient with no attended visit: after every day.
+/// The first date of a patient without an attended visit; after every day.
 pub(crate) const NEVER_FIRST: i32 = i32::MAX;
-/// The last date of a patient with no attended visit: before every day.
+/// The last date of a patient without an attended visit; before every day.
 pub(crate) const NEVER_LAST: i32 = i32::MIN;
 
-/// The mark of a visit that is its patient's first attended one, beside the status in the same byte.
-const FIRST: u8 = 0b1000;
+/// The bits of [`Entry::flags`] that hold the status.
 const STATUS: u8 = 0b0111;
+/// The bit of [`Entry::flags`] of a visit that is its patient's first attended one.
+const FIRST: u8 = 0b1000;
 
-/// A bit for each status that is attended, by its place in the order.
-const ATTENDED: u8 = 1 << VisitStatus::Completed as u8 | 1 << VisitStatus::Ended as u8;
+/// The set of attended statuses: a bit for each, by discriminant.
+const ATTENDED: u8 = {
+    assert!(VisitStatus::ALL.len() <= STATUS as usize + 1);
+    let (mut set, mut index) = (0, 0);
+    while index < VisitStatus::ALL.len() {
+        if VisitStatus::ALL[index].attended() {
+            set |= 1 << index;
+        }
+        index += 1;
+    }
+    set
+};
 
-/// The visits of one day in columns, by id.
+/// The visits of one day in columns, ordered by id.
 #[derive(Default)]
 pub(crate) struct Chunk {
     id: Box<[i64]>,
     patient: Box<[u32]>,
     first: Box<[i32]>,
     last: Box<[i32]>,
-    mark: Box<[u8]>,
+    flags: Box<[u8]>,
     channel: Box<[u8]>,
     department: Box<[u16]>,
     doctor: Box<[u16]>,
@@ -71,25 +86,25 @@ impl Chunk {
         self.id.len()
     }
 
-    /// The visits, in the order of their ids.
+    /// The visits, ordered by id.
     pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> {
         let ends = self.first.iter().zip(&self.last);
-        let places = self.department.iter().zip(&self.doctor);
+        let dimensions = self.department.iter().zip(&self.doctor);
         let columns = self
             .id
             .iter()
             .zip(&self.patient)
             .zip(ends)
-            .zip(&self.mark)
+            .zip(&self.flags)
             .zip(&self.channel)
-            .zip(places);
+            .zip(dimensions);
         columns.map(
-            |(((((&id, &patient), (&first, &last)), &mark), &channel), (&department, &doctor))| Entry {
+            |(((((&id, &patient), (&first, &last)), &flags), &channel), (&department, &doctor))| Entry {
                 id,
                 patient,
                 first,
                 last,
-                mark,
+                flags,
                 channel,
                 department,
                 doctor,
@@ -103,7 +118,7 @@ impl Chunk {
             patient: entries.iter().map(|e| e.patient).collect(),
             first: entries.iter().map(|e| e.first).collect(),
             last: entries.iter().map(|e| e.last).collect(),
-            mark: entries.iter().map(|e| e.mark).collect(),
+            flags: entries.iter().map(|e| e.flags).collect(),
             channel: entries.iter().map(|e| e.channel).collect(),
             department: entries.iter().map(|e| e.department).collect(),
             doctor: entries.iter().map(|e| e.doctor).collect(),
@@ -111,24 +126,27 @@ impl Chunk {
     }
 }
 
-/// One visit of a chunk.
+/// One visit of a chunk, with numbers of the ledger's [`IdIndex`]es instead of ids.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry {
     pub(crate) id: i64,
     pub(crate) patient: u32,
+    /// The day of the patient's first attended visit, or [`NEVER_FIRST`].
     pub(crate) first: i32,
+    /// The day of the patient's last attended visit, or [`NEVER_LAST`].
     pub(crate) last: i32,
-    mark: u8,
+    flags: u8,
     channel: u8,
+    /// The department's number plus 1; 0 without one. The same for the doctor.
     department: u16,
     doctor: u16,
 }
 
 impl Entry {
-    /// The place of the visit's status in the order of statuses.
+    /// The discriminant of the visit's status.
     #[inline]
     pub(crate) fn status(&self) -> u8 {
-        self.mark & STATUS
+        self.flags & STATUS
     }
 
     /// Whether the visit was attended.
@@ -140,23 +158,24 @@ impl Entry {
     /// Whether the visit is its patient's first attended one.
     #[inline]
     pub(crate) fn is_first(&self) -> bool {
-        self.mark & FIRST != 0
+        self.flags & FIRST != 0
     }
 }
 
-/// The ids of a kind of record, numbered from 0 in the order in which they were met.
+/// Ids of one kind of record, numbered from 0 in the order in which they are added.
 #[derive(Clone, Default)]
 pub(crate) struct IdIndex {
     ids: Vec<i64>,
-    /// As many of `ids`, from the front, as are in order and found by halving; the rest by `tail`.
+    /// The first `sorted` ids are in ascending order and found by binary search; the others are in `tail`.
     sorted: usize,
     tail: IdNumbers,
 }
 
-/// Ids and their numbers.
+/// Numbers by id.
 type IdNumbers = HashMap<i64, u32, BuildHasherDefault<IdHasher>>;
 
-/// A quick hash: one multiplication. The keys are ids and days of the database, which nobody chooses so that they collide.
+/// A fast hash, by one multiplication. Keys are ids and days from the database, so no protection from chosen collisions is
+/// needed.
 #[derive(Default)]
 struct IdHasher(u64);
 
@@ -181,7 +200,7 @@ impl Hasher for IdHasher {
 }
 
 impl IdIndex {
-    /// Keys over ids in order, without repetition.
+    /// An index of ids that are in ascending order and distinct.
     fn sorted(ids: Vec<i64>) -> Self {
         Self {
             sorted: ids.len(),
@@ -190,10 +209,12 @@ impl IdIndex {
         }
     }
 
+    /// The ids, by number.
     pub(crate) fn ids(&self) -> &[i64] {
         &self.ids
     }
 
+    /// The number of the id, if it was added.
     pub(crate) fn number(&self, id: i64) -> Option<u32> {
         match self.ids[..self.sorted].binary_search(&id) {
             Ok(at) => u32::try_from(at).ok(),
@@ -201,14 +222,14 @@ impl IdIndex {
         }
     }
 
-    /// The number of the id, which is added where it is missing.
-    fn number_or_add(&mut self, id: i64, what: &'static str, limit: u32) -> Result<u32, TooManyKeys> {
+    /// The number of the id, which is added if it is missing. `limit` is the maximum number of ids.
+    fn number_or_add(&mut self, id: i64, what: &'static str, limit: u32) -> Result<u32, TooManyIds> {
         if let Some(number) = self.number(id) {
             return Ok(number);
         }
         let number = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
         if number >= limit {
-            return Err(TooManyKeys { what, limit });
+            return Err(TooManyIds { what, limit });
         }
         self.ids.push(id);
         self.tail.insert(id, number);
@@ -221,8 +242,8 @@ impl IdIndex {
 }
 
 const MAX_PATIENTS: u32 = u32::MAX;
-/// Departments of a hospital at most, and doctors: a ledger numbers them in 16 bits, where 0 says that a visit has none.
-pub const MAX_PLACES: u32 = u16::MAX as u32;
+/// The maximum number of departments of a hospital, and of doctors: a ledger numbers them with 16 bits, and 0 means none.
+pub const MAX_DIMENSION_IDS: u32 = u16::MAX as u32;
 
 /// A day with its visits.
 pub(crate) type DayChunk = (Day, Arc<Chunk>);
@@ -230,39 +251,41 @@ pub(crate) type DayChunk = (Day, Arc<Chunk>);
 /// A hospital's visits at one revision.
 #[derive(Clone, Default)]
 pub struct Ledger {
-    /// The days that have visits, in order.
+    /// The days that have visits, ascending.
     days: Vec<DayChunk>,
     patients: Arc<IdIndex>,
     departments: Arc<IdIndex>,
     doctors: Arc<IdIndex>,
+    /// The number of visits.
     visits: usize,
-    newest: i64,
+    /// The highest id of a visit ever held.
+    newest_visit: i64,
 }
 
 impl Ledger {
-    /// How many visits it holds.
+    /// The number of visits.
     #[must_use]
     pub fn len(&self) -> usize {
         self.visits
     }
 
-    /// The highest id of a visit that it ever held: no visit with a higher one had been written then.
+    /// The highest id of a visit that this ledger or a predecessor held; 0 without one. Visits with higher ids were written later.
     #[must_use]
     pub fn newest_visit(&self) -> i64 {
-        self.newest
+        self.newest_visit
     }
 
-    /// Whether it holds no visit.
+    /// Whether there is no visit.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.visits == 0
     }
 
-    /// The memory that it takes, in bytes, about.
+    /// The approximate size in memory, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         const COLUMNS: usize = 8 + 4 + 4 + 4 + 1 + 1 + 2 + 2;
-        /// A chunk itself with the allocator's share of its eight columns.
+        /// A chunk, with the allocator's overhead for its eight columns.
         const CHUNK: usize = size_of::<Chunk>() + 8 * 8 + 16;
         self.visits * COLUMNS
             + self.days.len() * CHUNK
@@ -276,39 +299,39 @@ impl Ledger {
         &self.patients
     }
 
-    /// The days from `from` to `to` that have visits, in order.
+    /// The days from `from` to `to`, both inclusive, that have visits, ascending.
     pub(crate) fn days(&self, from: Day, to: Day) -> &[DayChunk] {
         let start = self.days.partition_point(|&(day, _)| day < from);
         let length = self.days[start..].partition_point(|&(day, _)| day <= to);
         &self.days[start..start + length]
     }
 
-    /// The ledger after a change.
+    /// The ledger after a change of visits.
     ///
-    /// `patients` are all that the change touched (of a moved visit, both), `old_dates` the dates that the touched visits
-    /// had before, and `rows` every visit that those patients have now.
+    /// `patients` are the ids of all patients whose visits changed (for a visit that moved to another patient, both),
+    /// `old_dates` are the previous dates of the changed visits, and `rows` are all current visits of these patients.
     ///
     /// # Errors
-    /// Where the hospital has more departments or doctors than the ledger can number.
+    /// If the hospital has more departments or doctors than [`MAX_DIMENSION_IDS`].
     pub fn changed(
         &self,
         patients: &BTreeSet<i64>,
         old_dates: &BTreeSet<Day>,
         rows: &[VisitRow],
-    ) -> Result<Self, TooManyKeys> {
+    ) -> Result<Self, TooManyIds> {
         let mut next = self.clone();
-        next.newest = rows.iter().map(|row| row.id).fold(next.newest, i64::max);
+        next.newest_visit = rows.iter().map(|row| row.id).fold(next.newest_visit, i64::max);
         let mut days: BTreeMap<Day, Vec<Entry>> = old_dates.iter().map(|&day| (day, Vec::new())).collect();
         for (day, entry) in next.entries(rows)? {
             days.entry(day).or_default().push(entry);
         }
-        let touched: BTreeSet<u32> = patients.iter().filter_map(|&id| next.patients.number(id)).collect();
+        let changed: BTreeSet<u32> = patients.iter().filter_map(|&id| next.patients.number(id)).collect();
         for (day, mut entries) in days {
             let slot = next.days.binary_search_by_key(&day, |&(day, _)| day);
             if let Ok(at) = slot {
                 let chunk = &next.days[at].1;
                 next.visits -= chunk.len();
-                entries.extend(chunk.entries().filter(|entry| !touched.contains(&entry.patient)));
+                entries.extend(chunk.entries().filter(|entry| !changed.contains(&entry.patient)));
             }
             next.visits += entries.len();
             entries.sort_unstable_by_key(|e| e.id);
@@ -323,8 +346,8 @@ impl Ledger {
         Ok(next)
     }
 
-    /// The rows as entries of their days; `rows` hold whole histories.
-    fn entries(&mut self, rows: &[VisitRow]) -> Result<Vec<(Day, Entry)>, TooManyKeys> {
+    /// The rows as entries with their days. `rows` must have all visits of each patient that occurs.
+    fn entries(&mut self, rows: &[VisitRow]) -> Result<Vec<(Day, Entry)>, TooManyIds> {
         let mut histories: HashMap<i64, (&VisitRow, &VisitRow)> = HashMap::new();
         for row in rows.iter().filter(|row| row.status.attended()) {
             let ends = histories.entry(row.patient).or_insert((row, row));
@@ -343,23 +366,23 @@ impl Ledger {
                     patient: add(&mut self.patients, row.patient, "patients", MAX_PATIENTS)?,
                     first: ends.map_or(NEVER_FIRST, |(first, _)| first.date.0),
                     last: ends.map_or(NEVER_LAST, |(_, last)| last.date.0),
-                    mark: mark(row, ends.is_some_and(|(first, _)| first.id == row.id)),
+                    flags: flags(row, ends.is_some_and(|(first, _)| first.id == row.id)),
                     channel: row.channel as u8,
-                    department: place(&mut self.departments, row.department, "departments")?,
-                    doctor: place(&mut self.doctors, row.doctor, "doctors")?,
+                    department: dimension_number(&mut self.departments, row.department, "departments")?,
+                    doctor: dimension_number(&mut self.doctors, row.doctor, "doctors")?,
                 };
                 Ok((row.date, entry))
             })
             .collect()
     }
 
-    /// What of the filter's departments, doctors and channels occurs here, as a mask to hold visits against.
+    /// The filter in this ledger's numbers; `None` if every visit passes.
     pub(crate) fn mask(&self, filter: &Filter) -> Option<FilterMask> {
-        let numbers = |keys: &IdIndex, ids: &Option<Vec<i64>>| {
-            let count = keys.ids().len() + 1;
-            let Some(ids) = ids else { return Bits::full(count) };
-            let mut set = Bits::new(count);
-            for number in ids.iter().filter_map(|&id| keys.number(id)) {
+        let numbers = |index: &IdIndex, ids: &Option<Vec<i64>>| {
+            let count = index.ids().len() + 1;
+            let Some(ids) = ids else { return BitSet::full(count) };
+            let mut set = BitSet::new(count);
+            for number in ids.iter().filter_map(|&id| index.number(id)) {
                 set.insert(number + 1);
             }
             set
@@ -373,15 +396,15 @@ impl Ledger {
     }
 }
 
-/// A filter in a ledger's own numbers; where it asks for nothing, everything is in the set.
+/// A filter in a ledger's numbers. The set of a dimension that is not filtered has everything.
 pub(crate) struct FilterMask {
-    departments: Bits,
-    doctors: Bits,
+    departments: BitSet,
+    doctors: BitSet,
     channels: u8,
 }
 
 impl FilterMask {
-    /// Whether the visit passes. All three are looked at: that is faster than to branch on what nothing foretells.
+    /// Whether the visit passes. All three conditions are evaluated, since the branch predictor cannot predict them.
     #[inline]
     pub(crate) fn passes(&self, visit: &Entry) -> bool {
         (self.channels & (1 << visit.channel) != 0)
@@ -390,27 +413,29 @@ impl FilterMask {
     }
 }
 
-fn mark(row: &VisitRow, first: bool) -> u8 {
+fn flags(row: &VisitRow, first: bool) -> u8 {
     row.status as u8 | if first { FIRST } else { 0 }
 }
 
-fn add(keys: &mut Arc<IdIndex>, id: i64, what: &'static str, limit: u32) -> Result<u32, TooManyKeys> {
-    match keys.number(id) {
+/// The number of the id, which is added if it is missing.
+fn add(ids: &mut Arc<IdIndex>, id: i64, what: &'static str, limit: u32) -> Result<u32, TooManyIds> {
+    match ids.number(id) {
         Some(number) => Ok(number),
-        None => Arc::make_mut(keys).number_or_add(id, what, limit),
+        None => Arc::make_mut(ids).number_or_add(id, what, limit),
     }
 }
 
-fn place(keys: &mut Arc<IdIndex>, id: Option<i64>, what: &'static str) -> Result<u16, TooManyKeys> {
+/// The number of a department or doctor plus 1; 0 for none.
+fn dimension_number(ids: &mut Arc<IdIndex>, id: Option<i64>, what: &'static str) -> Result<u16, TooManyIds> {
     let Some(id) = id else { return Ok(0) };
-    let number = add(keys, id, what, MAX_PLACES)? + 1;
-    u16::try_from(number).map_err(|_| TooManyKeys {
+    let number = add(ids, id, what, MAX_DIMENSION_IDS)? + 1;
+    u16::try_from(number).map_err(|_| TooManyIds {
         what,
-        limit: MAX_PLACES,
+        limit: MAX_DIMENSION_IDS,
     })
 }
 
-/// Makes a ledger of rows that come one by one, in any order.
+/// Builds a ledger from rows in any order.
 pub struct LedgerBuilder {
     ledger: Ledger,
     patients: PatientNumbers,
@@ -418,51 +443,52 @@ pub struct LedgerBuilder {
     histories: Vec<HistoryEnds>,
 }
 
-/// The numbers of the ledger's patients: more memory than the ledger would keep, and quicker.
+/// The numbers of patients during a build: uses more memory than [`IdIndex`], and is faster.
 #[derive(Default)]
 struct PatientNumbers {
+    /// The lowest id, at position 0 of `table`.
     first: i64,
-    /// By what an id is more than the first; `u32::MAX` is nobody. Where ids lie so far apart that it would be mostly empty,
-    /// there is none.
+    /// Numbers by id, offset by `first`; `u32::MAX` is no number. Empty if ids are so sparse that it would be mostly unused.
     table: Vec<u32>,
-    more: IdNumbers,
+    /// The numbers of ids that are not in `table`.
+    rest: IdNumbers,
 }
 
 impl PatientNumbers {
-    /// Of ids in order.
+    /// Numbers ids that are in ascending order, from 0.
     fn of(ids: &[i64]) -> Self {
         let mut numbers = Self::default();
         let (Some(&first), Some(&last)) = (ids.first(), ids.last()) else {
             return numbers;
         };
-        let span = usize::try_from(last.abs_diff(first)).unwrap_or(usize::MAX);
+        let range = usize::try_from(last.abs_diff(first)).unwrap_or(usize::MAX);
         let numbered = ids.iter().copied().zip(0..);
-        if span / 8 > ids.len() {
-            numbers.more = numbered.collect();
+        if range / 8 > ids.len() {
+            numbers.rest = numbered.collect();
             return numbers;
         }
         numbers.first = first;
-        numbers.table = vec![u32::MAX; span + 1];
+        numbers.table = vec![u32::MAX; range + 1];
         for (id, number) in numbered {
-            let place = numbers.place(id);
-            numbers.table[place] = number;
+            let offset = numbers.offset(id);
+            numbers.table[offset] = number;
         }
         numbers
     }
 
-    fn place(&self, id: i64) -> usize {
+    fn offset(&self, id: i64) -> usize {
         usize::try_from(id.wrapping_sub(self.first)).unwrap_or(usize::MAX)
     }
 
     fn get(&self, id: i64) -> Option<u32> {
-        match self.table.get(self.place(id)) {
+        match self.table.get(self.offset(id)) {
             Some(&number) if number != u32::MAX => Some(number),
-            _ => self.more.get(&id).copied(),
+            _ => self.rest.get(&id).copied(),
         }
     }
 }
 
-/// The ends of a patient's history while rows come in.
+/// The first visit (as a history key) and the last day of a patient's history, of the rows so far.
 #[derive(Clone, Copy)]
 struct HistoryEnds {
     first: (Day, Option<i64>, i64),
@@ -477,7 +503,7 @@ impl HistoryEnds {
 }
 
 impl LedgerBuilder {
-    /// A ledger of the patients with these ids. Patients who are met later, in a row, may be missing.
+    /// Starts a ledger of the patients with these ids. Patients that are missing here are added when a row has them.
     #[must_use]
     pub fn new(mut patients: Vec<i64>) -> Self {
         patients.sort_unstable();
@@ -494,16 +520,16 @@ impl LedgerBuilder {
         }
     }
 
-    /// Takes one row.
+    /// Adds a visit.
     ///
     /// # Errors
-    /// Where the hospital has more departments or doctors than the ledger can number.
-    pub fn push(&mut self, row: &VisitRow) -> Result<(), TooManyKeys> {
+    /// If the hospital has more departments or doctors than [`MAX_DIMENSION_IDS`].
+    pub fn push(&mut self, row: &VisitRow) -> Result<(), TooManyIds> {
         let patient = match self.patients.get(row.patient) {
             Some(patient) => patient,
             None => {
                 let patient = add(&mut self.ledger.patients, row.patient, "patients", MAX_PATIENTS)?;
-                self.patients.more.insert(row.patient, patient);
+                self.patients.rest.insert(row.patient, patient);
                 self.histories.push(HistoryEnds::NONE);
                 patient
             }
@@ -518,17 +544,17 @@ impl LedgerBuilder {
             patient,
             first: 0,
             last: 0,
-            mark: mark(row, false),
+            flags: flags(row, false),
             channel: row.channel as u8,
-            department: place(&mut self.ledger.departments, row.department, "departments")?,
-            doctor: place(&mut self.ledger.doctors, row.doctor, "doctors")?,
+            department: dimension_number(&mut self.ledger.departments, row.department, "departments")?,
+            doctor: dimension_number(&mut self.ledger.doctors, row.doctor, "doctors")?,
         };
         self.days.entry(row.date).or_default().push(entry);
-        self.ledger.newest = self.ledger.newest.max(row.id);
+        self.ledger.newest_visit = self.ledger.newest_visit.max(row.id);
         Ok(())
     }
 
-    /// The ledger of all rows taken.
+    /// The ledger of all rows added.
     #[must_use]
     pub fn finish(self) -> Ledger {
         let Self {
@@ -546,7 +572,7 @@ impl LedgerBuilder {
                 entry.first = history.first.0.0;
                 entry.last = history.last.0;
                 if (history.first.0, history.first.2) == (day, entry.id) {
-                    entry.mark |= FIRST;
+                    entry.flags |= FIRST;
                 }
             }
             entries.sort_unstable_by_key(|e| e.id);

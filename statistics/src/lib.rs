@@ -1,8 +1,8 @@
-//! The pure core: a question and a ledger go in, a snapshot with its lists comes out.
+//! The statistics core: computes a [`Snapshot`], with its lists of patients and visits, from a [`Ledger`] and a [`Question`].
 //!
-//! Nothing here does I/O, knows a clock or waits. `docs/data/definitions.md` defines the words.
+//! It does no I/O, reads no clock and is not async. `docs/data/definitions.md` defines the terms.
 
-mod bits;
+mod bit_set;
 mod calendar;
 mod changes;
 mod cohort;
@@ -21,8 +21,8 @@ pub use changes::{Differences, Merge, Reason, ReasonKind, Side, VisitDelta, reas
 pub use cohort::CohortKind;
 pub use definition::Definition;
 pub use digest::{list_digest, sha256};
-pub use explain::{MembershipFinding, PatientEvaluation, Rule};
-pub use ledger::{Ledger, LedgerBuilder, MAX_PLACES, TooManyKeys, VisitRow};
+pub use explain::{MembershipFinding, MembershipRule, PatientEvaluation};
+pub use ledger::{Ledger, LedgerBuilder, MAX_DIMENSION_IDS, TooManyIds, VisitRow};
 pub use packed::{PackedSnapshot, UnpackError};
 pub use question::{Filter, Question};
 pub use resolve::resolve;

@@ -1,8 +1,11 @@
-//! A snapshot as bytes, to be kept.
+//! A snapshot's lists as bytes, for storage.
 //!
-//! Of each bucket its visits are kept (id, patient, date, status), and once the patients (id, history, whether NEW in the
-//! total). Everything else follows: which segment a visit is in, in its bucket and in the total, is derived by the same rules
-//! that resolved it. A bucket's bytes depend on its visits alone, so that snapshots which share a bucket can share them.
+//! Stored are the visits of each bucket (id, patient, date, status), and the patients once (id, history, whether NEW in the
+//! total). The segments of visits are derived from these when unpacking. The bytes of a bucket depend on its visits only, so
+//! snapshots with an equal bucket can share them.
+//!
+//! Integers are written as LEB128: 7 bits a byte, lowest first, with the highest bit set on all bytes but the last. Signed
+//! integers are zigzag-encoded first. Ids are written as differences from the previous one.
 
 use std::collections::HashMap;
 
@@ -12,29 +15,30 @@ use super::resolve::segment_of_new;
 use super::snapshot::{Assembler, ClassifiedVisit, History, PatientIndex, Snapshot};
 use super::{Day, Definition, Question, VisitStatus, WeekStart};
 
-/// A snapshot's lists as bytes.
+/// The lists of a snapshot as bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PackedSnapshot {
-    /// One a bucket, in their order; empty where the bucket holds no visit.
+    /// The visits of each bucket, in order; empty for a bucket without visits.
     pub buckets: Vec<Vec<u8>>,
+    /// The patients of all buckets, with their histories.
     pub patients: Vec<u8>,
 }
 
-/// The bytes are not those of a snapshot of this question.
+/// The bytes are not a packed snapshot of this question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a stored snapshot cannot be read: {0}")]
 pub struct UnpackError(&'static str);
 
-const SHORT: UnpackError = UnpackError("it is cut short");
-const WRONG: UnpackError = UnpackError("a value is out of bounds");
+const TRUNCATED: UnpackError = UnpackError("it is truncated");
+const OUT_OF_BOUNDS: UnpackError = UnpackError("a value is out of bounds");
 
 impl Snapshot {
-    /// The snapshot's lists as bytes.
+    /// Encodes the lists.
     #[must_use]
     pub fn pack(&self) -> PackedSnapshot {
         let mut start = 0;
         let buckets = self
-            .parts()
+            .buckets()
             .map(|(_, lists)| {
                 let end = start + lists.visits.len();
                 let bytes = self.pack_visits(start, end);
@@ -44,16 +48,16 @@ impl Snapshot {
             .collect();
         let mut patients = Vec::new();
         let all = self.all_patients();
-        write(&mut patients, all.len() as u64);
-        let mut before = 0;
+        write_unsigned(&mut patients, all.len() as u64);
+        let mut previous = 0;
         for (id, history, new) in all {
-            write_signed(&mut patients, id.wrapping_sub(before));
-            before = id;
+            write_signed(&mut patients, id.wrapping_sub(previous));
+            previous = id;
             if history == History::NONE {
-                write(&mut patients, 0);
+                write_unsigned(&mut patients, 0);
             } else {
                 let length = u64::from(history.last.abs_diff(history.first));
-                write(&mut patients, 1 + u64::from(new) + 2 * length);
+                write_unsigned(&mut patients, 1 + u64::from(new) + 2 * length);
                 write_signed(
                     &mut patients,
                     i64::from(self.question().as_of.0) - i64::from(history.first),
@@ -66,26 +70,26 @@ impl Snapshot {
     fn pack_visits(&self, start: usize, end: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         let visits = &self.visits;
-        for (day, places) in visits.by_day(start..end) {
+        for (day, indexes) in visits.by_day(start..end) {
             write_signed(&mut bytes, i64::from(day.0));
-            write(&mut bytes, places.len() as u64);
+            write_unsigned(&mut bytes, indexes.len() as u64);
             let (mut id, mut patient) = (0, 0);
-            for i in places {
+            for i in indexes {
                 write_signed(&mut bytes, visits.id[i].wrapping_sub(id));
                 id = visits.id[i];
-                let whose = self.patient_id(visits.patient[i]);
-                write_signed(&mut bytes, whose.wrapping_sub(patient));
-                patient = whose;
+                let patient_id = self.patient_id(visits.patient[i]);
+                write_signed(&mut bytes, patient_id.wrapping_sub(patient));
+                patient = patient_id;
                 bytes.push(visits.status[i]);
             }
         }
         bytes
     }
 
-    /// The snapshot of these bytes.
+    /// Decodes a snapshot. The other arguments must be those that it was computed with.
     ///
     /// # Errors
-    /// Where the bytes are not those of a snapshot of this question.
+    /// If the bytes are truncated, have another number of buckets than the question, or have values out of bounds.
     pub fn unpack(
         packed: &PackedSnapshot,
         question: Question,
@@ -97,20 +101,20 @@ impl Snapshot {
         let total = Bucket::new(question.range, question.range, question.as_of);
         let buckets = Bucket::all(question.period, question.range, week_start, question.as_of);
         if buckets.len() != packed.buckets.len() {
-            return Err(UnpackError("it has another number of buckets"));
+            return Err(UnpackError("it has the wrong number of buckets"));
         }
         let mut assembler = Assembler::new(buckets.len(), 0);
         for (bucket, bytes) in buckets.iter().zip(&packed.buckets) {
             let mut reader = Reader(bytes);
             while !reader.0.is_empty() {
-                let day = Day(i32::try_from(reader.signed()?).map_err(|_| WRONG)?);
-                let covered = bucket.covered.filter(|days| days.contains(day)).ok_or(WRONG)?;
+                let day = Day(i32::try_from(reader.signed()?).map_err(|_| OUT_OF_BOUNDS)?);
+                let covered = bucket.covered.filter(|days| days.contains(day)).ok_or(OUT_OF_BOUNDS)?;
                 let (mut id, mut patient) = (0_i64, 0_i64);
                 for _ in 0..reader.unsigned()? {
                     id = id.wrapping_add(reader.signed()?);
                     patient = patient.wrapping_add(reader.signed()?);
-                    let status = VisitStatus::from_index(reader.byte()?).ok_or(WRONG)?;
-                    let number = *numbers.get(&patient).ok_or(WRONG)?;
+                    let status = VisitStatus::from_index(reader.byte()?).ok_or(OUT_OF_BOUNDS)?;
+                    let number = *numbers.get(&patient).ok_or(OUT_OF_BOUNDS)?;
                     let (_, history, new) = all[number as usize];
                     let (in_bucket, in_total) = match status {
                         VisitStatus::Canceled => (Segment::Canceled, Segment::Canceled),
@@ -162,19 +166,19 @@ fn unpack_patients(bytes: &[u8], as_of: Day) -> Result<Vec<(i64, History, bool)>
             continue;
         }
         let (new, length) = ((code - 1) % 2 == 1, (code - 1) / 2);
-        let first = i64::from(as_of.0).checked_sub(reader.signed()?).ok_or(WRONG)?;
-        let last = first.checked_add_unsigned(length).ok_or(WRONG)?;
+        let first = i64::from(as_of.0).checked_sub(reader.signed()?).ok_or(OUT_OF_BOUNDS)?;
+        let last = first.checked_add_unsigned(length).ok_or(OUT_OF_BOUNDS)?;
         let history = History {
-            first: i32::try_from(first).map_err(|_| WRONG)?,
-            last: i32::try_from(last).map_err(|_| WRONG)?,
+            first: i32::try_from(first).map_err(|_| OUT_OF_BOUNDS)?,
+            last: i32::try_from(last).map_err(|_| OUT_OF_BOUNDS)?,
         };
         all.push((id, history, new));
     }
     Ok(all)
 }
 
-/// Seven bits a byte, the lowest first, the highest bit set on all but the last.
-fn write(bytes: &mut Vec<u8>, mut value: u64) {
+/// Appends an unsigned integer.
+fn write_unsigned(bytes: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         bytes.push(value.to_le_bytes()[0] | 0x80);
         value >>= 7;
@@ -182,16 +186,17 @@ fn write(bytes: &mut Vec<u8>, mut value: u64) {
     bytes.push(value.to_le_bytes()[0]);
 }
 
-/// Small numbers of either sign in few bytes.
+/// Appends a signed integer.
 fn write_signed(bytes: &mut Vec<u8>, value: i64) {
-    write(bytes, ((value << 1) ^ (value >> 63)).cast_unsigned());
+    write_unsigned(bytes, ((value << 1) ^ (value >> 63)).cast_unsigned());
 }
 
+/// The bytes that are not decoded yet.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
     fn byte(&mut self) -> Result<u8, UnpackError> {
-        let (&byte, rest) = self.0.split_first().ok_or(SHORT)?;
+        let (&byte, rest) = self.0.split_first().ok_or(TRUNCATED)?;
         self.0 = rest;
         Ok(byte)
     }
@@ -205,7 +210,7 @@ impl Reader<'_> {
                 return Ok(value);
             }
         }
-        Err(WRONG)
+        Err(OUT_OF_BOUNDS)
     }
 
     fn signed(&mut self) -> Result<i64, UnpackError> {

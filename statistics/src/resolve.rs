@@ -1,31 +1,31 @@
-//! From a ledger and a question to a snapshot: one pass over the days of each bucket.
+//! Computes a snapshot from a ledger and a question, in one pass over the days of each bucket.
 
 use std::hint::select_unpredictable;
 use std::sync::Arc;
 
-use super::bits::Bits;
+use super::bit_set::BitSet;
 use super::calendar::Bucket;
 use super::cohort::Segment;
 use super::ledger::{Chunk, DayChunk, Entry, FilterMask, Ledger};
-use super::snapshot::{Assembler, ClassifiedVisit, PARALLEL_MIN_VISITS, PatientIndex, Snapshot, side_by_side};
+use super::snapshot::{Assembler, ClassifiedVisit, PARALLEL_MIN_VISITS, PatientIndex, Snapshot, join};
 use super::{Day, DayRange, Definition, Question, VisitStatus, WeekStart};
 
-/// What a visit of some status counts as.
+/// Whether visits of a status count on a day, and in which segment.
 #[derive(Clone, Copy)]
 struct StatusRule {
     counts: bool,
-    /// By [`place_of`] the patient: a look-up is faster than branches that nothing foretells.
+    /// By [`segment_index`]: a table look-up is faster than branches that the processor cannot predict.
     segments: [Segment; 8],
 }
 
-/// The place of a patient's segment in a [`Rule`].
+/// The index of a patient's segment in [`StatusRule::segments`].
 #[inline]
-fn place_of(came_again: bool, silent: bool, returning: bool) -> usize {
+fn segment_index(came_again: bool, silent: bool, returning: bool) -> usize {
     usize::from(came_again) | usize::from(silent) << 1 | usize::from(returning) << 2
 }
 
 impl StatusRule {
-    const NOT: Self = Self {
+    const NOT_COUNTED: Self = Self {
         counts: false,
         segments: [Segment::Canceled; 8],
     };
@@ -38,58 +38,58 @@ impl StatusRule {
         Self { counts: true, segments }
     };
 
-    /// That of a status which does not look at the patient.
-    const fn always(segment: Segment) -> Self {
+    /// The rule of a status whose segment does not depend on the patient.
+    const fn fixed(segment: Segment) -> Self {
         Self {
             counts: true,
             segments: [segment; 8],
         }
     }
 
-    /// The rules of a day, by the place of the status.
-    fn all_on(day: Day, as_of: Day, definition: &Definition) -> [Self; VisitStatus::ALL.len()] {
+    /// The rules of a day, by the status's discriminant.
+    fn for_day(day: Day, as_of: Day, definition: &Definition) -> [Self; VisitStatus::ALL.len()] {
         let overdue = definition.overdue_after_days.is_some_and(|n| as_of.0 - day.0 >= n);
-        let mut rules = [Self::NOT; VisitStatus::ALL.len()];
+        let mut rules = [Self::NOT_COUNTED; VisitStatus::ALL.len()];
         for &status in VisitStatus::ALL {
             rules[status as usize] = match status {
-                VisitStatus::Completed | VisitStatus::Ended => Self::ATTENDED,
-                VisitStatus::NoShow => Self::always(Segment::NoShow),
-                VisitStatus::Booked if overdue => Self::always(Segment::NoShow),
-                VisitStatus::Canceled => Self::always(Segment::Canceled),
-                _ => Self::NOT,
+                status if status.attended() => Self::ATTENDED,
+                VisitStatus::NoShow => Self::fixed(Segment::NoShow),
+                VisitStatus::Booked if overdue => Self::fixed(Segment::NoShow),
+                VisitStatus::Canceled => Self::fixed(Segment::Canceled),
+                _ => Self::NOT_COUNTED,
             };
         }
         rules
     }
 }
 
-/// The last day of those who are silent for so long that they are suspected of having left.
-fn silent_since(as_of: Day, definition: &Definition) -> i32 {
+/// A patient whose last visit is on or before this day is suspected of churn.
+fn churn_cutoff(as_of: Day, definition: &Definition) -> i32 {
     as_of.0 - definition.churn_after_days
 }
 
-/// The segment of a NEW patient with this history, at asOf.
+/// The segment at asOf of a NEW patient whose first and last attended visits are on these days.
 pub(crate) fn segment_of_new(first: i32, last: i32, as_of: Day, definition: &Definition) -> Segment {
-    let silent = last <= silent_since(as_of, definition);
-    StatusRule::ATTENDED.segments[place_of(last > first, silent, false)]
+    let silent = last <= churn_cutoff(as_of, definition);
+    StatusRule::ATTENDED.segments[segment_index(last > first, silent, false)]
 }
 
-/// Resolves the question: every bucket and the total, with their lists.
+/// Computes the lists of every bucket and of the total.
 #[must_use]
 pub fn resolve(ledger: &Arc<Ledger>, question: &Question, definition: Definition, week_start: WeekStart) -> Snapshot {
     let total = Bucket::new(question.range, question.range, question.as_of);
     let buckets = Bucket::all(question.period, question.range, week_start, question.as_of);
     let all_days = total.covered.map_or(&[][..], |days| ledger.days(days.from, days.to));
-    let pass = BucketScan::new(ledger, question, &definition, total.covered, all_days);
-    // Of each bucket its days: buckets follow each other without a gap, so that one walk over the days finds them all.
-    let mut rest = all_days;
+    let scan = BucketScan::new(ledger, question, &definition, total.covered, all_days);
+    // Buckets are adjacent, so one iteration over the days assigns each to its bucket.
+    let mut remaining = all_days;
     let buckets: Vec<(Bucket, &[DayChunk])> = buckets
         .into_iter()
         .map(|bucket| {
             let last = bucket.covered.map_or(Day(i32::MIN), |covered| covered.to);
-            let length = rest.iter().take_while(|&&(day, _)| day <= last).count();
-            let (days, later) = rest.split_at(length);
-            rest = later;
+            let length = remaining.iter().take_while(|&&(day, _)| day <= last).count();
+            let (days, later) = remaining.split_at(length);
+            remaining = later;
             (bucket, days)
         })
         .collect();
@@ -100,7 +100,7 @@ pub fn resolve(ledger: &Arc<Ledger>, question: &Question, definition: Definition
         for (bucket, days) in buckets {
             if let Some(covered) = bucket.covered {
                 for (day, chunk) in *days {
-                    pass.day(*day, chunk, covered, &mut assembler);
+                    scan.day(*day, chunk, covered, &mut assembler);
                 }
             }
             assembler.end_bucket(*bucket);
@@ -116,8 +116,7 @@ pub fn resolve(ledger: &Arc<Ledger>, question: &Question, definition: Definition
     let assembler = if first.is_empty() {
         assemble(second, visits)
     } else {
-        // All will be gathered where the first are.
-        let (mut assembler, later) = side_by_side(|| assemble(first, visits), || assemble(second, visits));
+        let (mut assembler, later) = join(|| assemble(first, visits), || assemble(second, visits));
         assembler.append(later);
         assembler
     };
@@ -130,7 +129,7 @@ pub fn resolve(ledger: &Arc<Ledger>, question: &Question, definition: Definition
     )
 }
 
-/// Whether anybody was treated after the day.
+/// Whether there is an attended visit after the day.
 fn attended_after(ledger: &Ledger, day: Day) -> bool {
     ledger
         .days(Day(day.0.saturating_add(1)), Day(i32::MAX))
@@ -138,21 +137,21 @@ fn attended_after(ledger: &Ledger, day: Day) -> bool {
         .any(|(_, chunk)| chunk.entries().any(|visit| visit.attended()))
 }
 
-/// What a pass needs to know beside the visit that it looks at.
+/// What the classification of a visit depends on besides the visit.
 struct BucketScan<'a> {
     question: &'a Question,
     definition: &'a Definition,
     mask: Option<FilterMask>,
-    /// Where there is a filter: the patients whose first visit passes it.
-    first_passes: Bits,
-    /// Where somebody was treated after asOf: the day of the last attended visit up to asOf, by patient, counted from 1 on the
-    /// first day covered. It is known of those who are [`Self::treated_again`]; of others the ledger knows it, or it does
-    /// not matter.
+    /// With a filter: the patients whose first visit passes it, and is in the covered days.
+    first_passes: BitSet,
+    /// If there are attended visits after asOf: the day of the last attended visit up to asOf by patient, where 1 is the
+    /// first covered day. Only set for patients for whom [`Self::last_is_after_as_of`] holds; for others the ledger's last visit
+    /// is used. The extra element at the end belongs to no patient.
     last_up_to: Vec<i32>,
 }
 
 impl<'a> BucketScan<'a> {
-    /// `days` are those of the ledger that are covered.
+    /// `days` are the ledger's days in `covered`.
     fn new(
         ledger: &Ledger,
         question: &'a Question,
@@ -160,63 +159,65 @@ impl<'a> BucketScan<'a> {
         covered: Option<DayRange>,
         days: &[DayChunk],
     ) -> Self {
-        let mut pass = Self {
+        let mut scan = Self {
             question,
             definition,
             mask: ledger.mask(&question.filter),
-            first_passes: Bits::default(),
+            first_passes: BitSet::default(),
             last_up_to: Vec::new(),
         };
-        let Some(covered) = covered else { return pass };
+        let Some(covered) = covered else { return scan };
         let patients = ledger.patients().ids().len();
-        if let Some(mask) = &pass.mask {
-            pass.first_passes = Bits::new(patients);
+        if let Some(mask) = &scan.mask {
+            scan.first_passes = BitSet::new(patients);
             for (_, chunk) in days {
                 for visit in chunk.entries() {
                     if visit.is_first() && mask.passes(&visit) {
-                        pass.first_passes.insert(visit.patient);
+                        scan.first_passes.insert(visit.patient);
                     }
                 }
             }
         }
         if attended_after(ledger, question.as_of) {
-            // Zeros are memory that is not touched yet. The last place is nobody's: visits that do not matter are written
-            // there, which is faster than a branch.
+            // Zeroed memory is not paged in before it is written. Visits that are not needed are written to the extra element,
+            // which is faster than a branch.
             let mut last_up_to = vec![0; patients + 1];
             for (day, chunk) in ledger.days(covered.from, question.as_of) {
                 for visit in chunk.entries() {
-                    let matters = visit.attended() & pass.treated_again(&visit);
-                    let place = select_unpredictable(matters, visit.patient as usize, patients);
-                    last_up_to[place] = day.0 - covered.from.0 + 1;
+                    let needed = visit.attended() & scan.last_is_after_as_of(&visit);
+                    let index = select_unpredictable(needed, visit.patient as usize, patients);
+                    last_up_to[index] = day.0 - covered.from.0 + 1;
                 }
             }
-            pass.last_up_to = last_up_to;
+            scan.last_up_to = last_up_to;
         }
-        pass
+        scan
     }
 
-    /// Whether the patient's first visit lies in the range or later, and the last one after asOf.
+    /// Whether the patient's first visit is not before the range, and the last one is after asOf.
     #[inline]
-    fn treated_again(&self, visit: &Entry) -> bool {
+    fn last_is_after_as_of(&self, visit: &Entry) -> bool {
         (visit.first >= self.question.range.from.0) & (visit.last > self.question.as_of.0)
     }
 
-    /// The visit's patient's last attended visit up to asOf, where that matters.
+    /// The day of the patient's last attended visit up to asOf. It is only correct for patients who can be NEW: for others
+    /// it does not matter.
     #[inline]
     fn last_up_to(&self, visit: &Entry) -> i32 {
-        let Some(nobody) = self.last_up_to.len().checked_sub(1) else {
+        let Some(unused) = self.last_up_to.len().checked_sub(1) else {
             return visit.last;
         };
-        let again = self.treated_again(visit);
-        let place = select_unpredictable(again, visit.patient as usize, nobody);
-        let since = self.last_up_to[place];
-        select_unpredictable(again, self.question.range.from.0 - 1 + since, visit.last)
+        let replace = self.last_is_after_as_of(visit);
+        let index = select_unpredictable(replace, visit.patient as usize, unused);
+        let offset = self.last_up_to[index];
+        select_unpredictable(replace, self.question.range.from.0 - 1 + offset, visit.last)
     }
 
+    /// Classifies the visits of a day of a bucket that covers `covered`.
     fn day(&self, day: Day, chunk: &Chunk, covered: DayRange, assembler: &mut Assembler) {
         let (as_of, range) = (self.question.as_of, self.question.range);
-        let rules = StatusRule::all_on(day, as_of, self.definition);
-        let silent_since = silent_since(as_of, self.definition);
+        let rules = StatusRule::for_day(day, as_of, self.definition);
+        let churn_cutoff = churn_cutoff(as_of, self.definition);
         let visits = chunk.entries().map(|visit| {
             let mut passes = true;
             let mut returning = visit.first < range.from.0;
@@ -226,17 +227,17 @@ impl<'a> BucketScan<'a> {
             }
             let last = self.last_up_to(&visit);
             let rule = &rules[usize::from(visit.status())];
-            let place = place_of(last > visit.first, last <= silent_since, returning);
-            let place_in_bucket = place | place_of(false, false, visit.first < covered.from.0);
-            let counted = ClassifiedVisit {
+            let total_index = segment_index(last > visit.first, last <= churn_cutoff, returning);
+            let bucket_index = total_index | segment_index(false, false, visit.first < covered.from.0);
+            let classified = ClassifiedVisit {
                 id: visit.id,
                 patient: visit.patient,
                 day,
                 status: visit.status(),
-                in_bucket: rule.segments[place_in_bucket],
-                in_total: rule.segments[place],
+                in_bucket: rule.segments[bucket_index],
+                in_total: rule.segments[total_index],
             };
-            (rule.counts & passes, counted)
+            (rule.counts & passes, classified)
         });
         assembler.visits(day, chunk.len(), visits);
     }

@@ -1,24 +1,24 @@
-//! A resolved question: its lists, and the counts that are their lengths.
+//! A snapshot: the lists of every bucket and cohort of a question. Counts are the lengths of these lists.
 
 use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::bits::Bits;
+use super::bit_set::BitSet;
 use super::cohort::Segment;
 use super::ledger::{Entry, IdIndex, Ledger, NEVER_FIRST, NEVER_LAST};
 use super::{Bucket, CohortKind, Day, Definition, Question, VisitStatus, WeekStart};
 
-/// Which bucket of a snapshot.
+/// Identifies a bucket of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BucketRef {
     /// The whole range as one bucket.
     Total,
-    /// The bucket at this place, from 0.
+    /// The bucket at this index, from 0.
     At(u32),
 }
 
-/// The first and the last attended visit that the snapshot saw of a patient.
+/// The days of a patient's first and last attended visits up to asOf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct History {
     pub(crate) first: i32,
@@ -32,52 +32,56 @@ impl History {
     };
 }
 
-/// The numbering of patients that a snapshot's lists are written in.
+/// The numbers of patients that a snapshot's lists use.
 pub(crate) enum PatientIndex {
-    /// The ledger's. The ledger itself is held only until the histories were read from it.
+    /// Those of the ledger. The ledger itself is released once the histories were read from it.
     Ledger(Mutex<Option<Arc<Ledger>>>, Arc<IdIndex>),
-    /// The snapshot's own: ids in order, and their histories.
+    /// Those of an unpacked snapshot: ids, ascending, and their histories.
     Own(Vec<i64>, Vec<History>),
 }
 
 impl PatientIndex {
+    /// The numbers of this ledger.
     pub(crate) fn of_ledger(ledger: &Arc<Ledger>) -> Self {
         Self::Ledger(Mutex::new(Some(Arc::clone(ledger))), Arc::clone(ledger.patients()))
     }
 
+    /// The ids, by number.
     fn ids(&self) -> &[i64] {
         match self {
-            Self::Ledger(_, keys) => keys.ids(),
+            Self::Ledger(_, index) => index.ids(),
             Self::Own(ids, _) => ids,
         }
     }
 }
 
-/// A visit that counts, and what it counts as.
+/// A visit with its segment in its bucket and in the total.
 #[derive(Clone, Copy)]
 pub(crate) struct ClassifiedVisit {
     pub(crate) id: i64,
+    /// The patient's number.
     pub(crate) patient: u32,
     pub(crate) day: Day,
+    /// The discriminant of the status.
     pub(crate) status: u8,
     pub(crate) in_bucket: Segment,
     pub(crate) in_total: Segment,
 }
 
-/// The visits that count, in columns, in the order of their days and then ids.
+/// The counted visits in columns, ordered by day and then id.
 #[derive(Default)]
 pub(crate) struct Visits {
     pub(crate) id: Vec<i64>,
     pub(crate) patient: Vec<u32>,
     pub(crate) status: Vec<u8>,
-    /// The days, each with the place where its visits end.
+    /// The days, each with the index after its last visit.
     days: Vec<(Day, u32)>,
 }
 
 impl Visits {
-    /// Takes as many as there are beyond the days so far for this one's.
+    /// Assigns the visits that were added since the last call to this day.
     fn end_day(&mut self, day: Day) {
-        let end = number(self.id.len());
+        let end = to_u32(self.id.len());
         match self.days.last_mut() {
             Some(last) if last.0 == day => last.1 = end,
             Some(last) if last.1 == end => {}
@@ -86,9 +90,9 @@ impl Visits {
         }
     }
 
-    /// Takes those of later days.
+    /// Appends visits of later days.
     fn append(&mut self, later: Self) {
-        let start = number(self.id.len());
+        let start = to_u32(self.id.len());
         self.id.extend(later.id);
         self.patient.extend(later.patient);
         self.status.extend(later.status);
@@ -96,22 +100,23 @@ impl Visits {
             .extend(later.days.into_iter().map(|(day, end)| (day, start + end)));
     }
 
-    fn day(&self, place: usize) -> Option<Day> {
-        let at = self.days.partition_point(|&(_, end)| end as usize <= place);
-        self.days.get(at).map(|&(day, _)| day)
+    /// The day of the visit at this index.
+    fn day(&self, index: usize) -> Option<Day> {
+        let position = self.days.partition_point(|&(_, end)| end as usize <= index);
+        self.days.get(position).map(|&(day, _)| day)
     }
 
-    /// The days of the visits at these places, which hold whole days.
-    pub(crate) fn by_day(&self, places: Range<usize>) -> impl Iterator<Item = (Day, Range<usize>)> {
-        let from = self.days.partition_point(|&(_, end)| end as usize <= places.start);
-        let mut start = places.start;
+    /// The days of the visits in this range of indexes, which must consist of whole days, each with its indexes.
+    pub(crate) fn by_day(&self, indexes: Range<usize>) -> impl Iterator<Item = (Day, Range<usize>)> {
+        let from = self.days.partition_point(|&(_, end)| end as usize <= indexes.start);
+        let mut start = indexes.start;
         self.days[from..]
             .iter()
-            .take_while(move |&&(_, end)| end as usize <= places.end)
+            .take_while(move |&&(_, end)| end as usize <= indexes.end)
             .map(move |&(day, end)| (day, std::mem::replace(&mut start, end as usize)..end as usize))
     }
 
-    /// Gives room back where a filter left most of it empty.
+    /// Releases unused capacity if a filter left most of it empty.
     fn shrink(&mut self) {
         if self.id.len() < self.id.capacity() / 2 {
             self.id.shrink_to_fit();
@@ -121,28 +126,31 @@ impl Visits {
     }
 }
 
-/// The lists of one bucket, segment after segment.
+/// The lists of one bucket. Each is the concatenation of its segments' lists, so that a cohort is a slice.
 #[derive(Default)]
 pub(crate) struct BucketLists {
-    /// Places in [`Visits`].
+    /// Indexes into [`Visits`].
     pub(crate) visits: Box<[u32]>,
     visit_ends: [u32; Segment::COUNT],
-    /// Numbers of patients.
+    /// Patients' numbers, without duplicates within VISITORS, NO_SHOW and CANCELED each.
     patients: Box<[u32]>,
     patient_ends: [u32; Segment::COUNT],
 }
 
 impl BucketLists {
+    /// The visits of a cohort: indexes into [`Visits`].
     pub(crate) fn visits(&self, kind: CohortKind) -> &[u32] {
-        cut(&self.visits, &self.visit_ends, kind.segments())
+        slice(&self.visits, &self.visit_ends, kind.segments())
     }
 
+    /// The patients of a cohort, by number.
     pub(crate) fn patients(&self, kind: CohortKind) -> &[u32] {
-        cut(&self.patients, &self.patient_ends, kind.segments())
+        slice(&self.patients, &self.patient_ends, kind.segments())
     }
 }
 
-fn cut<'a>(list: &'a [u32], ends: &[u32; Segment::COUNT], segments: Range<usize>) -> &'a [u32] {
+/// The part of a list that has these segments; `ends` are the segments' ends in the list.
+fn slice<'a>(list: &'a [u32], ends: &[u32; Segment::COUNT], segments: Range<usize>) -> &'a [u32] {
     let start = if segments.start == 0 {
         0
     } else {
@@ -151,26 +159,27 @@ fn cut<'a>(list: &'a [u32], ends: &[u32; Segment::COUNT], segments: Range<usize>
     &list[start as usize..ends[segments.end - 1] as usize]
 }
 
-/// Makes the lists of buckets, one bucket after another.
+/// Builds the lists of buckets, one after the other.
 struct ListBuilder {
-    /// Who is in a list already: visitors are in one of four, the others may be in any.
-    seen: [Bits; 3],
-    /// Room for the lists of patients while they grow.
+    /// The patients in the lists so far of each of [`DISTINCT`].
+    seen: [BitSet; 3],
+    /// A buffer for the lists of patients.
     patients: Vec<u32>,
 }
 
-/// The cohorts whose lists of patients are kept free of repetitions.
-const SEEN: [CohortKind; 3] = [CohortKind::Visitors, CohortKind::NoShow, CohortKind::Canceled];
+/// The cohorts within which a patient is listed once. A patient is in at most one of the segments of VISITORS.
+const DISTINCT: [CohortKind; 3] = [CohortKind::Visitors, CohortKind::NoShow, CohortKind::Canceled];
 
 impl ListBuilder {
     fn new(patients: usize) -> Self {
         Self {
-            seen: std::array::from_fn(|_| Bits::new(patients)),
+            seen: std::array::from_fn(|_| BitSet::new(patients)),
             patients: Vec::new(),
         }
     }
 
-    const fn seen_by(segment: usize) -> usize {
+    /// The index in [`DISTINCT`] of the cohort that has the segment.
+    const fn distinct_index(segment: usize) -> usize {
         match segment {
             4 => 1,
             5 => 2,
@@ -178,10 +187,11 @@ impl ListBuilder {
         }
     }
 
-    /// The lists of the visits from the place `first` on, whose patients and segments these are.
+    /// The lists of a bucket's visits, whose indexes start at `first`, and which have these patients and segments.
     ///
-    /// Segments come mixed, so that a branch on them would be guessed wrong every other time. Each visit is written where
-    /// the list of its segment has come to; so is its patient, and the next one over it where it is in the list already.
+    /// This is a counting sort by segment without branches, since the processor could not predict them. Each visit is written
+    /// to the end of its segment's list. So is its patient; if it is in the list already, the end does not advance, and the
+    /// next patient overwrites it.
     fn lists(&mut self, first: u32, patients: &[u32], segments: &[Segment]) -> BucketLists {
         let starts = starts(segments);
         if self.patients.len() < segments.len() {
@@ -189,12 +199,12 @@ impl ListBuilder {
         }
         let mut visits = vec![0; segments.len()].into_boxed_slice();
         let (mut visit_ends, mut listed) = (starts, starts);
-        for ((&segment, &patient), place) in segments.iter().zip(patients).zip(first..) {
+        for ((&segment, &patient), index) in segments.iter().zip(patients).zip(first..) {
             let segment = segment as usize;
-            visits[visit_ends[segment] as usize] = place;
+            visits[visit_ends[segment] as usize] = index;
             visit_ends[segment] += 1;
             self.patients[listed[segment] as usize] = patient;
-            listed[segment] += u32::from(self.seen[Self::seen_by(segment)].insert(patient));
+            listed[segment] += u32::from(self.seen[Self::distinct_index(segment)].insert(patient));
         }
         let lists = starts
             .into_iter()
@@ -204,10 +214,10 @@ impl ListBuilder {
         let mut patient_ends = [0; Segment::COUNT];
         for (list, end) in lists.zip(&mut patient_ends) {
             patients.extend_from_slice(&self.patients[list]);
-            *end = number(patients.len());
+            *end = to_u32(patients.len());
         }
-        for (seen, kind) in self.seen.iter_mut().zip(SEEN) {
-            seen.clear(cut(&patients, &patient_ends, kind.segments()));
+        for (seen, kind) in self.seen.iter_mut().zip(DISTINCT) {
+            seen.clear(slice(&patients, &patient_ends, kind.segments()));
         }
         BucketLists {
             visits,
@@ -218,7 +228,7 @@ impl ListBuilder {
     }
 }
 
-/// The segments, in their order.
+/// All segments, in order.
 const SEGMENTS: [Segment; Segment::COUNT] = [
     Segment::ChurnSuspected,
     Segment::Retained,
@@ -228,12 +238,12 @@ const SEGMENTS: [Segment; Segment::COUNT] = [
     Segment::Canceled,
 ];
 
-/// Where each segment starts once these are sorted.
+/// The start of each segment in the sorted list of these.
 fn starts(segments: &[Segment]) -> [u32; Segment::COUNT] {
     let mut start = 0;
     SEGMENTS.map(|kind| {
         let before = start;
-        // In parts that a byte can count: this is what vector instructions are good at.
+        // In parts short enough for 8-bit counters, which the compiler vectorizes well.
         for part in segments.chunks(u8::MAX.into()) {
             start += u32::from(part.iter().map(|&segment| u8::from(segment == kind)).sum::<u8>());
         }
@@ -241,22 +251,22 @@ fn starts(segments: &[Segment]) -> [u32; Segment::COUNT] {
     })
 }
 
-/// A place among visits or patients. A ledger of more than `u32::MAX` of them does not fit into memory.
-fn number(place: usize) -> u32 {
-    u32::try_from(place).unwrap_or(u32::MAX)
+/// An index of a visit or patient as 32 bits. A ledger with more than `u32::MAX` of them does not fit into memory.
+fn to_u32(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
-/// Makes a snapshot of visits that come bucket by bucket, within a bucket by day and then id.
+/// Builds a snapshot from visits, which must be added bucket by bucket, and within a bucket by day and then id.
 pub(crate) struct Assembler {
     visits: Visits,
     in_bucket: Vec<Segment>,
     in_total: Vec<Segment>,
-    /// The buckets so far, each with the place where its visits end.
+    /// The buckets so far, each with the index after its last visit.
     buckets: Vec<(Bucket, usize)>,
     scratch: ScratchColumns,
 }
 
-/// Room for the visits of a day while it is looked at which of them count.
+/// A buffer for the visits of a day, of which the counted ones are copied.
 #[derive(Default)]
 struct ScratchColumns {
     id: Vec<i64>,
@@ -267,7 +277,8 @@ struct ScratchColumns {
 }
 
 impl ScratchColumns {
-    fn hold(&mut self, visits: usize) {
+    /// Ensures room for this many visits.
+    fn ensure_len(&mut self, visits: usize) {
         if self.id.len() < visits {
             self.id.resize(visits, 0);
             self.patient.resize(visits, 0);
@@ -279,6 +290,7 @@ impl ScratchColumns {
 }
 
 impl Assembler {
+    /// `buckets` and `visits` are the expected numbers.
     pub(crate) fn new(buckets: usize, visits: usize) -> Self {
         Self {
             visits: Visits {
@@ -294,7 +306,7 @@ impl Assembler {
         }
     }
 
-    /// Takes a visit.
+    /// Adds a visit.
     pub(crate) fn visit(&mut self, visit: ClassifiedVisit) {
         self.visits.id.push(visit.id);
         self.visits.patient.push(visit.patient);
@@ -304,44 +316,43 @@ impl Assembler {
         self.in_total.push(visit.in_total);
     }
 
-    /// Takes, of at most so many visits of a day, those that are said to count.
+    /// Adds visits of a day, of which there are at most `max`: those whose flag is set.
     #[inline]
-    pub(crate) fn visits(&mut self, day: Day, most: usize, visits: impl Iterator<Item = (bool, ClassifiedVisit)>) {
+    pub(crate) fn visits(&mut self, day: Day, max: usize, visits: impl Iterator<Item = (bool, ClassifiedVisit)>) {
         let Self {
-            visits: all,
-            scratch: room,
-            ..
+            visits: all, scratch, ..
         } = self;
-        room.hold(most);
+        scratch.ensure_len(max);
         let (id, patient, status) = (
-            &mut room.id[..most],
-            &mut room.patient[..most],
-            &mut room.status[..most],
+            &mut scratch.id[..max],
+            &mut scratch.patient[..max],
+            &mut scratch.status[..max],
         );
-        let (in_bucket, in_total) = (&mut room.in_bucket[..most], &mut room.in_total[..most]);
-        // Each is written, and the next one over it where it does not count: faster than a branch.
-        let mut at = 0;
-        for (counts, visit) in visits.take(most) {
-            id[at] = visit.id;
-            patient[at] = visit.patient;
-            status[at] = visit.status;
-            in_bucket[at] = visit.in_bucket;
-            in_total[at] = visit.in_total;
-            at += usize::from(counts);
+        let (in_bucket, in_total) = (&mut scratch.in_bucket[..max], &mut scratch.in_total[..max]);
+        // A visit that does not count is overwritten by the next one, which is faster than a branch.
+        let mut len = 0;
+        for (counts, visit) in visits.take(max) {
+            id[len] = visit.id;
+            patient[len] = visit.patient;
+            status[len] = visit.status;
+            in_bucket[len] = visit.in_bucket;
+            in_total[len] = visit.in_total;
+            len += usize::from(counts);
         }
-        all.id.extend_from_slice(&id[..at]);
-        all.patient.extend_from_slice(&patient[..at]);
-        all.status.extend_from_slice(&status[..at]);
+        all.id.extend_from_slice(&id[..len]);
+        all.patient.extend_from_slice(&patient[..len]);
+        all.status.extend_from_slice(&status[..len]);
         all.end_day(day);
-        self.in_bucket.extend_from_slice(&in_bucket[..at]);
-        self.in_total.extend_from_slice(&in_total[..at]);
+        self.in_bucket.extend_from_slice(&in_bucket[..len]);
+        self.in_total.extend_from_slice(&in_total[..len]);
     }
 
+    /// Assigns the visits that were added since the last call to this bucket.
     pub(crate) fn end_bucket(&mut self, bucket: Bucket) {
         self.buckets.push((bucket, self.visits.id.len()));
     }
 
-    /// Takes what another one took of later buckets.
+    /// Appends later buckets.
     pub(crate) fn append(&mut self, later: Self) {
         let start = self.visits.id.len();
         self.visits.append(later.visits);
@@ -351,6 +362,7 @@ impl Assembler {
         self.buckets.extend(buckets.map(|(bucket, end)| (bucket, start + end)));
     }
 
+    /// The snapshot.
     pub(crate) fn finish(
         mut self,
         question: Question,
@@ -362,18 +374,18 @@ impl Assembler {
         let count = patients.ids().len();
         let of_total = || ListBuilder::new(count).lists(0, &self.visits.patient, &self.in_total);
         let of_buckets = || {
-            let (mut sorter, mut start) = (ListBuilder::new(count), 0);
+            let (mut builder, mut start) = (ListBuilder::new(count), 0);
             let lists = |&(bucket, end): &(Bucket, usize)| {
-                let places = std::mem::replace(&mut start, end)..end;
-                let (first, segments) = (number(places.start), &self.in_bucket[places.clone()]);
-                (bucket, sorter.lists(first, &self.visits.patient[places], segments))
+                let indexes = std::mem::replace(&mut start, end)..end;
+                let (first, segments) = (to_u32(indexes.start), &self.in_bucket[indexes.clone()]);
+                (bucket, builder.lists(first, &self.visits.patient[indexes], segments))
             };
             self.buckets.iter().map(lists).collect()
         };
         let (lists, buckets) = if self.visits.id.len() < PARALLEL_MIN_VISITS {
             (of_total(), of_buckets())
         } else {
-            side_by_side(of_total, of_buckets)
+            join(of_total, of_buckets)
         };
         self.visits.shrink();
         Snapshot {
@@ -389,11 +401,11 @@ impl Assembler {
     }
 }
 
-/// From as many visits on, what can be done at the same time is: for fewer, a thread takes longer than it saves.
+/// With fewer visits, starting a second thread takes longer than it saves.
 pub(crate) const PARALLEL_MIN_VISITS: usize = 20_000;
 
-/// Does the first in a thread of its own, where one is to be had.
-pub(crate) fn side_by_side<A: Send, B>(first: impl Fn() -> A + Sync, second: impl FnOnce() -> B) -> (A, B) {
+/// Runs both, the first in a new thread if one can be started.
+pub(crate) fn join<A: Send, B>(first: impl Fn() -> A + Sync, second: impl FnOnce() -> B) -> (A, B) {
     std::thread::scope(|threads| {
         let thread = std::thread::Builder::new().spawn_scoped(threads, &first);
         let second = second();
@@ -405,7 +417,7 @@ pub(crate) fn side_by_side<A: Send, B>(first: impl Fn() -> A + Sync, second: imp
     })
 }
 
-/// One computation of the statistics: every bucket's lists. Counts are their lengths, pages are cut from them.
+/// The result of one computation: the lists of every bucket and cohort. Counts are their lengths, pages are slices of them.
 pub struct Snapshot {
     question: Question,
     definition: Definition,
@@ -414,91 +426,94 @@ pub struct Snapshot {
     buckets: Vec<(Bucket, BucketLists)>,
     total: (Bucket, BucketLists),
     patients: PatientIndex,
-    /// By the numbers of `patients`; made when first asked for.
+    /// By number of `patients`; computed on first use.
     histories: OnceLock<Vec<History>>,
 }
 
-/// A cohort in full: both lists, in the order in which patients and visits were first recorded.
+/// Both lists of a cohort, ordered by id.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct CohortList {
     pub patients: Vec<CountedPatient>,
     pub visits: Vec<CountedVisit>,
 }
 
-/// A patient of a cohort, as counted.
+/// A patient of a cohort, as of the snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CountedPatient {
     pub id: i64,
-    /// The first attended visit up to asOf; none where there is none.
+    /// The day of the first attended visit up to asOf, if any.
     pub first_visit: Option<Day>,
-    /// The last attended visit up to asOf; none where there is none.
+    /// The day of the last attended visit up to asOf, if any.
     pub last_visit: Option<Day>,
-    /// How many of the cohort's visits are this patient's.
+    /// The number of the cohort's visits that are this patient's.
     pub visits: u32,
 }
 
-/// A visit of a cohort, as counted.
+/// A visit of a cohort, as of the snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CountedVisit {
     pub id: i64,
+    /// The id of the patient.
     pub patient: i64,
     pub date: Day,
     pub status: VisitStatus,
 }
 
 impl Snapshot {
+    /// The question that this answers.
     #[must_use]
     pub fn question(&self) -> &Question {
         &self.question
     }
 
+    /// The definition that was applied.
     #[must_use]
     pub fn definition(&self) -> &Definition {
         &self.definition
     }
 
+    /// The first day of a week, which determines buckets by week.
     #[must_use]
     pub fn week_start(&self) -> WeekStart {
         self.week_start
     }
 
-    /// How many buckets there are, the total not among them.
+    /// The number of buckets, without the total.
     #[must_use]
     pub fn len(&self) -> usize {
         self.buckets.len()
     }
 
-    /// Whether there is no bucket; a question's range is never empty, so there is one.
+    /// Whether there is no bucket. Always false, since a question's range is not empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.buckets.is_empty()
     }
 
-    fn part(&self, bucket: BucketRef) -> Option<&(Bucket, BucketLists)> {
+    fn bucket_lists(&self, bucket: BucketRef) -> Option<&(Bucket, BucketLists)> {
         match bucket {
             BucketRef::Total => Some(&self.total),
-            BucketRef::At(place) => self.buckets.get(place as usize),
+            BucketRef::At(index) => self.buckets.get(index as usize),
         }
     }
 
-    /// The bounds of a bucket.
+    /// The calendar unit of a bucket; `None` if the snapshot does not have the bucket.
     #[must_use]
     pub fn bucket(&self, bucket: BucketRef) -> Option<&Bucket> {
-        self.part(bucket).map(|(bucket, _)| bucket)
+        self.bucket_lists(bucket).map(|(bucket, _)| bucket)
     }
 
-    /// The bucket that holds the day; none where the question's range does not.
+    /// The bucket that contains the day; `None` if the day is outside the question's range.
     #[must_use]
     pub fn bucket_of(&self, day: Day) -> Option<BucketRef> {
         if !self.question.range.contains(day) {
             return None;
         }
-        let place = self.buckets.partition_point(|(bucket, _)| bucket.bounds.to < day);
-        u32::try_from(place).ok().map(BucketRef::At)
+        let index = self.buckets.partition_point(|(bucket, _)| bucket.bounds.to < day);
+        u32::try_from(index).ok().map(BucketRef::At)
     }
 
-    /// Whether every NEW patient of the bucket has had churnAfterDays to come back: it is complete, and asOf lies that long or
-    /// longer after its end. Nobody is PENDING then.
+    /// Whether the bucket is complete and asOf is churnAfterDays or more after its end, so that no patient is PENDING.
     #[must_use]
     pub fn churn_mature(&self, bucket: BucketRef) -> bool {
         self.bucket(bucket).is_some_and(|bucket| {
@@ -507,42 +522,48 @@ impl Snapshot {
         })
     }
 
-    /// The length of the cohort's list of patients.
+    /// The number of the cohort's patients.
     #[must_use]
     pub fn patient_count(&self, bucket: BucketRef, kind: CohortKind) -> usize {
-        self.part(bucket).map_or(0, |(_, lists)| lists.patients(kind).len())
+        self.bucket_lists(bucket)
+            .map_or(0, |(_, lists)| lists.patients(kind).len())
     }
 
-    /// The length of the cohort's list of visits.
+    /// The number of the cohort's visits.
     #[must_use]
     pub fn visit_count(&self, bucket: BucketRef, kind: CohortKind) -> usize {
-        self.part(bucket).map_or(0, |(_, lists)| lists.visits(kind).len())
+        self.bucket_lists(bucket)
+            .map_or(0, |(_, lists)| lists.visits(kind).len())
     }
 
-    /// The ids of the cohort's patients, in the order in which they were first recorded.
+    /// The ids of the cohort's patients, ascending.
     #[must_use]
     pub fn patient_ids(&self, bucket: BucketRef, kind: CohortKind) -> Vec<i64> {
-        let patients = self.part(bucket).map_or(&[][..], |(_, lists)| lists.patients(kind));
+        let patients = self
+            .bucket_lists(bucket)
+            .map_or(&[][..], |(_, lists)| lists.patients(kind));
         let ids = self.patients.ids();
         let mut ids: Vec<i64> = patients.iter().map(|&number| ids[number as usize]).collect();
         ids.sort_unstable();
         ids
     }
 
-    /// The ids of the cohort's visits, likewise.
+    /// The ids of the cohort's visits, ascending.
     #[must_use]
     pub fn visit_ids(&self, bucket: BucketRef, kind: CohortKind) -> Vec<i64> {
-        let visits = self.part(bucket).map_or(&[][..], |(_, lists)| lists.visits(kind));
-        let mut ids: Vec<i64> = visits.iter().map(|&place| self.visits.id[place as usize]).collect();
-        // Each day's are sorted already, which this sort makes use of.
+        let visits = self
+            .bucket_lists(bucket)
+            .map_or(&[][..], |(_, lists)| lists.visits(kind));
+        let mut ids: Vec<i64> = visits.iter().map(|&index| self.visits.id[index as usize]).collect();
+        // The stable sort is faster here, since the ids of each day are sorted already.
         ids.sort();
         ids
     }
 
-    /// The cohort's lists in full.
+    /// Both lists of the cohort.
     #[must_use]
     pub fn cohort(&self, bucket: BucketRef, kind: CohortKind) -> CohortList {
-        let Some((_, lists)) = self.part(bucket) else {
+        let Some((_, lists)) = self.bucket_lists(bucket) else {
             return CohortList::default();
         };
         let ids = self.patients.ids();
@@ -550,13 +571,13 @@ impl Snapshot {
         let mut visits: Vec<CountedVisit> = lists
             .visits(kind)
             .iter()
-            .filter_map(|&place| {
-                let place = place as usize;
+            .filter_map(|&index| {
+                let index = index as usize;
                 Some(CountedVisit {
-                    id: self.visits.id[place],
-                    patient: ids[self.visits.patient[place] as usize],
-                    date: self.visits.day(place)?,
-                    status: VisitStatus::ALL[usize::from(self.visits.status[place])],
+                    id: self.visits.id[index],
+                    patient: ids[self.visits.patient[index] as usize],
+                    date: self.visits.day(index)?,
+                    status: VisitStatus::ALL[usize::from(self.visits.status[index])],
                 })
             })
             .collect();
@@ -566,20 +587,20 @@ impl Snapshot {
             .iter()
             .map(|&number| {
                 let history = histories[number as usize];
-                let some = history != History::NONE;
+                let exists = history != History::NONE;
                 CountedPatient {
                     id: ids[number as usize],
-                    first_visit: some.then_some(Day(history.first)),
-                    last_visit: some.then_some(Day(history.last)),
+                    first_visit: exists.then_some(Day(history.first)),
+                    last_visit: exists.then_some(Day(history.last)),
                     visits: 0,
                 }
             })
             .collect();
         patients.sort_unstable_by_key(|patient| patient.id);
-        let mut owners: Vec<i64> = visits.iter().map(|visit| visit.patient).collect();
-        owners.sort_unstable();
-        for (patient, owned) in patients.iter_mut().zip(owners.chunk_by(|a, b| a == b)) {
-            patient.visits = u32::try_from(owned.len()).unwrap_or(u32::MAX);
+        let mut visit_patients: Vec<i64> = visits.iter().map(|visit| visit.patient).collect();
+        visit_patients.sort_unstable();
+        for (patient, visits) in patients.iter_mut().zip(visit_patients.chunk_by(|a, b| a == b)) {
+            patient.visits = u32::try_from(visits.len()).unwrap_or(u32::MAX);
         }
         CohortList { patients, visits }
     }
@@ -588,23 +609,23 @@ impl Snapshot {
     #[must_use]
     pub fn contains(&self, bucket: BucketRef, kind: CohortKind, patient: i64) -> bool {
         let number = match &self.patients {
-            PatientIndex::Ledger(_, keys) => keys.number(patient),
-            PatientIndex::Own(ids, _) => ids.binary_search(&patient).ok().map(number),
+            PatientIndex::Ledger(_, index) => index.number(patient),
+            PatientIndex::Own(ids, _) => ids.binary_search(&patient).ok().map(to_u32),
         };
-        let Some((number, (_, lists))) = number.zip(self.part(bucket)) else {
+        let Some((number, (_, lists))) = number.zip(self.bucket_lists(bucket)) else {
             return false;
         };
         lists.patients(kind).contains(&number)
     }
 
-    /// The patients of a cohort, by id, each with the segment that it is in.
-    pub(crate) fn standings(&self, bucket: BucketRef, kind: CohortKind) -> Vec<(i64, Segment)> {
-        let Some((_, lists)) = self.part(bucket) else {
+    /// The patients of a cohort, each with its segment, ordered by id.
+    pub(crate) fn patient_segments(&self, bucket: BucketRef, kind: CohortKind) -> Vec<(i64, Segment)> {
+        let Some((_, lists)) = self.bucket_lists(bucket) else {
             return Vec::new();
         };
         let ids = self.patients.ids();
         let in_segment = |segment: Segment| {
-            let patients = cut(
+            let patients = slice(
                 &lists.patients,
                 &lists.patient_ends,
                 segment as usize..segment as usize + 1,
@@ -619,15 +640,15 @@ impl Snapshot {
         standings
     }
 
-    /// The histories by patient, of all patients in the lists.
+    /// The histories by number, of all patients in the lists.
     fn histories(&self) -> &[History] {
         match &self.patients {
             PatientIndex::Own(_, histories) => histories,
-            PatientIndex::Ledger(ledger, keys) => self.histories.get_or_init(|| {
-                let held = || ledger.lock().unwrap_or_else(PoisonError::into_inner);
-                let whole = held().clone();
-                let histories = whole.map(|whole| self.histories_in(&whole, keys.ids().len()));
-                *held() = None;
+            PatientIndex::Ledger(slot, index) => self.histories.get_or_init(|| {
+                let slot = || slot.lock().unwrap_or_else(PoisonError::into_inner);
+                let ledger = slot().clone();
+                let histories = ledger.map(|ledger| self.histories_in(&ledger, index.ids().len()));
+                *slot() = None;
                 histories.unwrap_or_default()
             }),
         }
@@ -647,29 +668,29 @@ impl Snapshot {
                 };
             }
         }
-        // Who came after asOf too: their last visit up to asOf is looked for, from asOf backwards.
-        let mut open = histories.iter().filter(|history| history.last > as_of.0).count();
+        // For patients with a later visit than asOf, find the last visit up to asOf, from asOf backwards.
+        let mut missing = histories.iter().filter(|history| history.last > as_of.0).count();
         for (day, chunk) in ledger.days(Day(i32::MIN), as_of).iter().rev() {
-            if open == 0 {
+            if missing == 0 {
                 break;
             }
             for visit in chunk.entries().filter(Entry::attended) {
                 let history = &mut histories[visit.patient as usize];
                 if history.last > as_of.0 {
                     history.last = day.0;
-                    open -= 1;
+                    missing -= 1;
                 }
             }
         }
         histories
     }
 
-    /// The parts of the snapshot that its lists follow from, bucket by bucket.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = (&Bucket, &BucketLists)> {
+    /// The buckets without the total, with their lists.
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (&Bucket, &BucketLists)> {
         self.buckets.iter().map(|(bucket, lists)| (bucket, lists))
     }
 
-    /// Every patient of the snapshot: id, history, and whether NEW in the total; by id.
+    /// Every patient of the snapshot: id, history, and whether NEW in the total; ordered by id.
     pub(crate) fn all_patients(&self) -> Vec<(i64, History, bool)> {
         const LISTED: u8 = 1;
         const NEW: u8 = 2;
@@ -685,22 +706,23 @@ impl Snapshot {
                 marks[number as usize] |= mark;
             }
         }
-        let known = ids.iter().zip(histories).zip(marks);
-        let mut all: Vec<(i64, History, bool)> = known
+        let patients = ids.iter().zip(histories).zip(marks);
+        let mut all: Vec<(i64, History, bool)> = patients
             .filter(|&(_, mark)| mark != 0)
             .map(|((&id, &history), mark)| (id, history, mark & NEW != 0))
             .collect();
-        // Most are in order: only those stand behind who came since the ledger was loaded. This sort makes use of it.
+        // The stable sort is faster here: only patients added since the ledger was loaded are out of order.
         all.sort_by_key(|&(id, ..)| id);
         all
     }
 
+    /// The id of the patient with this number.
     pub(crate) fn patient_id(&self, number: u32) -> i64 {
         self.patients.ids()[number as usize]
     }
 
-    /// The memory that it takes, in bytes, about. Counted are the histories also before they are made; not counted is the ledger
-    /// that it holds until then.
+    /// The approximate size in memory, in bytes. It includes the histories even before they are computed, and not the ledger
+    /// that is held until then.
     #[must_use]
     pub fn bytes(&self) -> usize {
         const VISIT: usize = size_of::<i64>() + size_of::<u32>() + size_of::<u8>();
@@ -716,9 +738,9 @@ impl Snapshot {
             .sum();
         let patients = match &self.patients {
             PatientIndex::Own(ids, _) => ids.len() * PATIENT,
-            // Once the ledger is released, nobody else may hold its keys.
-            PatientIndex::Ledger(_, keys) if self.histories.get().is_some() => keys.ids().len() * PATIENT,
-            PatientIndex::Ledger(_, keys) => keys.ids().len() * size_of::<History>(),
+            // Once the ledger is released, this snapshot may be the only owner of the index.
+            PatientIndex::Ledger(_, index) if self.histories.get().is_some() => index.ids().len() * PATIENT,
+            PatientIndex::Ledger(_, index) => index.ids().len() * size_of::<History>(),
         };
         let filter = &self.question.filter;
         let ids = [&filter.departments, &filter.doctors].into_iter().flatten();
@@ -728,21 +750,21 @@ impl Snapshot {
     }
 }
 
-/// An order of a cohort's patients that follows from the snapshot alone.
+/// A sort key of a cohort's patients that the snapshot contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PatientOrder {
     FirstVisit,
     LastVisit,
 }
 
-/// An order of a cohort's visits that follows from the snapshot alone.
+/// A sort key of a cohort's visits that the snapshot contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VisitOrder {
     Date,
     Status,
 }
 
-/// Compares by key, nulls last whichever the direction.
+/// Compares keys, nulls last in either direction.
 pub(crate) fn nulls_last<K: Ord>(a: Option<&K>, b: Option<&K>, descending: bool) -> Ordering {
     match (a, b) {
         (Some(a), Some(b)) if descending => b.cmp(a),
@@ -754,7 +776,7 @@ pub(crate) fn nulls_last<K: Ord>(a: Option<&K>, b: Option<&K>, descending: bool)
 }
 
 impl CohortList {
-    /// The memory that it takes, in bytes.
+    /// The size in memory, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.patients.capacity() * size_of::<CountedPatient>()
@@ -762,7 +784,7 @@ impl CohortList {
             + size_of::<Self>()
     }
 
-    /// The places of the patients in an order; nulls last, ties by id.
+    /// The indexes of the patients, ordered by the key; nulls last, ties by id.
     #[must_use]
     pub fn order_patients(&self, order: PatientOrder, descending: bool) -> Vec<u32> {
         let key = |patient: &CountedPatient| match order {
@@ -772,7 +794,7 @@ impl CohortList {
         Self::order_by(self.patients.iter().map(key), descending)
     }
 
-    /// The places of the visits in an order; ties by id.
+    /// The indexes of the visits, ordered by the key; ties by id.
     #[must_use]
     pub fn order_visits(&self, order: VisitOrder, descending: bool) -> Vec<u32> {
         match order {
@@ -781,12 +803,12 @@ impl CohortList {
         }
     }
 
-    /// The places of a list in the order of its keys; nulls last in either direction, ties in the order of the list.
+    /// The indexes of a list, ordered by these keys of its elements; nulls last in either direction, ties by index.
     #[must_use]
     pub fn order_by<K: Ord>(keys: impl IntoIterator<Item = Option<K>>, descending: bool) -> Vec<u32> {
         let keys: Vec<Option<K>> = keys.into_iter().collect();
-        let mut places: Vec<u32> = (0..).take(keys.len()).collect();
-        places.sort_by(|&a, &b| nulls_last(keys[a as usize].as_ref(), keys[b as usize].as_ref(), descending));
-        places
+        let mut indexes: Vec<u32> = (0..).take(keys.len()).collect();
+        indexes.sort_by(|&a, &b| nulls_last(keys[a as usize].as_ref(), keys[b as usize].as_ref(), descending));
+        indexes
     }
 }

@@ -1,9 +1,9 @@
-//! What a count depends on of a visit.
+//! Statuses and channels of visits.
 
 use string_enum::string_enum;
 
 string_enum!(
-    /// How far a visit got.
+    /// The progress of a visit.
     VisitStatus {
         Tentative = "TENTATIVE",
         Booked = "BOOKED",
@@ -17,19 +17,19 @@ string_enum!(
 );
 
 impl VisitStatus {
-    /// Whether the patient was treated: COMPLETED and ENDED, no other.
+    /// Whether a visit with this status is attended. Everything else in this crate follows from this definition.
     #[must_use]
     pub const fn attended(self) -> bool {
         matches!(self, Self::Completed | Self::Ended)
     }
 
-    /// Whether only a visit whose day has come can have got this far.
+    /// Whether a visit dated in the future cannot have this status.
     #[must_use]
     pub const fn needs_its_day(self) -> bool {
         self.attended() || matches!(self, Self::CheckedIn | Self::InProgress | Self::NoShow)
     }
 
-    /// Whether nothing more will come of the visit: a change of it is a correction.
+    /// Whether the status is final, so that a later change of the visit is a correction.
     #[must_use]
     pub const fn is_over(self) -> bool {
         self.attended() || matches!(self, Self::Canceled | Self::NoShow)
@@ -37,7 +37,7 @@ impl VisitStatus {
 }
 
 string_enum!(
-    /// How a visit came to be.
+    /// The channel by which a visit was booked; WALK_IN without a booking.
     VisitChannel {
         WalkIn = "WALK_IN",
         Phone = "PHONE",

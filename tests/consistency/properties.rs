@@ -11,9 +11,9 @@ use proptest::sample::{Index, subsequence};
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use rollcall::statistics::{
-    BucketRef, CohortKind, Day, DayRange, Definition, Differences, Filter, Ledger, LedgerBuilder, PatientEvaluation,
-    Period, Question, ReasonKind, Rule, Side, Snapshot, VisitChannel, VisitDelta, VisitRow, VisitStatus, WeekStart,
-    reasons, resolve,
+    BucketRef, CohortKind, Day, DayRange, Definition, Differences, Filter, Ledger, LedgerBuilder, MembershipRule,
+    PatientEvaluation, Period, Question, ReasonKind, Side, Snapshot, VisitChannel, VisitDelta, VisitRow, VisitStatus,
+    WeekStart, reasons, resolve,
 };
 
 use crate::reference::Reference;
@@ -292,7 +292,7 @@ proptest! {
                     prop_assert_eq!(finding.included, counted, "{} in {:?} of {:?}: {:?}", patient, kind, bucket, finding);
                     prop_assert_eq!(snapshot.contains(bucket, kind, patient), counted);
                     prop_assert_eq!(opened.contains(bucket, kind, patient), counted);
-                    prop_assert_eq!(finding.visits.is_empty(), finding.rule == Rule::NoVisit);
+                    prop_assert_eq!(finding.visits.is_empty(), finding.rule == MembershipRule::NoVisit);
                     prop_assert!(!finding.visits.iter().any(|visit| visit.patient != patient));
                     prop_assert!(!case.sentence(bounds, kind, &finding).contains("  "));
                 }

@@ -104,7 +104,7 @@ on_each_database! {
         app.execute("DELETE FROM visit WHERE visit_no = '10'").await;
         assert_eq!(lines(&admin, &since, EXAMPLE).await, ["2025-06 VISITORS - D DELETED", "2025-06 NEW - D DELETED", "2025-06 PENDING - D DELETED"]);
         let why = reasons(&admin, &since, EXAMPLE, ("2025-06-01", "NEW", "left"), "D").await;
-        assert_eq!(why[0]["text"], "The visit of 2025-06-10 was deleted: no longer NEW in June 2025. No visit lies here.");
+        assert_eq!(why[0]["text"], "The visit of 2025-06-10 was deleted: no longer NEW in June 2025. No visit here.");
         assert_eq!(why[0]["visits"][0]["after"], Value::Null);
 
         since = snapshot(&admin, EXAMPLE).await;
@@ -113,7 +113,7 @@ on_each_database! {
         let merged = ["2025-06 CANCELED + B MERGED", "2025-06 CANCELED - E MERGED"];
         assert_eq!(lines(&admin, &since, EXAMPLE).await, merged);
         let why = reasons(&admin, &since, EXAMPLE, ("2025-06-01", "CANCELED", "left"), "E").await;
-        assert_eq!(why[0]["text"], "The visit of 2025-06-15 was moved to another patient's record when the two were merged: no longer CANCELED in June 2025. No visit lies here.");
+        assert_eq!(why[0]["text"], "The visit of 2025-06-15 was moved to another patient's record when the two were merged: no longer CANCELED in June 2025. No visit here.");
         since = snapshot(&admin, EXAMPLE).await;
         admin.mutate("undoMerge", json!({"id": e["id"], "reason": "Two persons"}), "patient { id }").await;
         assert_eq!(lines(&admin, &since, EXAMPLE).await, ["2025-06 CANCELED + E MERGED", "2025-06 CANCELED - B MERGED"]);
@@ -150,7 +150,7 @@ on_each_database! {
         let unknown = ["2025-05 CHURN_SUSPECTED + C UNKNOWN", "2025-05 RETAINED - C UNKNOWN"];
         assert_eq!(lines(&user, &since, EXAMPLE).await, unknown);
         let why = reasons(&user, &since, EXAMPLE, ("2025-05-15", "RETAINED", "left"), "C").await;
-        assert_eq!(why, json!([{"kind": "UNKNOWN", "text": "What the snapshots saw of this patient cannot be rebuilt any more, so why is not known.", "visits": []}]));
+        assert_eq!(why, json!([{"kind": "UNKNOWN", "text": "The data that the snapshots were computed from cannot be reconstructed for this patient, so the reason is unknown.", "visits": []}]));
         // A snapshot from before change recording existed.
         app.execute("INSERT INTO visit (hospital_id, visit_no, patient_id, date, status, channel)
             SELECT hospital_id, '20', id, '2025-05-28', 'COMPLETED', 'OTHER' FROM patient WHERE chart_no = 'E'").await;

@@ -62,11 +62,11 @@ on_each_database! {
             ("C", "2025-06-01", "NEW", false, "FIRST_VISIT_EARLIER", "NEW in May 2025, since the visit of 2025-05-20 is the first.", &["2025-05-20"]),
             ("C", "2025-05-01", "RETAINED", true, "CAME_AGAIN", "NEW here, and came again: the last visit, of 2025-08-20, is 11 days before asOf; churnAfterDays is 90.", &["2025-05-20", "2025-08-20"]),
             ("D", "2025-05-01", "NEW", false, "OTHER_STATUS", "No visit here was attended: 2025-05-09 (NO_SHOW).", &["2025-05-09"]),
-            ("D", "2025-05-01", "NO_SHOW", true, "NO_SHOW", "Did not turn up: 2025-05-09 (NO_SHOW).", &["2025-05-09"]),
+            ("D", "2025-05-01", "NO_SHOW", true, "NO_SHOW", "No-show: 2025-05-09 (NO_SHOW).", &["2025-05-09"]),
             ("D", "2025-06-01", "PENDING", true, "NOT_YET_AGAIN", "NEW here, and has not come again on a later day: the visit of 2025-06-10 is 82 days before asOf; churnAfterDays is 90.", &["2025-06-10"]),
             ("D", "2025-06-01", "CHURN_SUSPECTED", false, "NOT_YET_AGAIN", "NEW here, and has not come again on a later day: the visit of 2025-06-10 is 82 days before asOf; churnAfterDays is 90.", &["2025-06-10"]),
             ("E", "2025-06-01", "CANCELED", true, "CANCELED", "Canceled: 2025-06-15.", &["2025-06-15"]),
-            ("E", "2025-05-01", "VISITORS", false, "NO_VISIT", "No visit lies here.", &[]),
+            ("E", "2025-05-01", "VISITORS", false, "NO_VISIT", "No visit here.", &[]),
         ] {
             let found = explained(&user, EXAMPLE, &patients[chart], day, kind).await;
             assert_eq!(found, (included, rule.to_owned(), text.to_owned(), dates.iter().map(|&date| date.to_owned()).collect()), "{chart} {day} {kind}");
@@ -74,7 +74,7 @@ on_each_database! {
         // Excluded by the filter, asOf, the range, and the overdue period.
         let filtered = EXAMPLE.replace("asOf", "filter: {channels: [APP]}, asOf");
         assert_eq!(explained(&user, &filtered, &patients["A"], "2025-05-01", "NEW").await.1, "FILTERED_OUT");
-        assert_eq!(explained(&user, &filtered, &patients["B"], "2025-06-01", "RETURNING").await.2, "The visit of 2025-04-28 is the first, and does not pass the filter: NEW nowhere.");
+        assert_eq!(explained(&user, &filtered, &patients["B"], "2025-06-01", "RETURNING").await.2, "The visit of 2025-04-28 is the first, and does not pass the filter: NEW in no bucket.");
         let early = EXAMPLE.replace("2025-08-31", "2025-06-01");
         assert_eq!(explained(&user, &early, &patients["C"], "2025-06-01", "VISITORS").await.2, "The visit of 2025-06-02 lies after asOf, 2025-06-01.");
         let short = EXAMPLE.replace("2025-05-01", "2025-05-12");
@@ -84,7 +84,7 @@ on_each_database! {
         assert_eq!(explained(&user, EXAMPLE, &patients["E"], "2025-06-15", "NO_SHOW").await.1, "OTHER_STATUS");
         app.execute("INSERT INTO definition SELECT hospital_id, 2, 90, 80, effective_from FROM definition").await;
         assert_eq!(explained(&user, EXAMPLE, &patients["D"], "2025-05-09", "NO_SHOW").await.2, "Still BOOKED, and overdue at asOf: 2025-05-09; overdueAfterDays is 80.");
-        assert_eq!(explained(&user, EXAMPLE, &patients["E"], "2025-06-15", "NO_SHOW").await.2, "Still BOOKED, and not overdue at asOf yet: 2025-06-15; overdueAfterDays is 80.");
+        assert_eq!(explained(&user, EXAMPLE, &patients["E"], "2025-06-15", "NO_SHOW").await.2, "Still BOOKED, and not yet overdue at asOf: 2025-06-15; overdueAfterDays is 80.");
     }
 
     async fn explanations_match_lists_of_old_snapshots(app: TestApp) {

@@ -223,7 +223,7 @@ impl<'a> CostEstimator<'a> {
             if !Day::accepts(from) || !Day::accepts(to) {
                 return None;
             }
-            Some(period.at_most(DayRange::new(from.into(), to.into())?))
+            Some(period.max_buckets(DayRange::new(from.into(), to.into())?))
         };
         buckets().unwrap_or(LIMITS.buckets).min(LIMITS.buckets)
     }
