@@ -219,7 +219,8 @@ impl Store {
             && entry.patients.is_empty()
         {
             let insert = audit_entry::Entity::insert(entry.row.clone());
-            return Ok(insert.exec_without_returning(&self.writer).await.map(drop)?);
+            let inserted = insert.exec_without_returning(&self.writer).await;
+            return inserted.map(drop).map_err(|error| self.write_error(error));
         }
         let transaction = self.begin_write().await?;
         self.insert_entries(&transaction, hospital, &entries).await?;

@@ -87,6 +87,6 @@ impl Store {
         sql.bind(hospital)
             .push(" AND number < (SELECT number FROM revision WHERE hospital_id = ");
         sql.bind(hospital).push(") - ").bind(keep);
-        Ok(self.writer.execute_raw(sql.done()).await?.rows_affected())
+        self.write(sql).await
     }
 }

@@ -36,7 +36,8 @@ impl Store {
             };
             encryption_key::Entity::insert(row)
                 .exec_without_returning(&self.writer)
-                .await?;
+                .await
+                .map_err(|error| self.write_error(error))?;
         }
         Ok(())
     }
@@ -111,7 +112,8 @@ impl Store {
         encryption_key::Entity::delete_many()
             .filter(encryption_key::Column::Fingerprint.is_not_in(in_use))
             .exec(&self.writer)
-            .await?;
+            .await
+            .map_err(|error| self.write_error(error))?;
         Ok(())
     }
 }

@@ -14,8 +14,8 @@ use crate::error::Result;
 use crate::statistics::DayRange;
 use crate::text;
 
-/// Names that are folded by one statement.
-const NAMES: usize = 200;
+/// Names that one statement folds.
+const FOLD_BATCH: usize = 200;
 
 string_enum!(
     /// What patients are ordered by; nulls last, ties by id. Names of stored orders hold the words.
@@ -260,44 +260,51 @@ impl Store {
         }
     }
 
-    /// Folds the hospital's names that SQL wrote. Returns how many.
+    /// Folds the hospital's names that were written by SQL. Returns how many.
     ///
     /// # Errors
-    /// Where the database fails; what was folded until then stays.
+    /// Where the database fails; names that were folded before stay folded.
     pub async fn fold_names(&self, hospital: i64) -> Result<u64> {
-        let stale = "(name <> folded_from OR (name IS NULL) <> (folded_from IS NULL))";
         let (mut after, mut folded) = (i64::MIN, 0);
         loop {
-            let mut sql = self.sql("SELECT id, name FROM patient WHERE hospital_id = ");
-            sql.bind(hospital).push(" AND id > ").bind(after);
-            sql.push(&format!(" AND {stale} ORDER BY id LIMIT {NAMES}"));
-            let rows = self.readers.query_all_raw(sql.done()).await?;
-            let names: Vec<(i64, Option<String>)> = rows
-                .iter()
-                .map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?)))
-                .collect::<Result<_>>()?;
-            let Some(&(last, _)) = names.last() else {
-                return Ok(folded);
-            };
-            let mut sql = self.sql("UPDATE patient SET folded_name = CASE id");
-            for (id, name) in &names {
-                sql.push(" WHEN ").bind(*id);
-                sql.push(" THEN ").bind(name.as_deref().map(text::folded));
+            let (batch, last) = self.with_retry(|| self.fold_batch(hospital, after)).await?;
+            folded += batch;
+            match last {
+                Some(last) => after = last,
+                None => return Ok(folded),
             }
-            // Not the column: the name may have changed since it was read.
-            sql.push(" END, folded_from = CASE id");
-            for (id, name) in &names {
-                sql.push(" WHEN ").bind(*id).push(" THEN ").bind(name.clone());
-            }
-            sql.push(" END WHERE hospital_id = ").bind(hospital);
-            for (place, (id, _)) in names.iter().enumerate() {
-                sql.push(if place == 0 { " AND id IN (" } else { ", " }).bind(*id);
-            }
-            // Whoever wrote a name with its folded form meanwhile is right.
-            sql.push(&format!(") AND {stale}"));
-            folded += self.writer.execute_raw(sql.done()).await?.rows_affected();
-            after = last;
         }
+    }
+
+    /// Folds the next names after a patient. Returns how many, and the last patient of the batch; none at the end.
+    async fn fold_batch(&self, hospital: i64, after: i64) -> Result<(u64, Option<i64>)> {
+        let stale = "(name <> folded_from OR (name IS NULL) <> (folded_from IS NULL))";
+        let mut sql = self.sql("SELECT id, name FROM patient WHERE hospital_id = ");
+        sql.bind(hospital).push(" AND id > ").bind(after);
+        sql.push(&format!(" AND {stale} ORDER BY id LIMIT {FOLD_BATCH}"));
+        let rows = self.readers.query_all_raw(sql.done()).await?;
+        let names: Vec<(i64, Option<String>)> = rows
+            .iter()
+            .map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?)))
+            .collect::<Result<_>>()?;
+        let Some(&(last, _)) = names.last() else {
+            return Ok((0, None));
+        };
+        let mut sql = self.sql("UPDATE patient SET folded_name = CASE id");
+        for (id, name) in &names {
+            sql.push(" WHEN ").bind(*id);
+            sql.push(" THEN ").bind(name.as_deref().map(text::folded));
+        }
+        // The name that was read, not the column: it may have changed since.
+        sql.push(" END, folded_from = CASE id");
+        for (id, name) in &names {
+            sql.push(" WHEN ").bind(*id).push(" THEN ").bind(name.clone());
+        }
+        sql.push(" END WHERE hospital_id = ").bind(hospital);
+        let ids: Vec<i64> = names.iter().map(|(id, _)| *id).collect();
+        // Leaves rows alone whose folded name was written meanwhile.
+        sql.push(" AND id").few(&ids).push(&format!(" AND {stale}"));
+        Ok((self.write(sql).await?, Some(last)))
     }
 
     fn find(&self, sql: &mut Sql, hospital: i64, search: &PatientSearch) -> Result<()> {

@@ -137,7 +137,8 @@ impl Store {
             .filter(refresh_token::Column::HospitalId.eq(hospital))
             .filter(refresh_token::Column::ExpiresAt.lte(Utc::now()))
             .exec(&self.writer)
-            .await?;
+            .await
+            .map_err(|error| self.write_error(error))?;
         Ok(deleted.rows_affected)
     }
 

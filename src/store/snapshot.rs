@@ -139,7 +139,7 @@ impl Store {
         hospital: i64,
         digests: &[String],
         now: DateTime<Utc>,
-    ) -> Result<()> {
+    ) -> std::result::Result<(), DbErr> {
         for digests in digests.chunks(ROWS) {
             let digests: Vec<&str> = digests.iter().map(String::as_str).collect();
             let mut sql = self.sql("UPDATE list_part SET kept_at = ");
@@ -219,14 +219,14 @@ impl Store {
             sql.push(" WHERE hospital_id = ").bind(hospital);
             sql.push(" AND pinned_at IS NULL AND kept_at < ").bind(before);
             sql.push(" AND id").few(&ids);
-            expired += self.writer.execute_raw(sql.done()).await?.rows_affected();
+            expired += self.write(sql).await?;
         }
         let mut sql = self.sql("DELETE FROM snapshot_order WHERE hospital_id = ");
         sql.bind(hospital)
             .push(" AND snapshot_id IN (SELECT id FROM snapshot WHERE expired_at IS NOT NULL AND hospital_id = ")
             .bind(hospital)
             .push(")");
-        self.writer.execute_raw(sql.done()).await?;
+        self.write(sql).await?;
         self.refresh_pinned_parts(hospital).await?;
         self.delete_stale_parts(hospital, before - STALE - STALE).await?;
         Ok(expired)
@@ -259,7 +259,8 @@ impl Store {
             .map(|&digest| (digest, &[][..]))
             .collect();
         let (_, stale) = self.stored_manifest(&self.readers, hospital, &lists, now).await?;
-        self.store_parts(&self.writer, hospital, &stale, now).await
+        let stored = self.store_parts(&self.writer, hospital, &stale, now).await;
+        stored.map_err(|error| self.write_error(error))
     }
 
     /// Lets go of lists that no snapshot was stored with since `before`.
@@ -276,7 +277,7 @@ impl Store {
             let mut sql = self.sql("DELETE FROM list_part WHERE hospital_id = ");
             sql.bind(hospital).push(" AND kept_at < ").bind(before);
             sql.push(" AND digest").few(&digests);
-            self.writer.execute_raw(sql.done()).await?;
+            self.write(sql).await?;
         }
     }
 
@@ -381,11 +382,13 @@ impl Store {
             .await;
         match inserted {
             Ok(_) | Err(DbErr::RecordNotInserted) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(self.write_error(error)),
         }
-        let kept = snapshot_order::Entity::find_by_id(key()).one(&self.writer).await?;
-        kept.map(|kept| kept.places)
-            .ok_or_else(|| Error::Internal("an order that was just kept is gone".to_owned()))
+        let stored = snapshot_order::Entity::find_by_id(key()).one(&self.writer).await;
+        let stored = stored.map_err(|error| self.write_error(error))?;
+        stored
+            .map(|stored| stored.places)
+            .ok_or_else(|| Error::Internal("an order that was just stored is missing".to_owned()))
     }
 }
 

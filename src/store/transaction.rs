@@ -67,6 +67,17 @@ impl Store {
         begin_uncancelled(&self.writer, &self.writer_permits, options).await
     }
 
+    /// Runs one statement that writes, in no transaction. Returns the number of rows that it changed.
+    pub(super) async fn write(&self, sql: Sql) -> Result<u64> {
+        let done = self.writer.execute_raw(sql.done()).await;
+        Ok(done.map_err(|error| self.write_error(error))?.rows_affected())
+    }
+
+    /// The error of a statement that writes, in no transaction.
+    pub(super) fn write_error(&self, error: DbErr) -> Error {
+        acquire_error(self.writer.get_database_backend(), error)
+    }
+
     /// Runs a write, and runs it again where the database ended its transaction because of a conflict with another one.
     pub(super) async fn with_retry<T, F: Future<Output = Result<T>>>(&self, write: impl Fn() -> F) -> Result<T> {
         let mut attempts = 1;
@@ -90,16 +101,61 @@ async fn begin_uncancelled(
     let pool = pool.clone();
     // As many permits as the pool has connections: a caller cancelled while all are in use leaves no task behind.
     let permit = tokio::time::timeout(LIMITS.connection, Arc::clone(permits).acquire_owned()).await;
-    let permit = permit.map_err(|_| match pool.get_database_backend() {
-        // Whoever holds the permit waits for another process to end its transaction.
-        DbBackend::Sqlite => Error::Busy,
-        _ => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout).into(),
-    })?;
+    let backend = pool.get_database_backend();
+    let permit = permit.map_err(|_| acquire_error(backend, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)))?;
     let permit = permit.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
     let transaction = tokio::spawn(async move {
         let _permit = permit;
         pool.begin_with_options(options).await
     });
     let transaction = transaction.await;
-    Ok(transaction.map_err(|error| Error::Internal(format!("cannot begin a transaction: {error}")))??)
+    let transaction = transaction.map_err(|error| Error::Internal(format!("cannot begin a transaction: {error}")))?;
+    transaction.map_err(|error| acquire_error(backend, error))
+}
+
+/// The error of a statement that may have waited for a connection. Not to get one of SQLite's in time means that other changes
+/// hold it: it is worth trying again. Other databases have not answered.
+fn acquire_error(backend: DbBackend, error: DbErr) -> Error {
+    match (backend, &error) {
+        (DbBackend::Sqlite, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => Error::Busy,
+        _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secrets::Secrets;
+    use crate::store::{AuditAction, NewEntry, OpenMode};
+
+    #[tokio::test]
+    async fn writes_that_wait_too_long_for_sqlites_connection_are_busy() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        let secrets = Secrets::open(&folder.path().join("key"), true).unwrap();
+        let store = Store::connect(&url, secrets, OpenMode::Create).await.unwrap();
+        store.migrate().await.unwrap();
+        let transaction = store.begin_write().await.unwrap();
+        let entry = NewEntry::new(1, None, AuditAction::Imported);
+        // Each waits as long as a connection may take.
+        let (begin, feed, tokens, keys, audit) = tokio::join!(
+            async { store.begin_write().await.map(drop) },
+            async { store.prune_feed(1, 10).await.map(drop) },
+            async { store.prune_refresh_tokens(1).await.map(drop) },
+            store.forget_old_keys(),
+            store.audit(vec![entry]),
+        );
+        for (write, result) in [
+            ("transaction", begin),
+            ("feed", feed),
+            ("refresh tokens", tokens),
+            ("keys", keys),
+            ("audit", audit),
+        ] {
+            assert!(matches!(result, Err(Error::Busy)), "{write}: {result:?}");
+        }
+        transaction.rollback().await.unwrap();
+        store.prune_feed(1, 10).await.unwrap();
+        store.close().await.unwrap();
+    }
 }

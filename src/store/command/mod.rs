@@ -354,7 +354,7 @@ impl Store {
     pub async fn prune_keys(&self, hospital: i64, age: TimeDelta) -> Result<u64> {
         let mut sql = self.sql("DELETE FROM idempotency_key WHERE hospital_id = ");
         sql.bind(hospital).push(" AND created_at < ").bind(Utc::now() - age);
-        Ok(self.writer.execute_raw(sql.done()).await?.rows_affected())
+        self.write(sql).await
     }
 }
 
