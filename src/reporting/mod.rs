@@ -339,7 +339,7 @@ impl Reporting {
             pinned,
         };
         match self.store.execute(viewer, &change, key).await {
-            Ok(_) => self.store.refresh_parts_of(viewer.hospital, &text).await?,
+            Ok(_) => self.store.renew_lists_of(viewer.hospital, &text).await?,
             // What is held in memory may have gone.
             Err(Error::NotFound { .. }) => self.snapshots.invalidate(&(viewer.hospital, id)),
             Err(error) => return Err(error),

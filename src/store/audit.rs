@@ -1,4 +1,5 @@
-//! The audit: who looked at whose data, who changed what, who signed in and who was refused. Entries are only ever added.
+//! The audit log: who viewed whose data, who changed what, who signed in, and what was refused. Entries are immutable; only
+//! retention deletes them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,7 @@ use crate::observe::request_id;
 use crate::permissions::Viewer;
 
 string_enum!(
-    /// What was done.
+    /// The kind of an audit entry.
     AuditAction {
         SignedIn = "SIGNED_IN",
         SignInRefused = "SIGN_IN_REFUSED",
@@ -31,17 +32,17 @@ string_enum!(
     }
 );
 
-/// Entries of one statement at most.
+/// The largest number of entries of one statement.
 const ROWS: usize = 500;
-/// Patients of one statement at most.
+/// The largest number of pairs of an entry and a patient of one statement.
 const PATIENTS: usize = 10_000;
-/// Entries that one transaction deletes at most.
-const SWEPT: u64 = 5_000;
+/// The largest number of entries that one transaction deletes.
+const DELETE_BATCH: u64 = 5_000;
 
-/// An entry as it is kept.
+/// A row of the audit log.
 pub type AuditRow = audit_entry::Model;
 
-/// An entry to be, with the patients whose data it is about.
+/// An entry to write, with the patients whose data it is about.
 #[derive(Clone, Debug)]
 pub struct NewEntry {
     hospital: i64,
@@ -49,18 +50,19 @@ pub struct NewEntry {
     patients: Vec<i64>,
 }
 
-/// A list of a snapshot.
+/// A list of a cohort that was opened.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AuditedList {
     pub snapshot: String,
-    /// -1 is the total.
+    /// The bucket's index; -1 is the total.
     pub bucket: i32,
     pub cohort: &'static str,
-    /// Which of its two lists.
+    /// Which of the cohort's two lists.
     pub list: &'static str,
 }
 
 impl NewEntry {
+    /// An entry at the current time; `staff` is none for the command line and for sign-ins of unknown logins.
     #[must_use]
     pub fn new(hospital: i64, staff: Option<i64>, action: AuditAction) -> Self {
         let row = audit_entry::ActiveModel {
@@ -83,41 +85,42 @@ impl NewEntry {
         }
     }
 
+    /// An entry for what the viewer did.
     #[must_use]
     pub fn of(viewer: &Viewer, action: AuditAction) -> Self {
         Self::new(viewer.hospital, Some(viewer.staff), action)
     }
 
-    /// Says what: a mutation, or the fields that were refused.
+    /// Sets what was done, such as the mutation or the refused fields; cut to 255 characters.
     #[must_use]
     pub fn what(mut self, what: &str) -> Self {
-        // As much as the column takes.
+        // The column's length.
         self.row.what = Set(Some(what.chars().take(255).collect()));
         self
     }
 
-    /// Says which record was changed.
+    /// Sets the id of the changed record.
     #[must_use]
     pub fn subject(mut self, id: i64) -> Self {
         self.row.subject_id = Set(Some(id));
         self
     }
 
-    /// Says which snapshot was changed.
+    /// Sets the id of the changed snapshot.
     #[must_use]
     pub fn snapshot(mut self, id: &str) -> Self {
         self.row.snapshot_id = Set(Some(id.to_owned()));
         self
     }
 
-    /// Says whose data it was.
+    /// Sets the patients whose data it is about.
     #[must_use]
     pub fn patients(mut self, ids: &BTreeSet<i64>) -> Self {
         self.patients = ids.iter().copied().collect();
         self
     }
 
-    /// Says which list it was.
+    /// Sets the opened list.
     #[must_use]
     pub fn list(mut self, list: &AuditedList) -> Self {
         self.row.what = Set(Some(list.list.to_owned()));
@@ -128,7 +131,7 @@ impl NewEntry {
     }
 }
 
-/// Which entries to list.
+/// Which entries to list: those that meet all conditions.
 #[derive(Clone, Debug, Default)]
 pub struct AuditQuery {
     pub staff: Option<i64>,
@@ -138,18 +141,19 @@ pub struct AuditQuery {
     pub until: Option<DateTime<Utc>>,
 }
 
-/// Entries on their way into the database, by hospital.
+/// Entries that wait to be written, by hospital.
 #[derive(Default)]
 pub(super) struct AuditQueues(Mutex<HashMap<i64, Arc<AuditQueue>>>);
 
-/// Those of one hospital. Entries of requests at the same time are committed together: whose turn it is writes all that wait.
+/// The waiting entries of one hospital. Entries of concurrent requests are committed together: the request that holds the lock
+/// writes all that wait.
 #[derive(Default)]
 struct AuditQueue {
     requests: Mutex<Vec<QueuedRequest>>,
-    turn: tokio::sync::Mutex<()>,
+    writing: tokio::sync::Mutex<()>,
 }
 
-/// The entries of one request, and where it is told what became of them.
+/// The entries of one request, and the channel for its result.
 struct QueuedRequest {
     entries: Vec<NewEntry>,
     written: oneshot::Sender<Result<()>>,
@@ -169,7 +173,7 @@ impl AuditQueue {
 }
 
 impl Store {
-    /// Adds entries, all of one hospital. Once it comes back they are in the database.
+    /// Writes entries, all of one hospital. They are committed when it returns.
     ///
     /// # Errors
     /// Where the database fails.
@@ -182,10 +186,10 @@ impl Store {
             let (written, mut outcome) = oneshot::channel();
             let entries = entries.clone();
             queue.requests().push(QueuedRequest { entries, written });
-            let _turn = queue.turn.lock().await;
+            let _writing = queue.writing.lock().await;
             match outcome.try_recv() {
                 Ok(outcome) => return outcome,
-                // Whose turn it was went away with them in hand.
+                // The request that was writing them was cancelled.
                 Err(oneshot::error::TryRecvError::Closed) => continue,
                 Err(oneshot::error::TryRecvError::Empty) => {}
             }
@@ -193,22 +197,22 @@ impl Store {
             self.write_entries(hospital, all).await;
             return outcome
                 .try_recv()
-                .unwrap_or_else(|_| Err(Error::Internal("entries of the audit were not written".to_owned())));
+                .unwrap_or_else(|_| Err(Error::Internal("audit entries were not written".to_owned())));
         }
     }
 
-    /// Writes the entries of several requests together. Where the database refuses that, each request's by itself: what it
-    /// refuses of one fails that one alone.
+    /// Writes the entries of several requests together. Where the database refuses that, it writes each request's by themselves,
+    /// so that only the request fails whose entries are refused.
     async fn write_entries(&self, hospital: i64, requests: Vec<QueuedRequest>) {
         let all = requests.iter().flat_map(|request| &request.entries);
         let mut outcome = self.write_together(hospital, all).await;
         let one_by_one = requests.len() > 1 && is_refusal(&outcome);
         for QueuedRequest { entries, written } in requests {
-            // Not where the database is not there: each would wait for it anew.
+            // Not where the database cannot be reached: each write would wait for it again.
             if one_by_one && (outcome.is_ok() || is_refusal(&outcome)) {
                 outcome = self.write_together(hospital, entries.iter()).await;
             }
-            // Nobody listens where the request was given up.
+            // The receiver is gone where the request was cancelled.
             let _ = written.send(outcome.clone());
         }
     }
@@ -243,12 +247,10 @@ impl Store {
             for row in transaction.query_all_raw(insert).await? {
                 ids.push(row.try_get_by_index::<i64>(0)?);
             }
-            // Ids are given in the order of the rows, and no database promises to return them in it.
+            // Ids ascend in the order of the rows, but no database promises to return them in that order.
             ids.sort_unstable();
             if ids.len() != entries.len() {
-                return Err(Error::Internal(
-                    "entries of the audit were inserted and have no id".to_owned(),
-                ));
+                return Err(Error::Internal("audit entries were inserted without an id".to_owned()));
             }
             for (id, entry) in ids.into_iter().zip(entries) {
                 pairs.extend(entry.patients.iter().map(|&patient| (id, patient)));
@@ -262,7 +264,7 @@ impl Store {
         Ok(())
     }
 
-    /// The statement that says of entries which patients they are about. The pairs travel as one value or two.
+    /// A statement that inserts pairs of an entry and a patient. The pairs are bound as one or two values.
     fn insert_patients(&self, hospital: i64, pairs: &[(i64, i64)]) -> Sql {
         let mut sql = self.sql("INSERT INTO audit_patient (hospital_id, entry_id, patient_id) SELECT ");
         let json = || serde_json::json!(pairs).to_string();
@@ -286,12 +288,12 @@ impl Store {
         sql
     }
 
-    /// Adds an entry with the change that it is of: both or neither.
+    /// Writes an entry in the transaction of the change that it records.
     pub(super) async fn audit_in(&self, transaction: &impl ConnectionTrait, entry: &NewEntry) -> Result<()> {
         self.insert_entries(transaction, entry.hospital, &[entry]).await
     }
 
-    /// The patients that these entries are about.
+    /// The ids of the patients that each of these entries is about, ascending.
     ///
     /// # Errors
     /// Where the database fails.
@@ -309,10 +311,10 @@ impl Store {
         Ok(patients)
     }
 
-    /// Deletes the hospital's entries from before the cut-off. Says how many those were.
+    /// Deletes the hospital's entries from before the cut-off. Returns how many.
     ///
     /// # Errors
-    /// Where the database fails; what was deleted until then is gone.
+    /// Where the database fails; batches before stay deleted.
     pub async fn prune_audit(&self, hospital: i64, cut_off: DateTime<Utc>) -> Result<u64> {
         let mut deleted = 0;
         loop {
@@ -326,10 +328,10 @@ impl Store {
 
     async fn prune_audit_batch(&self, hospital: i64, cut_off: DateTime<Utc>) -> Result<u64> {
         let mut sql = self.sql("SELECT id, at FROM audit_entry WHERE hospital_id = ");
-        sql.bind(hospital).push(" ORDER BY id LIMIT ").bind(SWEPT);
+        sql.bind(hospital).push(" ORDER BY id LIMIT ").bind(DELETE_BATCH);
         let mut last: Option<i64> = None;
         for row in self.readers.query_all_raw(sql.done()).await? {
-            // In the order of ids, which is that of time but for moments.
+            // Ids ascend with time, but for entries of the same moment.
             if row.try_get_by_index::<DateTime<Utc>>(1)? >= cut_off {
                 break;
             }
@@ -337,7 +339,7 @@ impl Store {
         }
         let Some(last) = last else { return Ok(0) };
         let transaction = self.begin_write().await?;
-        // The triggers let go of what lies before the cut-off, while it stands here.
+        // While this row exists, the triggers allow the deletion of entries from before the cut-off.
         let cut_off = audit_retention::ActiveModel {
             hospital_id: Set(hospital),
             cut_off: Set(cut_off),
@@ -360,7 +362,7 @@ impl Store {
         Ok(deleted)
     }
 
-    /// A page of the audit, by id.
+    /// A page of the audit log, by id.
     ///
     /// # Errors
     /// Where the database fails.
@@ -393,6 +395,8 @@ impl Store {
         Ok(rows)
     }
 
+    /// An entry by its id.
+    ///
     /// # Errors
     /// Where the database fails.
     pub async fn audit_entry(&self, hospital: i64, id: i64) -> Result<Option<AuditRow>> {
@@ -436,7 +440,7 @@ impl AuditQuery {
     }
 }
 
-/// Whether the database refused what was written, and is there to be asked again.
+/// Whether the database refused the entries, and can be reached.
 fn is_refusal(outcome: &Result<()>) -> bool {
     matches!(outcome, Err(Error::Database(error)) if error.code().is_some())
 }

@@ -1,4 +1,5 @@
-//! What keeps erased patients erased: keyed hashes of their chart numbers, under a secret of each hospital.
+//! Keyed hashes of the chart numbers of erased patients, so that an import does not insert them again. The key is a secret of
+//! the hospital.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,14 +18,14 @@ use sha2::Sha256;
 use super::Store;
 use crate::error::{Error, Result};
 
-/// What a hospital's secret is sealed for.
+/// The purpose under which a hospital's secret is encrypted.
 const PURPOSE: &str = "hospital secret";
 
 /// A random secret of one hospital. It keys hashes that must stay the same when the keys of the key file are rotated.
 pub(super) struct HospitalSecret([u8; 32]);
 
 impl HospitalSecret {
-    /// A keyed hash of the text in hexadecimal, another one for each purpose.
+    /// A keyed hash of the text, different for each purpose: 16 bytes in hexadecimal.
     fn hash(&self, purpose: &str, text: &str) -> Result<String> {
         let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&self.0)
             .map_err(|error| Error::Internal(error.to_string()))?;
@@ -41,7 +42,7 @@ impl HospitalSecret {
 }
 
 impl Store {
-    /// The hospital's secret; none as long as nothing has needed it.
+    /// The hospital's secret; none where nothing has needed it yet.
     async fn hospital_secret(
         &self,
         connection: &impl ConnectionTrait,
@@ -56,7 +57,7 @@ impl Store {
         Ok(Some(HospitalSecret(bytes)))
     }
 
-    /// The hospital's secret, which is made where there is none. The transaction must hold the hospital's revision.
+    /// The hospital's secret, which is created where there is none. The transaction must hold the lock of the hospital's revision.
     async fn hospital_secret_or_new(&self, transaction: &DatabaseTransaction, hospital: i64) -> Result<HospitalSecret> {
         if let Some(secret) = self.hospital_secret(transaction, hospital).await? {
             return Ok(secret);
@@ -73,9 +74,9 @@ impl Store {
         Ok(HospitalSecret(secret))
     }
 
-    /// Encrypts the hospital's secret with the key in use, where it is not.
-    pub(super) async fn seal_secret_anew(&self, hospital: i64) -> Result<()> {
-        let (transaction, _turn) = self.begin_change(hospital).await?;
+    /// Encrypts the hospital's secret with the key in use, where it is encrypted with another.
+    pub(super) async fn reencrypt_secret(&self, hospital: i64) -> Result<()> {
+        let (transaction, _permit) = self.begin_change(hospital).await?;
         let row = hospital_secret::Entity::find_by_id(hospital).one(&transaction).await?;
         if let Some(row) = row.filter(|row| self.secrets.is_old(hospital, PURPOSE, &row.sealed)) {
             let text = self.secrets.open_sealed(hospital, PURPOSE, &row.sealed)?;
@@ -89,8 +90,8 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// Notes that the patient had this chart number, and no longer has it.
-    pub(super) async fn note_former_number(
+    /// Records that the patient had this chart number, and no longer has it.
+    pub(super) async fn record_former_number(
         &self,
         transaction: &DatabaseTransaction,
         hospital: i64,
@@ -99,10 +100,10 @@ impl Store {
     ) -> Result<()> {
         let secret = self.hospital_secret_or_new(transaction, hospital).await?;
         let key = (hospital, secret.of_chart_no(chart_no)?, patient);
-        let noted = former_chart_number::Entity::find_by_id(key.clone())
+        let recorded = former_chart_number::Entity::find_by_id(key.clone())
             .one(transaction)
             .await?;
-        if noted.is_none() {
+        if recorded.is_none() {
             let row = former_chart_number::ActiveModel {
                 hospital_id: Set(hospital),
                 number_hash: Set(key.1),
@@ -116,8 +117,8 @@ impl Store {
         Ok(())
     }
 
-    /// Notes that the numbers that the patient had are an erased patient's.
-    pub(super) async fn note_erased_numbers(
+    /// Marks the recorded numbers of the patient as those of an erased patient.
+    pub(super) async fn mark_numbers_erased(
         &self,
         transaction: &DatabaseTransaction,
         hospital: i64,

@@ -1,4 +1,4 @@
-//! Hospitals with their rules, departments, doctors and staff.
+//! Hospitals with their definitions, departments, doctors and staff.
 
 use chrono::Utc;
 use entity::{definition, department, doctor, hospital, staff};
@@ -10,14 +10,16 @@ use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::statistics::{Definition, WeekStart};
 
-/// A member of staff.
+/// A row of the table of staff.
 pub type StaffRow = staff::Model;
 
-/// A tenant to be.
+/// A hospital to add.
 #[derive(Clone, Debug)]
 pub struct NewHospital {
+    /// Unique: what staff enter to sign in.
     pub code: String,
     pub name: String,
+    /// ISO 3166-1 alpha-2: how phone numbers without a country code are read.
     pub country: Option<String>,
     pub time_zone: chrono_tz::Tz,
     pub week_start: WeekStart,
@@ -28,7 +30,7 @@ pub struct NewHospital {
 /// Why one more department or doctor is refused.
 pub(super) fn full(table: &str) -> String {
     format!(
-        "the hospital has {} {table}s already, retired ones included, and no more are possible: rename one that is not needed",
+        "the hospital already has {} {table}s, retired ones included, and may not have more: rename one that is not needed",
         LIMITS.places
     )
 }
@@ -38,15 +40,15 @@ pub(super) fn week_start(stored: &str) -> Result<WeekStart> {
 }
 
 impl Store {
-    /// Makes a tenant with its first definition.
+    /// Adds a hospital with its first definition. Returns its id.
     ///
     /// # Errors
-    /// Where the code is taken, or the database fails.
+    /// BAD_USER_INPUT where another hospital has the code. Where the database fails.
     pub async fn add_hospital(&self, new: &NewHospital) -> Result<i64> {
         if self.hospital_by_code(&new.code).await?.is_some() {
             return Err(Error::input(
                 "code",
-                format!("the hospital {} stands already", new.code),
+                format!("the hospital {} already exists", new.code),
             ));
         }
         let transaction = self.begin_write().await?;
@@ -74,6 +76,8 @@ impl Store {
         Ok(id)
     }
 
+    /// The hospital with this code.
+    ///
     /// # Errors
     /// Where the database fails.
     pub async fn hospital_by_code(&self, code: &str) -> Result<Option<hospital::Model>> {
@@ -84,13 +88,15 @@ impl Store {
         Ok(found)
     }
 
+    /// The hospital with this id.
+    ///
     /// # Errors
     /// Where the database fails.
     pub async fn hospital(&self, hospital: i64) -> Result<Option<hospital::Model>> {
         Ok(hospital::Entity::find_by_id(hospital).one(&self.readers).await?)
     }
 
-    /// Every tenant, for what a server does for each in turn.
+    /// The ids of all hospitals, for background jobs.
     ///
     /// # Errors
     /// Where the database fails.
@@ -99,7 +105,7 @@ impl Store {
         Ok(ids.into_tuple().all(&self.readers).await?)
     }
 
-    /// A version of the hospital's rules.
+    /// A version of the hospital's definition.
     ///
     /// # Errors
     /// Where the database fails.
@@ -109,7 +115,7 @@ impl Store {
             .await?)
     }
 
-    /// The departments, by name.
+    /// The hospital's departments, by name.
     ///
     /// # Errors
     /// Where the database fails.
@@ -122,7 +128,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The doctors, by name.
+    /// The hospital's doctors, by name.
     ///
     /// # Errors
     /// Where the database fails.
@@ -135,7 +141,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Everybody, by login.
+    /// The hospital's staff, by login.
     ///
     /// # Errors
     /// Where the database fails.
@@ -148,6 +154,8 @@ impl Store {
         Ok(found)
     }
 
+    /// The staff member with this login.
+    ///
     /// # Errors
     /// Where the database fails.
     pub async fn staff_by_login(&self, hospital: i64, login: &str) -> Result<Option<StaffRow>> {
@@ -159,6 +167,8 @@ impl Store {
         Ok(found)
     }
 
+    /// The staff member with this id.
+    ///
     /// # Errors
     /// Where the database fails.
     pub async fn staff_member(&self, hospital: i64, id: i64) -> Result<Option<StaffRow>> {

@@ -1,4 +1,4 @@
-//! Which keys this database's secrets are encrypted with, and how they come to be encrypted with another.
+//! The keys that values in the database are encrypted with, and re-encryption with a new key.
 
 use chrono::Utc;
 use entity::{encryption_key, patient};
@@ -11,17 +11,20 @@ use sea_orm::{
 use super::Store;
 use crate::error::{Error, Result};
 
-/// Patients of one transaction.
+/// Patients that one transaction re-encrypts.
 const BATCH: u64 = 500;
 
 impl Store {
-    /// Notes the key in use as one that this database's secrets are encrypted with, or refuses keys that lack one noted.
+    /// Checks that the key file has every key that is registered in the database, and registers the key in use.
     pub(super) async fn check_keys(&self) -> Result<()> {
         let own = self.secrets.fingerprints();
-        let noted = encryption_key::Entity::find().all(&self.readers).await?;
-        if let Some(missing) = noted.iter().find(|noted| !own.contains(&noted.fingerprint)) {
+        let registered = encryption_key::Entity::find().all(&self.readers).await?;
+        if let Some(missing) = registered
+            .iter()
+            .find(|registered| !own.contains(&registered.fingerprint))
+        {
             return Err(Error::Internal(format!(
-                "this database is encrypted with the key {}, the key file holds {}: put the right file where --key-file points",
+                "this database is encrypted with the key {}, but the key file has {}: --key-file must name the right file",
                 missing.fingerprint,
                 own.join(", ")
             )));
@@ -29,7 +32,7 @@ impl Store {
         let Some(in_use) = own.into_iter().next() else {
             return Ok(());
         };
-        if noted.iter().all(|noted| noted.fingerprint != in_use) {
+        if registered.iter().all(|registered| registered.fingerprint != in_use) {
             let row = encryption_key::ActiveModel {
                 fingerprint: Set(in_use),
                 created_at: Set(Utc::now()),
@@ -42,15 +45,16 @@ impl Store {
         Ok(())
     }
 
-    /// Encrypts the hospital's secret, phones and memos with the key in use, where they are not. Says of how many patients.
+    /// Encrypts the hospital's secret, phones and memos with the key in use, where they are encrypted with another. Returns the
+    /// number of patients that were changed.
     ///
     /// # Errors
-    /// Where the database fails, or a value cannot be decrypted; what was done until then stays.
+    /// Where the database fails, or a value cannot be decrypted; batches before stay re-encrypted.
     pub async fn reencrypt(&self, hospital: i64) -> Result<u64> {
-        self.with_retry(|| self.seal_secret_anew(hospital)).await?;
+        self.with_retry(|| self.reencrypt_secret(hospital)).await?;
         let (mut done, mut after) = (0, i64::MIN);
         loop {
-            let (batch, last) = self.with_retry(|| self.encrypt_batch(hospital, after)).await?;
+            let (batch, last) = self.with_retry(|| self.reencrypt_batch(hospital, after)).await?;
             done += batch;
             match last {
                 Some(last) => after = last,
@@ -59,9 +63,9 @@ impl Store {
         }
     }
 
-    /// How many of the patients after this one were done, and the last that was looked at.
-    async fn encrypt_batch(&self, hospital: i64, after: i64) -> Result<(u64, Option<i64>)> {
-        let (transaction, _turn) = self.begin_change(hospital).await?;
+    /// Re-encrypts the next patients after one. Returns how many were changed, and the last of the batch; none at the end.
+    async fn reencrypt_batch(&self, hospital: i64, after: i64) -> Result<(u64, Option<i64>)> {
+        let (transaction, _permit) = self.begin_change(hospital).await?;
         let rows = patient::Entity::find()
             .filter(patient::Column::HospitalId.eq(hospital))
             .filter(patient::Column::Id.gt(after))
@@ -103,7 +107,7 @@ impl Store {
         Ok((done, last))
     }
 
-    /// Notes that nothing is encrypted with other keys than the one in use any more.
+    /// Removes the registered keys but for the one in use: to be called when every value was re-encrypted.
     ///
     /// # Errors
     /// Where the database fails.

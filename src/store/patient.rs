@@ -1,4 +1,4 @@
-//! Patients as rows.
+//! Patients as rows: by id, and in pages.
 
 use std::collections::HashMap;
 
@@ -8,6 +8,7 @@ use string_enum::string_enum;
 
 use super::keyset::seek_sql;
 use super::sql::{Sql, one_count};
+use super::visit::ATTENDED;
 use super::{Keyset, Store};
 use crate::config::LIMITS;
 use crate::error::Result;
@@ -18,7 +19,7 @@ use crate::text;
 const FOLD_BATCH: usize = 200;
 
 string_enum!(
-    /// What patients are ordered by; nulls last, ties by id. Names of stored orders hold the words.
+    /// What patients are ordered by; nulls last, ties by id. Stored orders are named by these texts.
     PatientKey {
         Name = "Name",
         ChartNo = "ChartNo",
@@ -28,30 +29,31 @@ string_enum!(
     }
 );
 
-/// Which patients to list: those whose row is ACTIVE, and of them the ones that match.
+/// Which patients to list: the ACTIVE ones that match the name, the chart number or the phone, and were registered in a range.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PatientSearch {
-    /// A part of the name, whatever its case, width and blanks.
+    /// A part of the name, ignoring case, width and blanks.
     pub name_part: Option<String>,
-    /// The start of the chart number.
+    /// A prefix of the chart number.
     pub chart_start: Option<String>,
     /// A whole phone number, in E.164.
     pub phone: Option<String>,
+    /// When the patient was registered.
     pub registered: Option<DayRange>,
 }
 
 impl PatientSearch {
-    /// Whether it looks for persons, by name, chart number or phone.
+    /// Whether it searches by name, chart number or phone.
     #[must_use]
     pub const fn is_by_person(&self) -> bool {
         self.name_part.is_some() || self.chart_start.is_some() || self.phone.is_some()
     }
 }
 
-/// A row of a list, with the key that it is ordered by.
+/// A row of a sorted list, and its sort key.
 pub type KeyedPatient = (patient::Model, Option<String>);
 
-/// What is shown of a patient whose row is gone.
+/// What is shown of a patient whose row was deleted.
 #[must_use]
 pub fn erased_patient(hospital: i64, id: i64) -> patient::Model {
     patient::Model {
@@ -74,14 +76,14 @@ pub fn erased_patient(hospital: i64, id: i64) -> patient::Model {
     }
 }
 
-/// Makes what search compares from the name: to be called before a row is written.
+/// Sets the folded name, which search compares, from the name: to be called before a row is written.
 pub(super) fn fold_name(row: &mut patient::Model) {
     row.folded_name = row.name.as_deref().map(text::folded);
     row.folded_from = row.name.clone();
 }
 
 impl Store {
-    /// The patients with these ids; of deleted ones what is left, marked ERASED.
+    /// The patients with these ids. Deleted ones are ERASED; ids that never existed are left out.
     ///
     /// # Errors
     /// Where the database fails.
@@ -104,7 +106,7 @@ impl Store {
         Ok(found)
     }
 
-    /// What these patients are ordered by now. Visits are no key here: a list that has them knows them.
+    /// The current sort keys of these patients. Not for keys that depend on visits, which a cohort's list has itself.
     ///
     /// # Errors
     /// Where the database fails.
@@ -119,7 +121,7 @@ impl Store {
         ids.sort_unstable();
         ids.dedup();
         let mut keys = HashMap::with_capacity(ids.len());
-        // One view: rows may change between two statements.
+        // One view: rows may change between the statements.
         let view = self.read_view().await?;
         for ids in ids.chunks(LIMITS.ids_of_statement) {
             let mut sql = self.sql(&format!(
@@ -134,7 +136,7 @@ impl Store {
         Ok(keys)
     }
 
-    /// A page of the hospital's patients. First and last visits are those up to `today`.
+    /// A page of the hospital's patients. First and last visits are attended ones up to `today`.
     ///
     /// # Errors
     /// Where the database fails.
@@ -162,8 +164,8 @@ impl Store {
         Ok(rows)
     }
 
-    /// The rows of a page by a column that has an index: first among the patients who have a value, then, where these do not
-    /// fill the page, among those who have none. Asked for both at once, a database could not follow the index.
+    /// The rows of a page by a column that has an index: first of patients with a value, then, where these do not fill the page,
+    /// of patients without one. One statement for both could not use the index. With `backwards` the rows come in reverse.
     async fn patients_by_index(
         &self,
         hospital: i64,
@@ -194,13 +196,13 @@ impl Store {
         Ok(rows)
     }
 
-    /// Asks for the patients that match, with what they are ordered by.
+    /// Adds a SELECT of the matching patients with their sort key.
     fn keyed_patients(&self, sql: &mut Sql, hospital: i64, search: &PatientSearch, key: &str) -> Result<()> {
         sql.push(&format!(
             "SELECT p.*, {key} AS sort_key FROM patient p WHERE p.hospital_id = "
         ))
         .bind(hospital);
-        self.find(sql, hospital, search)
+        self.add_conditions(sql, hospital, search)
     }
 
     async fn patient_rows(
@@ -224,7 +226,7 @@ impl Store {
             .collect()
     }
 
-    /// How many patients a list holds.
+    /// The number of patients that match.
     ///
     /// # Errors
     /// Where the database fails.
@@ -234,11 +236,11 @@ impl Store {
         }
         let mut sql = self.sql("SELECT COUNT(*) FROM patient p WHERE p.hospital_id = ");
         sql.bind(hospital);
-        self.find(&mut sql, hospital, search)?;
+        self.add_conditions(&mut sql, hospital, search)?;
         one_count(self.readers.query_one_raw(sql.done()).await?)
     }
 
-    /// The sort key as text. A date as text sorts as the date does.
+    /// The SQL of a sort key as text. A date sorts as text as it does as a date.
     fn patient_key(&self, key: PatientKey, today: chrono::NaiveDate) -> String {
         let date = |expression: String| match self.readers.get_database_backend() {
             DbBackend::MySql => format!("DATE_FORMAT({expression}, '%Y-%m-%d')"),
@@ -248,7 +250,7 @@ impl Store {
         let visit = |end: &str| {
             date(format!(
                 "(SELECT {end}(v.date) FROM visit v WHERE v.hospital_id = p.hospital_id AND v.patient_id = p.id
-                    AND v.status IN ('COMPLETED', 'ENDED') AND v.date <= '{today}')"
+                    AND v.{ATTENDED} AND v.date <= '{today}')"
             ))
         };
         match key {
@@ -307,33 +309,34 @@ impl Store {
         Ok((self.write(sql).await?, Some(last)))
     }
 
-    fn find(&self, sql: &mut Sql, hospital: i64, search: &PatientSearch) -> Result<()> {
+    /// Adds the conditions of a search to a statement that ends in a `WHERE` clause.
+    fn add_conditions(&self, sql: &mut Sql, hospital: i64, search: &PatientSearch) -> Result<()> {
         sql.push(" AND p.state = 'ACTIVE'");
-        let mut ways = 0;
-        let mut way = |sql: &mut Sql| {
-            sql.push(if ways == 0 { " AND (" } else { " OR " });
-            ways += 1;
+        let mut alternatives = 0;
+        let mut or = |sql: &mut Sql| {
+            sql.push(if alternatives == 0 { " AND (" } else { " OR " });
+            alternatives += 1;
         };
         if let Some(part) = &search.name_part {
-            way(sql);
-            let place = match sql.backend() {
+            or(sql);
+            let position = match sql.backend() {
                 DbBackend::Postgres => "strpos",
                 _ => "instr",
             };
-            sql.push(&format!("p.folded_from = p.name AND {place}(p.folded_name, "))
+            sql.push(&format!("p.folded_from = p.name AND {position}(p.folded_name, "))
                 .bind(text::folded(part))
                 .push(") > 0");
-            // SQL cannot fold: what it wrote is compared as it is until a server has folded it.
-            way(sql);
+            // A name that SQL wrote is compared as it is until a server has folded it.
+            or(sql);
             sql.push(&format!(
-                "(p.folded_from IS NULL OR p.folded_from <> p.name) AND {place}(p.name, "
+                "(p.folded_from IS NULL OR p.folded_from <> p.name) AND {position}(p.name, "
             ))
             .bind(part.as_str())
             .push(") > 0");
         }
         if let Some(start) = &search.chart_start {
             let mut begins_with = |start: &str| {
-                way(sql);
+                or(sql);
                 let length = start.chars().count();
                 sql.push(&format!("substr(p.chart_no, 1, {length}) = ")).bind(start);
             };
@@ -344,14 +347,13 @@ impl Store {
             }
         }
         if let Some(phone) = &search.phone {
-            way(sql);
-            for (place, index) in self.secrets.phone_indexes(hospital, phone)?.into_iter().enumerate() {
-                sql.push(if place == 0 { "p.phone_index IN (" } else { ", " })
-                    .bind(index);
+            or(sql);
+            for (i, index) in self.secrets.phone_indexes(hospital, phone)?.into_iter().enumerate() {
+                sql.push(if i == 0 { "p.phone_index IN (" } else { ", " }).bind(index);
             }
             sql.push(")");
         }
-        if ways > 0 {
+        if alternatives > 0 {
             sql.push(")");
         }
         if let Some(range) = search.registered {
@@ -368,9 +370,9 @@ mod tests {
     use crate::secrets::Secrets;
     use crate::store::OpenMode;
 
-    /// One statement with three million ids would be larger than what a database takes in one packet.
+    /// One statement with three million ids would be larger than a packet that a database accepts.
     #[tokio::test]
-    async fn ids_travel_in_parts() {
+    async fn many_ids_are_split_over_statements() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("test.db").display());
         let secrets = Secrets::open(&folder.path().join("key"), true).unwrap();
@@ -385,7 +387,7 @@ mod tests {
         ] {
             store.writer.execute_unprepared(&sql).await.unwrap();
         }
-        // As of a list of visits: each patient more than once.
+        // As in a list of visits, where patients occur more than once.
         let ids: Vec<i64> = (1..=known).chain(1..=known).collect();
         let statements = || {
             let text = store.metrics().text(0, 0, &[]).unwrap();

@@ -1,4 +1,4 @@
-//! Pools of connections: how many are in use, and how one comes back from a request that gave up.
+//! Connection pools: session settings, connections whose requests were cancelled, and how many are in use.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::config::LIMITS;
 use crate::error;
 use crate::observe::Pool;
 
-/// Makes the database end statements that no request waits for any more, transactions that nobody goes on with, also where
-/// nobody is left to tell it, and long waits for locks.
+/// Session settings that make the database end statements that run longer than `statement`, idle transactions and long waits
+/// for locks, also where the server that began them is gone.
 pub(super) fn statement_timeout_sql(database: DbBackend, statement: Duration) -> String {
     let idle = LIMITS.idle_transaction;
     match database {
@@ -33,23 +33,24 @@ pub(super) fn statement_timeout_sql(database: DbBackend, statement: Duration) ->
     }
 }
 
-/// Connections to `url`, each begun with the statement `first`.
+/// Adds hooks to a pool of connections to `url`: a new connection executes the statement `first`, and a released one must be
+/// ready within [`crate::config::Limits::release`].
 ///
-/// One on its way back to the pool first reads to its end what nobody waits for any more. The driver sets no time for that, and
-/// none for closing a connection, which under TLS waits for the other end, too: where the database has stopped answering,
-/// given-up requests would take one connection after the other with them. So one that is late makes way for a new one.
+/// A released connection first reads the rest of the response to a cancelled request. The driver has no timeout for that, and
+/// none for closing a connection, which with TLS waits for the other end. When the database stops responding, cancelled requests
+/// would use up the pool. So a connection that is not ready in time is replaced by a new one.
 pub(super) fn with_release_timeout<D>(pool: PoolOptions<D>, url: &str, first: Option<String>) -> PoolOptions<D>
 where
     D: Database,
     for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
 {
-    let (url, first_of_new) = (url.to_owned(), first.clone());
+    let (url, first_of_replacement) = (url.to_owned(), first.clone());
     let pool = pool.after_connect(move |connection, _| {
         let first = first.clone();
         Box::pin(async move { begin::<D>(connection, first).await })
     });
     pool.after_release(move |connection, _| {
-        let (url, first) = (url.clone(), first_of_new.clone());
+        let (url, first) = (url.clone(), first_of_replacement.clone());
         Box::pin(async move {
             if let Ok(done) = tokio::time::timeout(LIMITS.release, connection.flush()).await {
                 return done.map(|()| true);
@@ -72,11 +73,10 @@ where
     })
 }
 
-/// Connects once, and says why that cannot be done. A pool goes on trying where a connection is refused, and then says only that
-/// it took too long.
+/// Connects once, to learn why that fails. A pool keeps trying when a connection is refused, and then reports only a timeout.
 ///
 /// # Errors
-/// Says the host, the port and the reason in words, never the password.
+/// Where the URL is malformed or the database cannot be reached. The text has host, port and reason, never the password.
 pub async fn check_connection(url: &str) -> error::Result<()> {
     if url.starts_with("postgres") {
         let options: PgConnectOptions = url.parse().map_err(|error| unusable_url(&error))?;
@@ -102,7 +102,7 @@ async fn connect_once<C: Connection>(options: C::Options, place: &str) -> error:
     let connected = tokio::time::timeout(LIMITS.connection, options.disable_statement_logging().connect()).await;
     let why = match connected {
         Ok(Ok(connection)) => {
-            // It has served its purpose, however it ends.
+            // However closing ends: the connection is not needed any more.
             let _ = tokio::time::timeout(LIMITS.release, connection.close()).await;
             return Ok(());
         }
@@ -125,7 +125,7 @@ where
 }
 
 impl Store {
-    /// The pools, as they are now.
+    /// How many connections of each pool are in use and idle now.
     #[must_use]
     pub fn pools(&self) -> Vec<Pool> {
         if self.readers.get_database_backend() == DbBackend::Sqlite {
@@ -182,42 +182,43 @@ mod tests {
     use crate::error::{DatabaseCode, DatabaseError};
     use crate::secrets::Secrets;
 
-    /// Where it is, with a pool whose statements have a second; none where it does not answer, which CI does not take.
+    /// The URL of a database, and a pool whose statements may take one second. None where the database cannot be reached, which
+    /// fails in CI.
     async fn database<D: Database>(
         variable: &'static str,
-        usual: &str,
+        default_url: &str,
         kind: DbBackend,
     ) -> Option<(String, sqlx::Pool<D>)>
     where
         for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
     {
-        let url = reached(variable, usual).await?;
+        let url = reachable(variable, default_url).await?;
         let pool = PoolOptions::new().idle_timeout(None).max_lifetime(None);
         let pool = with_release_timeout(pool, &url, Some(statement_timeout_sql(kind, Duration::from_secs(1))));
         let pool = pool.connect(&url).await.unwrap();
         Some((url, pool))
     }
 
-    /// The address of a database that answers: each is asked once a run.
-    async fn reached(variable: &'static str, usual: &str) -> Option<String> {
-        static ASKED: LazyLock<Mutex<HashMap<&str, Option<String>>>> = LazyLock::new(Mutex::default);
-        let mut asked = ASKED.lock().await;
-        if let Some(url) = asked.get(variable) {
+    /// The URL of a database that can be reached; each is checked once a run.
+    async fn reachable(variable: &'static str, default_url: &str) -> Option<String> {
+        static CHECKED: LazyLock<Mutex<HashMap<&str, Option<String>>>> = LazyLock::new(Mutex::default);
+        let mut checked = CHECKED.lock().await;
+        if let Some(url) = checked.get(variable) {
             return url.clone();
         }
-        let url = std::env::var(variable).unwrap_or_else(|_| usual.to_owned());
+        let url = std::env::var(variable).unwrap_or_else(|_| default_url.to_owned());
         let url = url.replacen("mariadb:", "mysql:", 1);
         let found = match check_connection(&url).await {
             Ok(()) => Some(url),
             Err(error) => {
                 let why = error.for_operator();
-                assert!(std::env::var_os("CI").is_none(), "CI leaves nothing out: {why}");
-                // Past the capture of passing tests' output.
+                assert!(std::env::var_os("CI").is_none(), "CI must run every test: {why}");
+                // Not eprintln!, whose output is hidden when the test passes.
                 let _ = writeln!(std::io::stderr(), "LEFT OUT: tests of connections: {why}");
                 None
             }
         };
-        asked.insert(variable, found.clone());
+        checked.insert(variable, found.clone());
         found
     }
 
@@ -226,50 +227,51 @@ mod tests {
         Store::connect(url, secrets, open).await.unwrap()
     }
 
-    async fn served(url: &str, open: OpenMode) -> DatabaseConnection {
+    async fn pool_of(url: &str, open: OpenMode) -> DatabaseConnection {
         store(url, open).await.readers
     }
 
-    /// The address of a database that takes its time to answer, so that what asks it is seen to wait.
-    async fn slow(url: &str) -> String {
-        let (start, address) = url.rsplit_once('@').unwrap();
+    /// The URL of a proxy that delays what the database answers, so that statements are pending for a while.
+    async fn slow_proxy(url: &str) -> String {
+        let (credentials, address) = url.rsplit_once('@').unwrap();
         let (address, name) = address.split_once('/').unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let slow = format!("{start}@{}/{name}", listener.local_addr().unwrap());
+        let proxy = format!("{credentials}@{}/{name}", listener.local_addr().unwrap());
         let address = address.to_owned();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (mut asks, mut hears) = client.into_split();
-                let (mut answers, mut asked) = TcpStream::connect(&address).await.unwrap().into_split();
-                tokio::spawn(async move { tokio::io::copy(&mut asks, &mut asked).await });
+                let (mut from_client, mut to_client) = client.into_split();
+                let (mut from_database, mut to_database) = TcpStream::connect(&address).await.unwrap().into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_database).await });
                 tokio::spawn(async move {
-                    let mut said = [0; 4096];
-                    while let Ok(length @ 1..) = answers.read(&mut said).await {
+                    let mut buffer = [0; 4096];
+                    while let Ok(length @ 1..) = from_database.read(&mut buffer).await {
                         tokio::time::sleep(Duration::from_millis(2)).await;
-                        if hears.write_all(&said[..length]).await.is_err() {
+                        if to_client.write_all(&buffer[..length]).await.is_err() {
                             return;
                         }
                     }
                 });
             }
         });
-        slow
+        proxy
     }
 
-    /// Takes as many steps of it, waiting after each, and gives it up.
-    async fn given_up(what: impl Future<Output = ()>, steps: usize) {
-        let (mut what, mut taken) = (pin!(what), 0);
+    /// Polls the future so many times, each time when it is woken, and drops it.
+    async fn cancel_after(polls: usize, future: impl Future<Output = ()>) {
+        let (mut future, mut polled) = (pin!(future), 0);
         poll_fn(|task| {
-            if taken == steps {
+            if polled == polls {
                 return Poll::Ready(());
             }
-            taken += 1;
-            what.as_mut().poll(task)
+            polled += 1;
+            future.as_mut().poll(task)
         })
         .await;
     }
 
-    /// Begins transactions and gives each up a step later than the one before. Then no connection has one open, says `open`.
+    /// Begins transactions and cancels each one poll later than the one before. Then no connection has a transaction open, which
+    /// the statement `open` counts.
     async fn leaves_no_transaction_open<D: Database>(store: &Store, pool: &sqlx::Pool<D>, open: &'static str)
     where
         for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
@@ -284,20 +286,24 @@ mod tests {
             connections
         };
         drop(all().await);
-        for steps in 0..12 {
+        for polls in 0..12 {
             for writes in [false, true] {
                 let begin = async {
-                    let begun = if writes {
+                    let transaction = if writes {
                         store.begin_write().await
                     } else {
                         store.read_view().await
                     };
-                    begun.unwrap();
+                    transaction.unwrap();
                 };
-                given_up(begin, steps).await;
+                cancel_after(polls, begin).await;
                 for mut connection in all().await {
                     let row = connection.fetch_one(open).await.unwrap();
-                    assert_eq!(row.get::<i64, _>(0), 0, "given up at step {steps}, writes: {writes}");
+                    assert_eq!(
+                        row.get::<i64, _>(0),
+                        0,
+                        "cancelled after {polls} polls, writes: {writes}"
+                    );
                 }
             }
         }
@@ -305,8 +311,8 @@ mod tests {
 
     #[tokio::test]
     async fn postgres_ends_a_statement_that_waits_for_a_lock() {
-        let usual = "postgres://postgres@127.0.0.1:5432/postgres";
-        let found = database::<Postgres>("ROLLCALL_TEST_POSTGRES_URL", usual, DbBackend::Postgres).await;
+        let default_url = "postgres://postgres@127.0.0.1:5432/postgres";
+        let found = database::<Postgres>("ROLLCALL_TEST_POSTGRES_URL", default_url, DbBackend::Postgres).await;
         let Some((url, pool)) = found else { return };
         let (mut holder, mut waiter) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
         let number = rand::random::<i64>();
@@ -314,64 +320,64 @@ mod tests {
         holder.execute(lock()).await.unwrap();
         let error = waiter.execute(lock()).await.unwrap_err();
         assert_eq!(error.as_database_error().unwrap().code().unwrap(), "57014", "{error}");
-        for (open, wanted) in [(OpenMode::Serve, "35s 15s 10s"), (OpenMode::Existing, "0 0 0")] {
-            let served = served(&url, open).await;
-            let asked = "SELECT current_setting('statement_timeout') || ' ' ||
+        for (open, expected) in [(OpenMode::Serve, "35s 15s 10s"), (OpenMode::Existing, "0 0 0")] {
+            let pool = pool_of(&url, open).await;
+            let settings = "SELECT current_setting('statement_timeout') || ' ' ||
                 current_setting('idle_in_transaction_session_timeout') || ' ' || current_setting('lock_timeout')";
-            let row = served.get_postgres_connection_pool().fetch_one(asked).await.unwrap();
-            assert_eq!(row.get::<String, _>(0), wanted, "{open:?}");
+            let row = pool.get_postgres_connection_pool().fetch_one(settings).await.unwrap();
+            assert_eq!(row.get::<String, _>(0), expected, "{open:?}");
         }
     }
 
     #[tokio::test]
     async fn mariadb_ends_a_statement_that_waits_for_a_lock() {
-        let usual = "mysql://root@127.0.0.1:3306/mysql";
-        let found = database::<MySql>("ROLLCALL_TEST_MARIADB_URL", usual, DbBackend::MySql).await;
+        let default_url = "mysql://root@127.0.0.1:3306/mysql";
+        let found = database::<MySql>("ROLLCALL_TEST_MARIADB_URL", default_url, DbBackend::MySql).await;
         let Some((url, pool)) = found else { return };
         let (mut holder, mut waiter) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
         let number = rand::random::<u64>();
         let lock = || AssertSqlSafe(format!("SELECT GET_LOCK('{number}', 600)"));
         holder.execute(lock()).await.unwrap();
-        // Null: neither granted nor waited for to the end, but interrupted.
+        // Null: neither granted nor timed out, but interrupted.
         let row = waiter.fetch_one(lock()).await.unwrap();
         assert_eq!(row.get::<Option<i64>, _>(0), None);
-        for (open, wanted) in [(OpenMode::Serve, (35, 15, 10)), (OpenMode::Existing, (0, 0, 50))] {
-            let served = served(&url, open).await;
-            let asked = "SELECT CAST(@@SESSION.max_statement_time AS SIGNED),
+        for (open, expected) in [(OpenMode::Serve, (35, 15, 10)), (OpenMode::Existing, (0, 0, 50))] {
+            let pool = pool_of(&url, open).await;
+            let settings = "SELECT CAST(@@SESSION.max_statement_time AS SIGNED),
                 CAST(@@SESSION.idle_transaction_timeout AS SIGNED), CAST(@@SESSION.innodb_lock_wait_timeout AS SIGNED)";
-            let row = served.get_mysql_connection_pool().fetch_one(asked).await.unwrap();
+            let row = pool.get_mysql_connection_pool().fetch_one(settings).await.unwrap();
             let is: (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
-            assert_eq!(is, wanted, "{open:?}");
+            assert_eq!(is, expected, "{open:?}");
         }
     }
 
     #[tokio::test]
-    async fn postgres_gives_its_code() {
-        let usual = "postgres://postgres@127.0.0.1:5432/postgres";
-        let found = database::<Postgres>("ROLLCALL_TEST_POSTGRES_URL", usual, DbBackend::Postgres).await;
+    async fn postgres_errors_have_their_sqlstate() {
+        let default_url = "postgres://postgres@127.0.0.1:5432/postgres";
+        let found = database::<Postgres>("ROLLCALL_TEST_POSTGRES_URL", default_url, DbBackend::Postgres).await;
         let Some((url, _)) = found else { return };
-        let database = served(&url, OpenMode::Existing).await;
-        let refused = async |statement: String| {
+        let database = pool_of(&url, OpenMode::Existing).await;
+        let error_of = async |statement: String| {
             let error = database.execute_unprepared(&statement).await.unwrap_err();
             DatabaseError::from(&error)
         };
         for (state, retryable) in [("40001", true), ("40P01", true), ("55P03", false), ("23505", false)] {
             let raised = format!("DO $$ BEGIN RAISE EXCEPTION 'deadlock' USING ERRCODE = '{state}'; END $$");
-            let error = refused(raised).await;
+            let error = error_of(raised).await;
             assert_eq!(error.code(), Some(&DatabaseCode::Postgres(state.to_owned())));
             assert_eq!(error.is_retryable(), retryable, "{state}");
         }
-        let error = refused("SELECT CAST('Kim' AS INT)".to_owned()).await;
+        let error = error_of("SELECT CAST('Kim' AS INT)".to_owned()).await;
         assert_eq!(error.code(), Some(&DatabaseCode::Postgres("22P02".to_owned())));
         assert!(!error.message().contains("Kim"), "{}", error.message());
     }
 
     #[tokio::test]
-    async fn mariadb_gives_its_number() {
-        let usual = "mysql://root@127.0.0.1:3306/mysql";
-        let found = database::<MySql>("ROLLCALL_TEST_MARIADB_URL", usual, DbBackend::MySql).await;
+    async fn mariadb_errors_have_their_number() {
+        let default_url = "mysql://root@127.0.0.1:3306/mysql";
+        let found = database::<MySql>("ROLLCALL_TEST_MARIADB_URL", default_url, DbBackend::MySql).await;
         let Some((url, _)) = found else { return };
-        let database = served(&url, OpenMode::Existing).await;
+        let database = pool_of(&url, OpenMode::Existing).await;
         for (number, retryable) in [(1213, true), (1467, true), (1205, false), (1062, false)] {
             let statement =
                 format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = \"40001 'Kim'\"");
@@ -384,54 +390,55 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn postgres_is_left_no_transaction_open() {
-        let usual = "postgres://postgres@127.0.0.1:5432/postgres";
-        let found = database::<Postgres>("ROLLCALL_TEST_POSTGRES_URL", usual, DbBackend::Postgres).await;
+    async fn postgres_has_no_open_transaction_after_a_cancelled_begin() {
+        let default_url = "postgres://postgres@127.0.0.1:5432/postgres";
+        let found = database::<Postgres>("ROLLCALL_TEST_POSTGRES_URL", default_url, DbBackend::Postgres).await;
         let Some((url, _)) = found else { return };
-        let store = store(&slow(&url).await, OpenMode::Serve).await;
+        let store = store(&slow_proxy(&url).await, OpenMode::Serve).await;
         let pool = store.readers.get_postgres_connection_pool();
         let open = "SELECT CAST(CAST(transaction_timestamp() <> statement_timestamp() AS INT) AS BIGINT)";
         leaves_no_transaction_open::<Postgres>(&store, pool, open).await;
     }
 
     #[tokio::test]
-    async fn mariadb_is_left_no_transaction_open() {
-        let usual = "mysql://root@127.0.0.1:3306/mysql";
-        let found = database::<MySql>("ROLLCALL_TEST_MARIADB_URL", usual, DbBackend::MySql).await;
+    async fn mariadb_has_no_open_transaction_after_a_cancelled_begin() {
+        let default_url = "mysql://root@127.0.0.1:3306/mysql";
+        let found = database::<MySql>("ROLLCALL_TEST_MARIADB_URL", default_url, DbBackend::MySql).await;
         let Some((url, _)) = found else { return };
-        let store = store(&slow(&url).await, OpenMode::Serve).await;
+        let store = store(&slow_proxy(&url).await, OpenMode::Serve).await;
         let pool = store.readers.get_mysql_connection_pool();
         leaves_no_transaction_open::<MySql>(&store, pool, "SELECT CAST(@@in_transaction AS SIGNED)").await;
     }
+
     #[tokio::test]
-    async fn postgres_lets_a_load_take_its_time() {
-        let usual = "postgres://postgres@127.0.0.1:5432/postgres";
-        let found = database::<Postgres>("ROLLCALL_TEST_POSTGRES_URL", usual, DbBackend::Postgres).await;
+    async fn postgres_gives_a_load_a_longer_timeout() {
+        let default_url = "postgres://postgres@127.0.0.1:5432/postgres";
+        let found = database::<Postgres>("ROLLCALL_TEST_POSTGRES_URL", default_url, DbBackend::Postgres).await;
         let Some((url, _)) = found else { return };
         let store = store(&url, OpenMode::Serve).await;
-        let asked = async |connection: &DatabaseTransaction| {
+        let timeout = async |connection: &DatabaseTransaction| {
             let sql = store.sql("SELECT current_setting('statement_timeout')").done();
             let row = connection.query_one_raw(sql).await.unwrap().unwrap();
             row.try_get_by_index::<String>(0).unwrap()
         };
         let view = store.long_view().await.unwrap();
-        assert_eq!(asked(&view).await, "10min");
+        assert_eq!(timeout(&view).await, "10min");
         view.commit().await.unwrap();
-        assert_eq!(asked(&store.read_view().await.unwrap()).await, "35s");
+        assert_eq!(timeout(&store.read_view().await.unwrap()).await, "35s");
     }
 
     #[tokio::test]
-    async fn mariadb_lets_a_load_take_its_time() {
-        let usual = "mysql://root@127.0.0.1:3306/mysql";
-        let found = database::<MySql>("ROLLCALL_TEST_MARIADB_URL", usual, DbBackend::MySql).await;
+    async fn mariadb_gives_a_load_a_longer_timeout() {
+        let default_url = "mysql://root@127.0.0.1:3306/mysql";
+        let found = database::<MySql>("ROLLCALL_TEST_MARIADB_URL", default_url, DbBackend::MySql).await;
         let Some((url, _)) = found else { return };
         let store = store(&url, OpenMode::Serve).await;
         let view = store.long_view().await.unwrap();
-        let asked = "SELECT CAST(@@SESSION.max_statement_time AS SIGNED) + ";
-        for (mut sql, wanted) in [(store.long_sql(asked), 600), (store.sql(asked), 35)] {
+        let settings = "SELECT CAST(@@SESSION.max_statement_time AS SIGNED) + ";
+        for (mut sql, expected) in [(store.long_sql(settings), 600), (store.sql(settings), 35)] {
             sql.bind(0_i64);
             let row = view.query_one_raw(sql.done()).await.unwrap().unwrap();
-            assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), wanted);
+            assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), expected);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whether the database can be served: it answers, it is of this version, and it may be written to.
+//! The readiness check: the database answers, has this version's migrations, and accepts writes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,28 +10,28 @@ use super::Store;
 use crate::config::LIMITS;
 use crate::error::Error;
 
-/// What is not as it must be.
+/// Why a server is not ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unready {
-    /// It does not answer, or not in time.
+    /// The database does not answer in time.
     Database,
-    /// It lacks steps, or has some that this version does not know.
+    /// The database has pending migrations, or some that this version does not know.
     Migrations,
-    /// It cannot be written to: a replica, or a file that may only be read.
+    /// The database is read-only: a replica, or a file without write permission.
     Writes,
 }
 
 impl Store {
-    /// Looks whether the database can be served.
+    /// Checks the database, within [`crate::config::Limits::readiness`].
     ///
     /// # Errors
-    /// The first thing that is not as it must be.
+    /// The first check that fails.
     pub async fn ready(&self) -> Result<(), Unready> {
-        let in_time = tokio::time::timeout(LIMITS.readiness, async {
-            let steps = self.steps().await.map_err(|_| Unready::Database)?;
+        let checks = tokio::time::timeout(LIMITS.readiness, async {
+            let applied = self.applied_migrations().await.map_err(|_| Unready::Database)?;
             let known = Migrator::migrations();
-            let known: BTreeSet<&str> = known.iter().map(|step| step.name()).collect();
-            if !steps.iter().map(String::as_str).eq(known) {
+            let known: BTreeSet<&str> = known.iter().map(|migration| migration.name()).collect();
+            if !applied.iter().map(String::as_str).eq(known) {
                 return Err(Unready::Migrations);
             }
             match self.writable().await {
@@ -40,13 +40,13 @@ impl Store {
                 Err(_) => Err(Unready::Database),
             }
         });
-        in_time.await.unwrap_or(Err(Unready::Database))
+        checks.await.unwrap_or(Err(Unready::Database))
     }
 
-    /// The steps that the database has taken; none where it has no table of them.
-    async fn steps(&self) -> Result<BTreeSet<String>, DbErr> {
-        let steps = self.sql("SELECT version FROM seaql_migrations").done();
-        match self.readers.query_all_raw(steps).await {
+    /// The names of the applied migrations; empty where there is no table of them.
+    async fn applied_migrations(&self) -> Result<BTreeSet<String>, DbErr> {
+        let names = self.sql("SELECT version FROM seaql_migrations").done();
+        match self.readers.query_all_raw(names).await {
             Ok(rows) => rows.iter().map(|row| row.try_get_by_index(0)).collect(),
             Err(error) => match self.readers.ping().await {
                 Ok(()) => Ok(BTreeSet::new()),
@@ -56,7 +56,7 @@ impl Store {
     }
 
     async fn writable(&self) -> Result<bool, DbErr> {
-        let question = match self.writer.get_database_backend() {
+        let check = match self.writer.get_database_backend() {
             DbBackend::Sqlite => return self.file_writable().await,
             DbBackend::Postgres => {
                 "SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'"
@@ -65,11 +65,11 @@ impl Store {
                 "SELECT CAST(@@global.read_only AS CHAR) IN ('0', 'OFF') AND CAST(@@global.innodb_read_only AS CHAR) IN ('0', 'OFF')"
             }
         };
-        let answer = self.writer.query_one_raw(self.sql(question).done()).await?;
+        let answer = self.writer.query_one_raw(self.sql(check).done()).await?;
         answer.map_or(Ok(false), |row| row.try_get_by_index(0))
     }
 
-    /// Takes SQLite's write lock and lets go of it. Who finds it taken for a while knows as much: somebody writes.
+    /// Takes SQLite's write lock and releases it. A lock that is held for a while proves the same: something writes.
     async fn file_writable(&self) -> Result<bool, DbErr> {
         match tokio::time::timeout(Duration::from_millis(500), self.begin_write()).await {
             Err(_) => Ok(true),

@@ -1,4 +1,4 @@
-//! The state of a hospital's data, as the database itself keeps it.
+//! A hospital's revision and counts, which the triggers keep, and what else a statistics question starts from.
 
 use sea_orm::{ConnectionTrait, DbErr};
 
@@ -7,21 +7,23 @@ use super::complete::incomplete;
 use crate::error::{Error, Result};
 use crate::statistics::{Definition, WeekStart};
 
-/// A point in the order of a hospital's changes. The tag is random: a restored backup cannot repeat it.
+/// A point in the order of a hospital's changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Revision {
+    /// Grows with each change.
     pub number: i64,
+    /// Random, so that it differs where a number comes again after a backup was restored.
     pub tag: i64,
 }
 
 impl Revision {
-    /// The revision as the API shows it: opaque.
+    /// The opaque text that the API has for it.
     #[must_use]
     pub fn text(self) -> String {
         format!("{:x}-{:016x}", self.number, self.tag)
     }
 
-    /// The revision of such a text.
+    /// Parses such a text; none where it is malformed.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (number, tag) = text.split_once('-')?;
@@ -32,25 +34,27 @@ impl Revision {
     }
 }
 
-/// What a statistics question must know before anything else, from one statement.
+/// What a statistics question starts from, read by one statement.
 #[derive(Clone, Debug)]
 pub struct HospitalState {
     pub revision: Revision,
-    /// The tag that now stands at the number asked about; none where the feed does not reach back to it.
+    /// The tag that the feed has for the number that was asked about; none where it does not reach back to it.
     pub seen_tag: Option<i64>,
     /// The hospital's visits, as the triggers count them.
     pub visit_count: u64,
+    /// The definition in force.
     pub definition: Definition,
+    /// Since when it is in force.
     pub effective_from: sea_orm::prelude::DateTimeUtc,
     pub time_zone: chrono_tz::Tz,
     pub week_start: WeekStart,
 }
 
 impl Store {
-    /// The hospital's state now; `seen` is the number of a revision that the asker knows.
+    /// The hospital's state now. `seen` is the number of a revision whose tag to look up; 0 for none.
     ///
     /// # Errors
-    /// BEING_RESTORED where the hospital's rows are not all there. Where the database fails, or the hospital is gone.
+    /// UNAUTHENTICATED where the hospital does not exist. BEING_RESTORED where rows of it are missing. Where the database fails.
     pub async fn hospital_state(&self, hospital: i64, seen: i64) -> Result<HospitalState> {
         self.hospital_state_in(&self.readers, hospital, seen).await
     }
@@ -61,7 +65,7 @@ impl Store {
         hospital: i64,
         seen: i64,
     ) -> Result<HospitalState> {
-        // By outer joins: what is missing while a backup is restored differs from a hospital that is gone.
+        // Outer joins, to tell rows that are missing during a restore from a hospital that does not exist.
         let mut sql = self.sql(
             "SELECT r.number, r.visit_count, c.tag, s.tag AS seen_tag, h.time_zone, h.week_start, d.version,
                 d.churn_after_days, d.overdue_after_days, d.effective_from
@@ -74,7 +78,7 @@ impl Store {
         );
         sql.bind(seen).push(" WHERE h.id = ").bind(hospital);
         let Some(row) = connection.query_one_raw(sql.done()).await? else {
-            return Err(self.hospital_gone(connection).await?);
+            return Err(self.missing_hospital(connection).await?);
         };
         let (number, tag): (Option<i64>, Option<i64>) = (row.try_get("", "number")?, row.try_get("", "tag")?);
         let version: Option<i32> = row.try_get("", "version")?;
@@ -98,16 +102,18 @@ impl Store {
             effective_from: row.try_get("", "effective_from")?,
             time_zone: zone
                 .parse()
-                .map_err(|_| DbErr::Type(format!("hospital.time_zone holds the unknown zone {zone:?}")))?,
+                .map_err(|_| DbErr::Type(format!("hospital.time_zone holds the unknown time zone {zone:?}")))?,
             week_start: super::hospital::week_start(&week_start)?,
         })
     }
 
-    /// Why a hospital has no row: the table is still empty while a backup is restored.
-    async fn hospital_gone(&self, connection: &impl ConnectionTrait) -> Result<Error> {
+    /// The error for a hospital without a row. While a backup is restored, the table has no rows at all.
+    async fn missing_hospital(&self, connection: &impl ConnectionTrait) -> Result<Error> {
         let any = self.sql("SELECT 1 FROM hospital LIMIT 1").done();
         Ok(match connection.query_one_raw(any).await? {
-            Some(_) => Error::Unauthenticated("the hospital of this session is gone: sign in again".to_owned()),
+            Some(_) => {
+                Error::Unauthenticated("the hospital of this session no longer exists: sign in again".to_owned())
+            }
             None => Error::BeingRestored,
         })
     }
@@ -115,7 +121,7 @@ impl Store {
     /// The number of the hospital's ACTIVE patients, as the triggers count them.
     ///
     /// # Errors
-    /// BEING_RESTORED where the row that says so is missing. Where the database fails.
+    /// BEING_RESTORED where the row with the count is missing. Where the database fails.
     pub async fn patient_count(&self, hospital: i64) -> Result<u64> {
         self.stored_count(hospital, "patient_count").await
     }
@@ -123,7 +129,7 @@ impl Store {
     /// The number of the hospital's visits, as the triggers count them.
     ///
     /// # Errors
-    /// BEING_RESTORED where the row that says so is missing. Where the database fails.
+    /// BEING_RESTORED where the row with the count is missing. Where the database fails.
     pub async fn visit_count(&self, hospital: i64) -> Result<u64> {
         self.stored_count(hospital, "visit_count").await
     }
@@ -132,7 +138,7 @@ impl Store {
         let mut sql = self.sql(&format!("SELECT {column} FROM revision WHERE hospital_id = "));
         sql.bind(hospital);
         let row = self.readers.query_one_raw(sql.done()).await?;
-        let row = row.ok_or_else(|| incomplete(hospital, "its row of revision is missing"))?;
+        let row = row.ok_or_else(|| incomplete(hospital, "its revision row is missing"))?;
         Ok(row.try_get_by_index::<i64>(0)?.unsigned_abs())
     }
 }

@@ -1,7 +1,8 @@
-//! Sessions: refresh tokens, kept hashed, good while the epoch of their member of staff is the one that they were stored with.
+//! Sessions: refresh tokens, stored as hashes. A token is valid while the session epoch of its staff member is the one that it
+//! was stored with.
 //!
-//! Whatever begins, continues or ends sessions locks the row of the member of staff first, so that nothing of a session that
-//! ends is stored after its end.
+//! Functions that begin, continue or end sessions lock the staff member's row first, so that no token of a session is stored
+//! after the session has ended.
 
 use chrono::Utc;
 use entity::{refresh_token, staff};
@@ -16,24 +17,24 @@ use crate::config::LIMITS;
 use crate::error::Result;
 use crate::permissions::Viewer;
 
-/// What became of a refresh token that was presented.
+/// The result of presenting a refresh token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefreshUse {
-    /// The session continues with the successor at this place of those that were given.
+    /// The session continues; the new token is the successor at this index.
     Good {
         staff: StaffRow,
         family: String,
         successor: usize,
     },
-    /// It was used before, and is not just repeated: somebody else holds it, and its whole family is ended.
+    /// It was used before, and this is not a repeated request: it was stolen, and all tokens of its family are deleted.
     Reused { staff: i64 },
-    /// There is none, or it has run out.
+    /// There is no such token, or it is no longer valid.
     Unknown,
 }
 
 impl Store {
-    /// Begins a session of a member of staff whose password was verified. Gives the row as it stands now; none where the
-    /// password that was verified is not the one that holds any more, or the account is disabled.
+    /// Begins a session of a staff member whose password was verified. Returns the current row; none where the password was
+    /// changed since, or the account is disabled.
     ///
     /// # Errors
     /// Where the database fails.
@@ -41,9 +42,9 @@ impl Store {
         self.with_retry(|| async {
             let transaction = self.begin_write().await?;
             let row = locked_member(&transaction, verified.hospital_id, verified.id).await?;
-            // A hash has a salt of its own: no two are equal, not even of the same password.
-            let holds = |row: &StaffRow| row.disabled_at.is_none() && row.password_hash == verified.password_hash;
-            let Some(row) = row.filter(holds) else {
+            // Each hash has its own salt: the same hash means that the password was not set again.
+            let unchanged = |row: &StaffRow| row.disabled_at.is_none() && row.password_hash == verified.password_hash;
+            let Some(row) = row.filter(unchanged) else {
                 return Ok(None);
             };
             add_token(&transaction, &row, token_hash, family).await?;
@@ -53,8 +54,9 @@ impl Store {
         .await
     }
 
-    /// Uses a refresh token: replaces it by the first of these successors. Presented again within a short time, while its
-    /// successor is unused, it leads to that successor again: the answer may have been lost on its way.
+    /// Uses a refresh token, which is replaced by the first of these successors. When it is presented again within
+    /// [`crate::config::Limits::refresh_repeat`], while its successor is unused, the result is that successor again: the first
+    /// response may have been lost.
     ///
     /// # Errors
     /// Where the database fails; then nothing has changed.
@@ -65,7 +67,7 @@ impl Store {
         successor_hashes: &[String],
     ) -> Result<RefreshUse> {
         let key = (hospital, token_hash.to_owned());
-        // What nobody ever had costs no transaction.
+        // An unknown token needs no transaction.
         let Some(seen) = refresh_token::Entity::find_by_id(key).one(&self.readers).await? else {
             return Ok(RefreshUse::Unknown);
         };
@@ -79,12 +81,12 @@ impl Store {
             return Ok(RefreshUse::Unknown);
         };
         let now = Utc::now();
-        let good = |token: &refresh_token::Model| {
+        let valid = |token: &refresh_token::Model| {
             token.expires_at > now && token.session_epoch == staff.session_epoch && staff.disabled_at.is_none()
         };
         let key = (hospital, seen.token_hash.clone());
         let token = refresh_token::Entity::find_by_id(key).one(&transaction).await?;
-        let Some(token) = token.filter(good) else {
+        let Some(token) = token.filter(valid) else {
             return Ok(RefreshUse::Unknown);
         };
         let family = token.family.clone();
@@ -111,11 +113,11 @@ impl Store {
                 .filter(refresh_token::Column::UsedAt.is_null())
                 .one(&transaction)
                 .await?;
-            let place = unused.filter(good).and_then(|unused| {
+            let index = unused.filter(valid).and_then(|unused| {
                 let mut hashes = successor_hashes.iter();
                 hashes.position(|hash| *hash == unused.token_hash)
             });
-            if let Some(successor) = place {
+            if let Some(successor) = index {
                 return Ok(RefreshUse::Good {
                     staff,
                     family,
@@ -128,7 +130,7 @@ impl Store {
         Ok(RefreshUse::Reused { staff: staff.id })
     }
 
-    /// Deletes refresh tokens that have expired.
+    /// Deletes the hospital's expired refresh tokens. Returns how many.
     ///
     /// # Errors
     /// Where the database fails.
@@ -142,7 +144,7 @@ impl Store {
         Ok(deleted.rows_affected)
     }
 
-    /// Ends the viewer's session: every token that came of one sign-in.
+    /// Ends the viewer's session: deletes every token of its family.
     ///
     /// # Errors
     /// Where the database fails.

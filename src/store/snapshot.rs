@@ -1,8 +1,8 @@
-//! Snapshots: a manifest each, their lists once per content, and the orders of their cohorts; and how they expire.
+//! Stored snapshots: a manifest for each, lists that are stored once per content, sort orders of lists, and expiry.
 //!
-//! A snapshot expires by `kept_at`, when it was last stored or asked for anew. A list goes by a `kept_at` of its own, which is
-//! never more than a day before that of a snapshot that has it: so no list goes while a snapshot that is left has it, and
-//! nobody has to count who has what.
+//! A snapshot expires by its `kept_at`, the time when it was last stored. A list has a `kept_at` of its own, which is at most a
+//! day before that of any snapshot that has the list: so a list that a snapshot needs is never deleted, and no references have to
+//! be counted.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -11,33 +11,34 @@ use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use entity::{list_part, snapshot, snapshot_order};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ActiveModelTrait as _, ConnectionTrait, DbErr, EntityTrait};
+use sea_orm::{ActiveModelTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait};
 
 use super::{Sql, Store};
 use crate::error::{Error, Result};
 use crate::statistics::{PackedSnapshot, sha256};
 
-/// A snapshot's row as it is kept.
+/// A row of the table of snapshots.
 pub type SnapshotRow = snapshot::Model;
 
-/// What is left of a snapshot.
+/// A snapshot as it is stored.
 pub enum StoredSnapshot {
+    /// With its lists.
     Whole(SnapshotRow, PackedSnapshot),
-    /// Its lists are gone; the row still says what was asked.
+    /// Its lists were deleted; the row still has the question.
     Expired(SnapshotRow),
 }
 
-/// A part of a list at most: well below what a database takes in one packet.
+/// The largest part of a list, in bytes: well below what a database accepts in one packet.
 const PART: usize = 1 << 20;
-/// Rows of one statement at most, and their bytes, likewise.
+/// The largest number of rows of one statement. Its parts have at most four times [`PART`] bytes.
 const ROWS: usize = 500;
 
-/// `kept_at` is written anew where it is older than this: what is asked for all the time is not written all the time.
+/// `kept_at` is updated only where it is older than this, so that frequent questions do not cause frequent writes.
 const STALE: TimeDelta = TimeDelta::days(1);
-/// Snapshots, or lists, that a sweep lets go of at a time, so that it keeps nobody waiting.
-const SWEPT: u64 = 200;
+/// Snapshots or lists that one statement of a sweep changes, so that others do not wait for it long.
+const SWEEP_BATCH: u64 = 200;
 
-/// Says of an empty list that nothing is kept of it.
+/// Stands in a manifest for an empty list, of which nothing is stored.
 const EMPTY: [u8; 32] = [0; 32];
 
 fn hex(digest: &[u8]) -> String {
@@ -48,11 +49,11 @@ fn hex(digest: &[u8]) -> String {
 }
 
 impl Store {
-    /// Keeps a snapshot; one that is kept already stays as it is. The row's manifest is made here. False where other lists are
-    /// kept under its id: then nothing is kept, and it must not be shown under that id.
+    /// Stores a snapshot; one that is stored already keeps its lists. The row's manifest is made here. Returns false where other
+    /// lists are stored under its id: then nothing is stored, and the snapshot must not be shown under that id.
     ///
     /// # Errors
-    /// Where the database fails; nothing is half kept then.
+    /// Where the database fails; nothing is stored then.
     pub async fn store_snapshot(&self, row: &SnapshotRow, packed: &PackedSnapshot) -> Result<bool> {
         self.with_retry(|| self.store_snapshot_once(row.clone(), packed)).await
     }
@@ -72,35 +73,17 @@ impl Store {
         let now = Utc::now().trunc_subsecs(6);
         row.kept_at = now;
         let transaction = self.begin_write().await?;
-        let (mut kept, stale) = self.stored_manifest(&transaction, hospital, &lists, now).await?;
+        let (mut stored, stale) = self.stored_lists(&transaction, hospital, &lists, now).await?;
         if !stale.is_empty() {
-            // Those that a sweep took before are gone now; the others it will not take.
-            self.store_parts(&transaction, hospital, &stale, now).await?;
-            kept = self.stored_manifest(&transaction, hospital, &lists, now).await?.0;
+            // A sweep may have deleted some of them just before. It does not delete those that are renewed.
+            self.renew_lists(&transaction, hospital, &stale, now).await?;
+            stored = self.stored_lists(&transaction, hospital, &lists, now).await?.0;
         }
-        for digest in kept {
+        for digest in stored {
             lists.remove(&digest);
         }
-        let mut rows = Vec::new();
-        let mut bytes = 0;
-        for (digest, list) in lists {
-            for (part, piece) in (0..).zip(list.chunks(PART)) {
-                if rows.len() >= ROWS || bytes + piece.len() > 4 * PART {
-                    insert_parts(&transaction, std::mem::take(&mut rows)).await?;
-                    bytes = 0;
-                }
-                bytes += piece.len();
-                rows.push(list_part::ActiveModel {
-                    hospital_id: Set(hospital),
-                    digest: Set(hex(&digest)),
-                    part: Set(part),
-                    bytes: Set(piece.to_vec()),
-                    kept_at: Set(now),
-                });
-            }
-        }
-        insert_parts(&transaction, rows).await?;
-        // One that has expired comes back, one that is old starts anew.
+        insert_lists(&transaction, hospital, lists, now).await?;
+        // Restores an expired snapshot, and renews an old one.
         let mut sql = self.sql("UPDATE snapshot SET expired_at = NULL, kept_at = ");
         sql.bind(now).push(", manifest = ").bind(row.manifest.clone());
         sql.push(" WHERE hospital_id = ").bind(hospital);
@@ -122,9 +105,9 @@ impl Store {
             Ok(_) | Err(DbErr::RecordNotInserted) => {}
             Err(error) => return Err(error.into()),
         }
-        // It may have been there already.
-        let kept = self.snapshot_row_in(&transaction, hospital, &id).await?;
-        if kept.is_none_or(|kept| kept.manifest != manifest) {
+        // Another one may have been stored before.
+        let stored = self.snapshot_row_in(&transaction, hospital, &id).await?;
+        if stored.is_none_or(|stored| stored.manifest != manifest) {
             transaction.rollback().await?;
             return Ok(false);
         }
@@ -132,8 +115,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Says of lists that they were stored with just now.
-    async fn store_parts(
+    /// Sets `kept_at` of lists to now.
+    async fn renew_lists(
         &self,
         connection: &impl ConnectionTrait,
         hospital: i64,
@@ -150,8 +133,8 @@ impl Store {
         Ok(())
     }
 
-    /// Which of the lists are kept already; and of them, in order, those that have been for long.
-    async fn stored_manifest(
+    /// Which of the lists are stored; and of these, sorted, those that were not renewed for [`STALE`].
+    async fn stored_lists(
         &self,
         connection: &impl ConnectionTrait,
         hospital: i64,
@@ -165,15 +148,15 @@ impl Store {
             .push(" AND digest")
             .texts(&names)
             .push(" ORDER BY digest");
-        let (mut kept, mut stale) = (Vec::new(), Vec::new());
+        let (mut stored, mut stale) = (Vec::new(), Vec::new());
         for row in connection.query_all_raw(sql.done()).await? {
             let digest: String = row.try_get_by_index(0)?;
-            kept.extend(by_hex.get(&digest).copied());
+            stored.extend(by_hex.get(&digest).copied());
             if row.try_get_by_index::<DateTime<Utc>>(1)? < now - STALE {
                 stale.push(digest);
             }
         }
-        Ok((kept, stale))
+        Ok((stored, stale))
     }
 
     async fn snapshot_row_in(
@@ -186,7 +169,7 @@ impl Store {
         Ok(snapshot::Entity::find_by_id(key).one(connection).await?)
     }
 
-    /// What is known of a snapshot beside its lists.
+    /// A snapshot's row, without its lists; none where there never was one of that id.
     ///
     /// # Errors
     /// Where the database fails.
@@ -194,11 +177,11 @@ impl Store {
         self.snapshot_row_in(&self.readers, hospital, id).await
     }
 
-    /// Lets go of the hospital's snapshots that nobody asked for anew since `before`, but not of pinned ones: of each the
-    /// row stays, and says what was asked. Says how many those were.
+    /// Expires the hospital's snapshots that were last stored before `before` and are not pinned. Their lists and sort orders are
+    /// deleted; their rows stay, with the question. Returns how many expired.
     ///
     /// # Errors
-    /// Where the database fails; what was let go of until then stays so.
+    /// Where the database fails; those that expired until then stay so.
     pub async fn expire_snapshots(&self, hospital: i64, before: DateTime<Utc>) -> Result<u64> {
         let before = before - STALE;
         let mut expired = 0;
@@ -206,8 +189,8 @@ impl Store {
             let mut sql = self.sql("SELECT id FROM snapshot WHERE hospital_id = ");
             sql.bind(hospital).push(" AND expired_at IS NULL AND pinned_at IS NULL");
             sql.push(" AND kept_at < ").bind(before);
-            sql.push(" ORDER BY id LIMIT ").bind(SWEPT);
-            let ids = self.texts_of(sql).await?;
+            sql.push(" ORDER BY id LIMIT ").bind(SWEEP_BATCH);
+            let ids = self.texts(sql).await?;
             if ids.is_empty() {
                 break;
             }
@@ -227,26 +210,26 @@ impl Store {
             .bind(hospital)
             .push(")");
         self.write(sql).await?;
-        self.refresh_pinned_parts(hospital).await?;
-        self.delete_stale_parts(hospital, before - STALE - STALE).await?;
+        self.renew_pinned_lists(hospital).await?;
+        self.delete_stale_lists(hospital, before - STALE - STALE).await?;
         Ok(expired)
     }
 
-    /// The lists of pinned snapshots are as if stored just now.
-    async fn refresh_pinned_parts(&self, hospital: i64) -> Result<()> {
+    /// Renews the lists of pinned snapshots.
+    async fn renew_pinned_lists(&self, hospital: i64) -> Result<()> {
         let mut sql = self.sql("SELECT id FROM snapshot WHERE hospital_id = ");
         sql.bind(hospital).push(" AND pinned_at IS NOT NULL");
-        for id in self.texts_of(sql).await? {
-            self.refresh_parts_of(hospital, &id).await?;
+        for id in self.texts(sql).await? {
+            self.renew_lists_of(hospital, &id).await?;
         }
         Ok(())
     }
 
-    /// Keeps the lists of a snapshot as if it were stored now.
+    /// Renews the lists of a snapshot as if it were stored now.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn refresh_parts_of(&self, hospital: i64, id: &str) -> Result<()> {
+    pub async fn renew_lists_of(&self, hospital: i64, id: &str) -> Result<()> {
         let Some(row) = self.snapshot_row(hospital, id).await? else {
             return Ok(());
         };
@@ -258,18 +241,18 @@ impl Store {
             .iter()
             .map(|&digest| (digest, &[][..]))
             .collect();
-        let (_, stale) = self.stored_manifest(&self.readers, hospital, &lists, now).await?;
-        let stored = self.store_parts(&self.writer, hospital, &stale, now).await;
-        stored.map_err(|error| self.write_error(error))
+        let (_, stale) = self.stored_lists(&self.readers, hospital, &lists, now).await?;
+        let renewed = self.renew_lists(&self.writer, hospital, &stale, now).await;
+        renewed.map_err(|error| self.write_error(error))
     }
 
-    /// Lets go of lists that no snapshot was stored with since `before`.
-    async fn delete_stale_parts(&self, hospital: i64, before: DateTime<Utc>) -> Result<()> {
+    /// Deletes lists that no snapshot was stored with since `before`.
+    async fn delete_stale_lists(&self, hospital: i64, before: DateTime<Utc>) -> Result<()> {
         loop {
             let mut sql = self.sql("SELECT DISTINCT digest FROM list_part WHERE hospital_id = ");
             sql.bind(hospital).push(" AND kept_at < ").bind(before);
-            sql.push(" ORDER BY digest LIMIT ").bind(SWEPT);
-            let digests = self.texts_of(sql).await?;
+            sql.push(" ORDER BY digest LIMIT ").bind(SWEEP_BATCH);
+            let digests = self.texts(sql).await?;
             if digests.is_empty() {
                 return Ok(());
             }
@@ -281,7 +264,7 @@ impl Store {
         }
     }
 
-    async fn texts_of(&self, sql: Sql) -> Result<Vec<String>> {
+    async fn texts(&self, sql: Sql) -> Result<Vec<String>> {
         let rows = self.readers.query_all_raw(sql.done()).await?;
         Ok(rows
             .iter()
@@ -289,13 +272,12 @@ impl Store {
             .collect::<std::result::Result<_, _>>()?)
     }
 
-    /// Opens a snapshot of the hospital; none where there never was one of that id. Of one that has expired, only the row is
-    /// left.
+    /// Loads a snapshot of the hospital; none where there never was one of that id.
     ///
     /// # Errors
-    /// Where the database fails, or holds other bytes than were kept.
+    /// Where the database fails, or a list is damaged.
     pub async fn load_snapshot(&self, hospital: i64, id: &str) -> Result<Option<StoredSnapshot>> {
-        // One view: a sweep may come between the row and its lists.
+        // One view: between two statements a sweep may delete the lists.
         let view = self.read_view().await?;
         let Some(row) = self.snapshot_row_in(&view, hospital, id).await? else {
             return Ok(None);
@@ -326,7 +308,7 @@ impl Store {
                 Ok(list)
             } else {
                 Err(Error::Internal(format!(
-                    "the snapshot {id} is damaged: a list is not what was kept"
+                    "the snapshot {id} is damaged: a list does not match its digest"
                 )))
             }
         });
@@ -336,10 +318,11 @@ impl Store {
         Ok(Some(StoredSnapshot::Whole(row, packed)))
     }
 
-    /// Keeps an order of a cohort, or takes over the one that is kept already: whoever comes first decides.
+    /// The stored order of a cohort's list. Where there is none yet, `places` makes it, and it is stored unless another server has
+    /// stored one meanwhile, which then counts.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// Where the database or `places` fails.
     pub async fn load_or_store_order(
         &self,
         hospital: i64,
@@ -358,8 +341,8 @@ impl Store {
                 name.to_owned(),
             )
         };
-        if let Some(kept) = snapshot_order::Entity::find_by_id(key()).one(&self.readers).await? {
-            return Ok(kept.places);
+        if let Some(stored) = snapshot_order::Entity::find_by_id(key()).one(&self.readers).await? {
+            return Ok(stored.places);
         }
         let row = snapshot_order::ActiveModel {
             hospital_id: Set(hospital),
@@ -390,6 +373,33 @@ impl Store {
             .map(|stored| stored.places)
             .ok_or_else(|| Error::Internal("an order that was just stored is missing".to_owned()))
     }
+}
+
+async fn insert_lists(
+    transaction: &DatabaseTransaction,
+    hospital: i64,
+    lists: HashMap<[u8; 32], &[u8]>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let mut rows = Vec::new();
+    let mut bytes = 0;
+    for (digest, list) in lists {
+        for (part, piece) in (0..).zip(list.chunks(PART)) {
+            if rows.len() >= ROWS || bytes + piece.len() > 4 * PART {
+                insert_parts(transaction, std::mem::take(&mut rows)).await?;
+                bytes = 0;
+            }
+            bytes += piece.len();
+            rows.push(list_part::ActiveModel {
+                hospital_id: Set(hospital),
+                digest: Set(hex(&digest)),
+                part: Set(part),
+                bytes: Set(piece.to_vec()),
+                kept_at: Set(now),
+            });
+        }
+    }
+    insert_parts(transaction, rows).await
 }
 
 async fn insert_parts(connection: &impl ConnectionTrait, rows: Vec<list_part::ActiveModel>) -> Result<()> {

@@ -1,4 +1,4 @@
-//! A statement while it is put together: text, and values bound in it, in the words of the database.
+//! A builder of SQL statements: text with bound values, in the database's dialect.
 
 use sea_orm::{DbBackend, QueryResult, Statement, Value};
 
@@ -28,7 +28,7 @@ impl Sql {
         self
     }
 
-    /// Puts a value in, never its text.
+    /// Adds a bound value.
     pub(super) fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
         self.values.push(value.into());
         match self.backend {
@@ -38,11 +38,11 @@ impl Sql {
         self
     }
 
-    /// Asks that what stands before is one of the numbers: they travel as one value. Of lists that may be longer, as many at a time
-    /// as [`crate::config::Limits::ids_of_statement`] says.
+    /// Adds the condition that the expression before is one of the numbers, which are bound as one value. The caller splits lists
+    /// that may be longer than [`crate::config::Limits::ids_of_statement`].
     pub(super) fn numbers(&mut self, numbers: &[i64]) -> &mut Self {
         match self.backend {
-            // Not = ANY: a plan made once for all arrays compares them element by element.
+            // Not = ANY: its generic plan compares with the elements one by one.
             DbBackend::Postgres => self
                 .push(" IN (SELECT unnest(")
                 .bind(numbers.to_vec())
@@ -58,7 +58,7 @@ impl Sql {
         }
     }
 
-    /// Asks that what stands before is one of the texts, likewise.
+    /// Adds the condition that the expression before is one of the texts, which are bound as one value.
     pub(super) fn texts(&mut self, texts: &[&str]) -> &mut Self {
         match self.backend {
             DbBackend::Postgres => {
@@ -78,15 +78,16 @@ impl Sql {
         }
     }
 
-    /// Asks that what stands before is one of at most a few hundred values. For statements that change rows: with a query
-    /// inside the brackets MariaDB would go through the whole table for them.
+    /// Adds the condition that the expression before is one of at most a few hundred values, each bound by itself. For statements
+    /// that change rows, where MariaDB scans the whole table if the list is a subquery.
     pub(super) fn few<T: Into<Value> + Copy>(&mut self, values: &[T]) -> &mut Self {
-        for (place, &value) in values.iter().enumerate() {
-            self.push(if place == 0 { " IN (" } else { ", " }).bind(value);
+        for (i, &value) in values.iter().enumerate() {
+            self.push(if i == 0 { " IN (" } else { ", " }).bind(value);
         }
         self.push(")")
     }
 
+    /// The finished statement.
     pub(super) fn done(self) -> Statement {
         Statement::from_sql_and_values(self.backend, self.text, self.values)
     }

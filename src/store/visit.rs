@@ -13,9 +13,10 @@ use super::{Keyset, Store};
 use crate::error::Result;
 use crate::statistics::{DayRange, VisitChannel, VisitStatus};
 
-const ATTENDED: &str = "status IN ('COMPLETED', 'ENDED')";
+/// The condition that a visit was attended; a table's alias may precede it.
+pub(super) const ATTENDED: &str = "status IN ('COMPLETED', 'ENDED')";
 
-/// Which visits to list.
+/// Which visits to list: those that meet all conditions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct VisitQuery {
     pub departments: Option<Vec<i64>>,
@@ -26,7 +27,7 @@ pub struct VisitQuery {
 }
 
 string_enum!(
-    /// What visits are ordered by; ties by id. Names of stored orders hold the words.
+    /// What visits are ordered by; ties by id. Stored orders are named by these texts.
     VisitKey {
         Date = "Date",
         PatientName = "PatientName",
@@ -38,7 +39,7 @@ impl VisitKey {
     fn expression(self, of_one_patient: bool) -> String {
         match self {
             Self::Date => "v.date".to_owned(),
-            // All visits of one patient have one name: ties, which go by id.
+            // All visits of one patient have the same name, so they are ordered by id.
             Self::PatientName if of_one_patient => "CAST(NULL AS CHAR)".to_owned(),
             Self::PatientName => "p.name".to_owned(),
             Self::Status => {
@@ -52,21 +53,21 @@ impl VisitKey {
     }
 }
 
-/// A row of a list, with the key that it is ordered by.
+/// A row of a sorted list, and its sort key.
 pub type KeyedVisit = (visit::Model, Option<String>);
 
-/// A page from an end of each of some patients' visits.
+/// A page at an end of each of several patients' lists of visits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PatientVisitPage {
     pub query: VisitQuery,
     pub key: VisitKey,
     pub descending: bool,
-    /// From the end of the list rather than its beginning.
+    /// The last visits of the list instead of the first.
     pub backwards: bool,
     pub limit: u64,
 }
 
-/// The visits of a patient that its row shows.
+/// A patient's first and last attended visit and the next one that is TENTATIVE or BOOKED.
 #[derive(Clone, Debug, Default)]
 pub struct PatientEnds {
     pub first: Option<visit::Model>,
@@ -74,11 +75,11 @@ pub struct PatientEnds {
     pub next: Option<visit::Model>,
 }
 
-/// A visit that was looked up by its id, with where and by whom.
+/// A visit with its department and doctor.
 #[derive(Clone, Debug)]
 pub struct VisitDetails {
     pub row: visit::Model,
-    /// Only its tombstone is left.
+    /// Whether it was deleted: then `row` has what its tombstone has.
     pub deleted: bool,
     pub department: Option<department::Model>,
     pub doctor: Option<doctor::Model>,
@@ -119,7 +120,7 @@ const COLUMNS: &str = "v.hospital_id, v.id, v.visit_no, v.patient_id, v.date, v.
     v.department_id, v.doctor_id, v.channel, v.version";
 
 impl Store {
-    /// The visits with these ids, with where and by whom; deleted ones as their tombstones.
+    /// The visits with these ids, deleted ones as their tombstones; ids that never existed are left out.
     ///
     /// # Errors
     /// Where the database fails.
@@ -143,7 +144,7 @@ impl Store {
             sql.bind(hospital).push(" AND id").numbers(ids);
             for row in self.readers.query_all_raw(sql.done()).await? {
                 let row = visit_tombstone::Model::from_query_result(&row, "")?;
-                let gone = visit::Model {
+                let deleted = visit::Model {
                     hospital_id: row.hospital_id,
                     id: row.id,
                     visit_no: None,
@@ -157,7 +158,7 @@ impl Store {
                     version: 0,
                 };
                 found.entry(row.id).or_insert(VisitDetails {
-                    row: gone,
+                    row: deleted,
                     deleted: true,
                     department: None,
                     doctor: None,
@@ -182,7 +183,7 @@ impl Store {
         let expression = key.expression(patient.is_some());
         let mut sql = self.sql(&format!(
             "SELECT {COLUMNS}, {} AS sort_key FROM visit v",
-            as_text(self, &expression, key)
+            key_as_text(self, &expression, key)
         ));
         if key == VisitKey::PatientName && patient.is_none() {
             sql.push(" JOIN patient p ON p.hospital_id = v.hospital_id AND p.id = v.patient_id");
@@ -191,7 +192,7 @@ impl Store {
         if let Some(patient) = patient {
             sql.push(" AND v.patient_id = ").bind(patient);
         }
-        restrict(&mut sql, query);
+        add_conditions(&mut sql, query);
         let bind = |sql: &mut Sql, value: &str| {
             match key {
                 VisitKey::Date => sql.bind(value.parse::<chrono::NaiveDate>().ok()),
@@ -210,7 +211,7 @@ impl Store {
         Ok(rows)
     }
 
-    /// How many visits a list holds.
+    /// The number of the hospital's visits that match.
     ///
     /// # Errors
     /// Where the database fails.
@@ -220,11 +221,11 @@ impl Store {
         }
         let mut sql = self.sql("SELECT COUNT(*) FROM visit v WHERE v.hospital_id = ");
         sql.bind(hospital);
-        restrict(&mut sql, query);
+        add_conditions(&mut sql, query);
         one_count(self.readers.query_one_raw(sql.done()).await?)
     }
 
-    /// A page of the visits of each of these patients, all from the same end.
+    /// A page of the visits of each of these patients.
     ///
     /// # Errors
     /// Where the database fails.
@@ -243,34 +244,34 @@ impl Store {
         } = *page;
         let expression = key.expression(true);
         let order = order_sql(&expression, key != VisitKey::Date, "v.id", descending, backwards);
-        let shown = as_text(self, &expression, key);
+        let key_text = key_as_text(self, &expression, key);
         let mut sql = self.sql("SELECT v.* FROM ");
         if sql.backend() == DbBackend::Postgres {
-            // Here it takes two thirds of the time to ask for each patient's by themselves.
+            // A lateral join takes two thirds of the time of a window function here.
             sql.push("unnest(").bind(patients.to_vec()).push(&format!(
                 "::bigint[]) AS of (patient_id) CROSS JOIN LATERAL (
-                    SELECT {COLUMNS}, {shown} AS sort_key FROM visit v WHERE v.hospital_id = "
+                    SELECT {COLUMNS}, {key_text} AS sort_key FROM visit v WHERE v.hospital_id = "
             ));
             sql.bind(hospital).push(" AND v.patient_id = of.patient_id");
-            restrict(&mut sql, query);
+            add_conditions(&mut sql, query);
             sql.push(&format!(
                 " ORDER BY {order} LIMIT {limit}) v ORDER BY v.patient_id, {order}"
             ));
         } else {
             sql.push(&format!(
-                "(SELECT {COLUMNS}, {shown} AS sort_key,
+                "(SELECT {COLUMNS}, {key_text} AS sort_key,
                     ROW_NUMBER() OVER (PARTITION BY v.patient_id ORDER BY {order}) AS place
                 FROM visit v WHERE v.hospital_id = "
             ));
             sql.bind(hospital).push(" AND v.patient_id").numbers(patients);
-            restrict(&mut sql, query);
+            add_conditions(&mut sql, query);
             sql.push(&format!(") v WHERE v.place <= {limit} ORDER BY v.patient_id, v.place"));
         }
         let mut lists: HashMap<i64, Vec<_>> = HashMap::new();
         for row in self.readers.query_all_raw(sql.done()).await? {
             let visit = visit::Model::from_query_result(&row, "")?;
-            let shown: Option<String> = row.try_get("", "sort_key")?;
-            lists.entry(visit.patient_id).or_default().push((visit, shown));
+            let key: Option<String> = row.try_get("", "sort_key")?;
+            lists.entry(visit.patient_id).or_default().push((visit, key));
         }
         if backwards {
             for list in lists.values_mut() {
@@ -280,7 +281,7 @@ impl Store {
         Ok(lists)
     }
 
-    /// How many visits each of these patients has in a list.
+    /// The number of visits of each of these patients that match; a patient without any is left out.
     ///
     /// # Errors
     /// Where the database fails.
@@ -292,12 +293,12 @@ impl Store {
     ) -> Result<HashMap<i64, u64>> {
         let mut sql = self.sql("SELECT v.patient_id, COUNT(*) FROM visit v WHERE v.hospital_id = ");
         sql.bind(hospital).push(" AND v.patient_id").numbers(patients);
-        restrict(&mut sql, query);
+        add_conditions(&mut sql, query);
         sql.push(" GROUP BY v.patient_id");
         self.counts(sql).await
     }
 
-    /// How many attended visits each of these patients has up to a day.
+    /// The number of attended visits of each of these patients up to a day; a patient without any is left out.
     ///
     /// # Errors
     /// Where the database fails.
@@ -324,7 +325,8 @@ impl Store {
         Ok(counts)
     }
 
-    /// The first and last attended visit up to a day, and the next TENTATIVE or BOOKED one from it on, of these patients.
+    /// The first and last attended visit up to `today`, and the next TENTATIVE or BOOKED one from `today` on, of each of these
+    /// patients.
     ///
     /// # Errors
     /// Where the database fails.
@@ -340,7 +342,7 @@ impl Store {
             ("L", "DESC", ATTENDED, "<="),
             ("N", "ASC", "status IN ('TENTATIVE', 'BOOKED')", ">="),
         ];
-        // All visits of the day: which of them is the first or the last, the order of a history says below.
+        // All visits of the first or last day; the one of them is chosen below, by time and id.
         for (i, (end, direction, status, when)) in ends.into_iter().enumerate() {
             if i > 0 {
                 sql.push(" UNION ALL ");
@@ -364,10 +366,10 @@ impl Store {
                 "L" => (&mut entry.last, true),
                 _ => (&mut entry.next, false),
             };
-            let place = |visit: &visit::Model| (visit.scheduled_at.map(ScheduledAt::micros), visit.id);
+            let position = |visit: &visit::Model| (visit.scheduled_at.map(ScheduledAt::micros), visit.id);
             if end
                 .as_ref()
-                .is_none_or(|found| (place(&visit) > place(found)) == latest)
+                .is_none_or(|found| (position(&visit) > position(found)) == latest)
             {
                 *end = Some(visit);
             }
@@ -376,7 +378,8 @@ impl Store {
     }
 }
 
-fn restrict(sql: &mut Sql, query: &VisitQuery) {
+/// Adds the conditions of a query to a statement that ends in a `WHERE` clause.
+fn add_conditions(sql: &mut Sql, query: &VisitQuery) {
     if let Some(ids) = &query.departments {
         sql.push(" AND v.department_id").numbers(ids);
     }
@@ -397,8 +400,8 @@ fn restrict(sql: &mut Sql, query: &VisitQuery) {
     }
 }
 
-/// A sort key as text, so that a cursor can carry it.
-fn as_text(store: &Store, expression: &str, key: VisitKey) -> String {
+/// The SQL of a sort key as text, which cursors contain.
+fn key_as_text(store: &Store, expression: &str, key: VisitKey) -> String {
     match (store.readers.get_database_backend(), key) {
         (DbBackend::MySql, VisitKey::Status) => format!("CAST({expression} AS CHAR)"),
         (_, VisitKey::PatientName) => expression.to_owned(),

@@ -1,5 +1,5 @@
-//! What stood before: the visits of some patients with every change since a revision, so that what a snapshot saw of them
-//! can be told again.
+//! Earlier versions of visits: patients' visits with every change since a revision, from which the visits that a snapshot
+//! counted can be restored.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,49 +13,49 @@ use super::{Revision, Store, unknown_value};
 use crate::error::Result;
 use crate::statistics::{Merge, VisitChannel, VisitRow, VisitStatus};
 
-/// Two revisions, between which something is to be told; the second is not before the first.
+/// Two revisions whose differences are asked for; `to` is not before `from`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RevisionRange {
     pub from: Revision,
     pub to: Revision,
 }
 
-/// The visits that are a patient's, or were at some time since a revision.
+/// The visits that are a patient's now, or were at some time since a revision.
 #[derive(Clone, Debug, Default)]
 pub struct VisitVersions {
     pub visits: Vec<VersionedVisit>,
 }
 
-/// A visit with what became of it since a revision.
+/// A visit with its changes since a revision.
 #[derive(Clone, Debug)]
 pub struct VersionedVisit {
     pub id: i64,
     /// As it is now; none where it was deleted.
     pub now: Option<VisitRow>,
-    /// In their order.
+    /// From the oldest to the newest.
     pub changes: Vec<VersionChange>,
 }
 
 /// A change of a visit, or its deletion.
 #[derive(Clone, Debug)]
 pub struct VersionChange {
-    /// Of the revision that it made.
+    /// The number of the revision that the change made.
     pub number: i64,
     pub changed_at: DateTime<Utc>,
-    /// What the visit was before.
+    /// The visit before the change.
     pub before: VisitRow,
-    /// What it was then; none where it was deleted.
+    /// The visit after the change; none where it was deleted.
     pub after: Option<VisitRow>,
-    /// Why, in the words of who changed it; none where it was not by the API, or nobody said.
+    /// The reason that was given with the change; none where it was not made by the API, or without a reason.
     pub reason: Option<String>,
     /// Whether it was made by the API.
     by_staff: bool,
-    /// Where it moved the visit from one record to another of one person.
+    /// Set where a merge of patients, or undoing one, moved the visit.
     pub moved_by: Option<Merge>,
 }
 
 impl VersionChange {
-    /// From whose record to whose it moved the visit; none where it did not.
+    /// The patients from which and to which it moved the visit; none where it did not move it.
     #[must_use]
     pub fn moved_between(&self) -> Option<(i64, i64)> {
         let to = self.after?.patient;
@@ -72,13 +72,13 @@ impl VersionedVisit {
         Self { id, now, changes }
     }
 
-    /// Everybody whose it was or is.
+    /// The patients whose visit it is or was.
     fn owners(&self) -> BTreeSet<i64> {
         let before = self.changes.iter().map(|change| &change.before);
         before.chain(&self.now).map(|row| row.patient).collect()
     }
 
-    /// What the visit was at a revision after which ids higher than `newest` were given; none where it was not there.
+    /// The visit at a revision; none where it did not exist. `newest` is the highest id of a visit at that revision.
     #[must_use]
     pub fn at(&self, revision: Revision, newest: i64) -> Option<VisitRow> {
         if self.id > newest {
@@ -88,9 +88,9 @@ impl VersionedVisit {
         next.map_or(self.now, |change| Some(change.before))
     }
 
-    /// What happened to it between two revisions.
-    pub fn changes_in(&self, span: RevisionRange) -> impl DoubleEndedIterator<Item = &VersionChange> {
-        let numbers = span.from.number + 1..=span.to.number;
+    /// The changes between two revisions.
+    pub fn changes_in(&self, range: RevisionRange) -> impl DoubleEndedIterator<Item = &VersionChange> {
+        let numbers = range.from.number + 1..=range.to.number;
         self.changes
             .iter()
             .filter(move |change| numbers.contains(&change.number))
@@ -98,8 +98,8 @@ impl VersionedVisit {
 }
 
 impl Store {
-    /// The pasts of these patients since a revision, each of them with all visits that it speaks of. None where the database
-    /// has no such past: it was restored from a backup that does not hold these revisions.
+    /// The visits of these patients with their changes since the first of two revisions. None where the database does not have
+    /// these revisions, because an older backup was restored.
     ///
     /// # Errors
     /// Where the database fails.
@@ -107,10 +107,10 @@ impl Store {
         &self,
         hospital: i64,
         patients: &[i64],
-        span: RevisionRange,
+        range: RevisionRange,
     ) -> Result<Option<HashMap<i64, VisitVersions>>> {
         let view = self.read_view().await?;
-        if !self.holds_revisions(&view, hospital, span).await? {
+        if !self.holds_revisions(&view, hospital, range).await? {
             return Ok(None);
         }
         let mut now = BTreeMap::new();
@@ -120,10 +120,10 @@ impl Store {
             let row = ledger_row(&row)?;
             now.insert(row.id, row);
         }
-        // Who was theirs then and is not now: by their changes.
+        // Visits that were theirs and are not now, found by their changes.
         let mut sql = self.sql("SELECT DISTINCT visit_id FROM visit_change WHERE hospital_id = ");
         sql.bind(hospital).push(" AND patient_id").numbers(patients);
-        sql.push(" AND number > ").bind(span.from.number);
+        sql.push(" AND number > ").bind(range.from.number);
         let mut ids: BTreeSet<i64> = now.keys().copied().collect();
         let mut elsewhere = Vec::new();
         for row in view.query_all_raw(sql.done()).await? {
@@ -139,31 +139,31 @@ impl Store {
             now.insert(row.id, row);
         }
         let ids: Vec<i64> = ids.into_iter().collect();
-        let mut changes = self.changes_of(&view, hospital, &ids, span.from).await?;
-        let past = |id| VersionedVisit::new(id, now.remove(&id), changes.remove(&id).unwrap_or_default());
-        let mut visits: Vec<VersionedVisit> = ids.into_iter().map(past).collect();
+        let mut changes = self.changes_of(&view, hospital, &ids, range.from).await?;
+        let version = |id| VersionedVisit::new(id, now.remove(&id), changes.remove(&id).unwrap_or_default());
+        let mut visits: Vec<VersionedVisit> = ids.into_iter().map(version).collect();
         self.attach_merges(&view, hospital, &mut visits).await?;
         view.commit().await?;
-        let mut pasts: HashMap<i64, VisitVersions> = patients
+        let mut versions: HashMap<i64, VisitVersions> = patients
             .iter()
             .map(|&patient| (patient, VisitVersions::default()))
             .collect();
         for visit in visits {
             for owner in visit.owners() {
-                if let Some(past) = pasts.get_mut(&owner) {
-                    past.visits.push(visit.clone());
+                if let Some(version) = versions.get_mut(&owner) {
+                    version.visits.push(visit.clone());
                 }
             }
         }
-        Ok(Some(pasts))
+        Ok(Some(versions))
     }
 
-    /// Whether the revisions lie in the past of this database, as far as the feed can tell.
-    async fn holds_revisions(&self, view: &DatabaseTransaction, hospital: i64, span: RevisionRange) -> Result<bool> {
+    /// Whether the database has had these revisions, as far as the feed shows.
+    async fn holds_revisions(&self, view: &DatabaseTransaction, hospital: i64, range: RevisionRange) -> Result<bool> {
         let mut sql = self.sql("SELECT number, tag FROM change_feed WHERE hospital_id = ");
         sql.bind(hospital)
             .push(" AND number")
-            .numbers(&[span.from.number, span.to.number]);
+            .numbers(&[range.from.number, range.to.number]);
         sql.push(" UNION ALL SELECT number, NULL FROM revision WHERE hospital_id = ")
             .bind(hospital);
         let mut newest = 0;
@@ -171,12 +171,12 @@ impl Store {
             let number: i64 = row.try_get_by_index(0)?;
             let tag: Option<i64> = row.try_get_by_index(1)?;
             newest = newest.max(number);
-            let other = |revision: Revision| revision.number == number && tag.is_some_and(|tag| tag != revision.tag);
-            if other(span.from) || other(span.to) {
+            let replaced = |revision: Revision| revision.number == number && tag.is_some_and(|tag| tag != revision.tag);
+            if replaced(range.from) || replaced(range.to) {
                 return Ok(false);
             }
         }
-        Ok(span.to.number <= newest)
+        Ok(range.to.number <= newest)
     }
 
     async fn changes_of(
@@ -197,7 +197,7 @@ impl Store {
             changes.entry(row.visit_id).or_default().push(VersionChange {
                 number: row.number,
                 changed_at: row.changed_at,
-                before: old_row(&row)?,
+                before: row_before(&row)?,
                 after: None,
                 reason: row.reason,
                 by_staff: row.staff_id.is_some(),
@@ -207,7 +207,7 @@ impl Store {
         Ok(changes)
     }
 
-    /// Notes of changes which of them a merge made, or its undoing; of these the merge's reason is the reason.
+    /// Marks the changes that a merge or undoing one made, and gives them the merge's reason.
     async fn attach_merges(
         &self,
         view: &DatabaseTransaction,
@@ -222,7 +222,7 @@ impl Store {
         for row in view.query_all_raw(sql.done()).await? {
             merges.push(patient_merge::Model::from_query_result(&row, "")?);
         }
-        // Merges made by hand leave no more than their outcome.
+        // A merge by SQL leaves only its result.
         let mut sql = self.sql("SELECT id, merged_into FROM patient WHERE merged_into IS NOT NULL AND hospital_id = ");
         sql.bind(hospital).push(" AND id").numbers(&owners);
         let mut merged: HashMap<i64, i64> = HashMap::new();
@@ -242,7 +242,7 @@ impl Store {
             } else {
                 undone.map(|_| Merge::Undone)
             };
-            // Of who was erased no reason is left.
+            // The reasons of erased patients were deleted.
             if let Some(made) = made.filter(|made| !made.reason.is_empty()) {
                 change.reason.get_or_insert_with(|| made.reason.clone());
             }
@@ -251,8 +251,8 @@ impl Store {
     }
 }
 
-/// What a changed visit was before.
-fn old_row(row: &visit_change::Model) -> Result<VisitRow> {
+/// The visit before a change.
+fn row_before(row: &visit_change::Model) -> Result<VisitRow> {
     Ok(VisitRow {
         id: row.visit_id,
         patient: row.patient_id,

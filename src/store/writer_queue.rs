@@ -1,4 +1,4 @@
-//! Writers wait for each other in the process and not in the database, where each that waits takes a connection.
+//! Queues of writers in the process: in the database, each writer that waits would hold a connection.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -17,13 +17,13 @@ use crate::observe::with_current_request_stats;
 /// The queues of writers in this process.
 #[derive(Debug)]
 pub(super) struct WriterQueues {
-    /// One writer a hospital. A queue is gone once nobody is in it.
+    /// A lock for each hospital's writers. It is dropped once nobody holds or awaits it.
     hospitals: Mutex<HashMap<i64, Weak<tokio::sync::Mutex<()>>>>,
-    /// Connections that may wait for locks of the database at a time.
+    /// Permits for connections that wait for a lock of the database.
     waiting: Arc<Semaphore>,
 }
 
-/// A turn of the hospital's one writer: to be kept until its transaction has ended.
+/// The permit of a hospital's only writer. To be held until its transaction has ended.
 #[derive(Debug)]
 pub(super) struct WriterPermit {
     _queue: OwnedMutexGuard<()>,
@@ -50,18 +50,21 @@ impl WriterQueues {
 }
 
 impl Store {
-    /// A transaction that changes the hospital's data. It locks the revision first, so that no two lock each other out. The
-    /// turn is to be kept as long as the transaction.
+    /// Begins a transaction that changes the hospital's data. It locks the hospital's revision first, so that two of them cannot
+    /// deadlock. The permit is to be held as long as the transaction.
+    ///
+    /// # Errors
+    /// BUSY where other changes hold a lock longer than [`crate::config::Limits::lock`]. Where the database fails.
     pub(super) async fn begin_change(&self, hospital: i64) -> Result<(DatabaseTransaction, WriterPermit)> {
         let until = Instant::now() + LIMITS.lock;
         let queue = self.writer_queues.queue(hospital).lock_owned();
         let queue = timeout_at(until, queue).await.map_err(|_| Error::Busy)?;
         let waiting = Arc::clone(&self.writer_queues.waiting).acquire_owned();
         let waiting = timeout_at(until, waiting).await.map_err(|_| Error::Busy)?;
-        let turn = WriterPermit { _queue: queue };
+        let permit = WriterPermit { _queue: queue };
         let store = self.clone();
-        // A task of its own goes on waiting where the request has gone away: its connection is in use until the database has
-        // answered, and the next writer's would be one more.
+        // In a task of its own, which goes on where the request is cancelled: the connection is in use until the database has
+        // answered, and the next writer would use another one.
         let locked = async move {
             let transaction = store.begin_write().await?;
             if store.writer.get_database_backend() != DbBackend::Sqlite {
@@ -70,14 +73,14 @@ impl Store {
                 transaction.query_one_raw(lock.done()).await?;
             }
             drop(waiting);
-            Ok((transaction, turn))
+            Ok((transaction, permit))
         };
         let locked = tokio::spawn(with_current_request_stats(locked).in_current_span()).await;
-        locked.map_err(|error| Error::Internal(format!("a revision cannot be locked: {error}")))?
+        locked.map_err(|error| Error::Internal(format!("cannot lock a revision: {error}")))?
     }
 }
 
-/// How long SQLite waits for another process to end its transaction.
+/// How long a statement waits for SQLite's write lock while another process holds it.
 pub(super) const fn busy_timeout(serves: bool) -> Duration {
     if serves { LIMITS.lock } else { Duration::from_secs(60) }
 }
@@ -87,7 +90,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_hospital_has_one_writer_and_no_queue_is_left_behind() {
+    async fn a_hospital_has_one_writer_and_unused_queues_are_dropped() {
         let writers = WriterQueues::new(4);
         let first = writers.queue(1).lock_owned().await;
         assert!(writers.queue(1).try_lock_owned().is_err());

@@ -38,7 +38,7 @@ on_each_database! {
         };
         let add = |zone: &str, code: &str| refused(&["hospital", "add", "--code", code, "--name", "N", "--time-zone", zone]);
         assert!(add("Mars/Base", "H2").contains("not an IANA time zone"));
-        assert!(add("Asia/Seoul", "H1").contains("stands already"));
+        assert!(add("Asia/Seoul", "H1").contains("already exists"));
         assert!(add("Asia/Seoul", " ").contains("code: must be 1–255 characters"));
         let days = ["hospital", "add", "--code", "H2", "--name", "N", "--time-zone", "Asia/Seoul", "--churn-after-days", "0"];
         assert!(refused(&days).contains("churn-after-days"));

@@ -58,7 +58,7 @@ impl CommandTx<'_> {
         }
         if let Some(chart_no) = row.chart_no.as_ref().filter(|_| wanted.chart_no != row.chart_no) {
             self.store
-                .note_former_number(&self.transaction, self.hospital, id, chart_no)
+                .record_former_number(&self.transaction, self.hospital, id, chart_no)
                 .await?;
         }
         self.write_patient(wanted).await?;
@@ -176,11 +176,11 @@ impl CommandTx<'_> {
         for row in same_person {
             if let Some(chart_no) = &row.chart_no {
                 self.store
-                    .note_former_number(&self.transaction, self.hospital, row.id, chart_no)
+                    .record_former_number(&self.transaction, self.hospital, row.id, chart_no)
                     .await?;
             }
             self.store
-                .note_erased_numbers(&self.transaction, self.hospital, row.id)
+                .mark_numbers_erased(&self.transaction, self.hospital, row.id)
                 .await?;
             self.write_patient(patient::Model {
                 merged_into: row.merged_into,
