@@ -1,4 +1,4 @@
-//! What differs between two snapshots of one question, and why.
+//! The differences between two snapshots of the same question, and the reasons for them.
 
 use std::sync::Arc;
 
@@ -10,27 +10,30 @@ use crate::error::{Error, Result};
 use crate::statistics::{BucketRef, CohortKind, Differences, Reason, Side, VisitDelta, VisitRow, reasons, sha256};
 use crate::store::{RevisionRange, VersionedVisit, VisitVersions};
 
-/// Two snapshots of one question, and what differs between them.
+/// Two snapshots of the same question, and the differences between them.
 pub struct StatisticsComparison {
     pub before: Arc<ResolvedStatistics>,
     pub after: Arc<ResolvedStatistics>,
     pub differences: Differences,
 }
 
-/// A reason, with the visits that it cites.
+/// A reason, with the visits that it refers to.
 pub struct CitedReason {
     pub reason: Reason,
     pub visits: Vec<CitedVisit>,
 }
 
-/// A visit at the two moments that are compared.
+/// A visit at the revisions of the two snapshots.
 #[derive(Clone, Debug)]
 pub struct CitedVisit {
     pub id: i64,
+    /// None where it did not exist.
     pub before: Option<VisitRow>,
+    /// None where it did not exist.
     pub after: Option<VisitRow>,
-    /// When it was last changed between the two, and why, where that is known.
+    /// When it was last changed between the two; none where it was not.
     pub changed_at: Option<DateTime<Utc>>,
+    /// The last reason that was given for a change between the two.
     pub why: Option<String>,
 }
 
@@ -38,7 +41,7 @@ impl Reporting {
     /// Compares a snapshot with an older one of the same question. They may differ in their data, definition and asOf.
     ///
     /// # Errors
-    /// BAD_USER_INPUT, naming the argument `since`, where the questions are others, or `before` is the newer one.
+    /// BAD_USER_INPUT for the argument `since` where the questions differ, or `before` is the newer one.
     #[instrument(name = "reporting.compare", level = "debug", skip_all)]
     pub async fn compare(
         &self,
@@ -47,29 +50,29 @@ impl Reporting {
     ) -> Result<Arc<StatisticsComparison>> {
         let refused = |message: String| Err(Error::input("since", message));
         let (old, new) = (before.snapshot.question(), after.snapshot.question());
-        let other = [
+        let differences = [
             ("period", old.period != new.period),
             ("range", old.range != new.range),
             ("filter", old.filter != new.filter),
         ];
-        let other: Vec<&str> = other
+        let different: Vec<&str> = differences
             .iter()
             .filter(|(_, differs)| *differs)
-            .map(|(what, _)| *what)
+            .map(|(field, _)| *field)
             .collect();
-        if !other.is_empty() {
+        if !different.is_empty() {
             return refused(format!(
-                "a snapshot of the same question is wanted; this one has another {}",
-                other.join(" and ")
+                "must be a snapshot of the same question; this one has a different {}",
+                different.join(" and ")
             ));
         }
         if before.parsed_revision()?.number > after.parsed_revision()?.number {
-            return refused("this snapshot is the newer one: ask it for its changes since the other".to_owned());
+            return refused("this snapshot is the newer one: request its changes since the other".to_owned());
         }
         spawn_cpu("comparing snapshots", move || {
             let Some(differences) = Differences::between(&before.snapshot, &after.snapshot) else {
                 return refused(
-                    "the weeks of this snapshot start on another day, so its buckets are others".to_owned(),
+                    "the weeks of this snapshot start on a different day, so its buckets are different".to_owned(),
                 );
             };
             Ok(Arc::new(StatisticsComparison {
@@ -83,10 +86,10 @@ impl Reporting {
 }
 
 impl StatisticsComparison {
-    /// The revisions that were counted.
+    /// The revisions of the two snapshots.
     ///
     /// # Errors
-    /// Where one of them cannot be read.
+    /// Where one of them is malformed in the database.
     pub fn revision_range(&self) -> Result<RevisionRange> {
         Ok(RevisionRange {
             from: self.before.parsed_revision()?,
@@ -94,47 +97,47 @@ impl StatisticsComparison {
         })
     }
 
-    /// Tells a list of these snapshots from every other: cursors carry it.
+    /// Identifies a list of differences; cursors contain it.
     #[must_use]
     pub fn digest(&self, bucket: BucketRef, kind: CohortKind, side: Side) -> [u8; 8] {
         list_digest(self.before.id, self.after.id, bucket, kind, side)
     }
 
-    /// Why a patient entered or left a cohort, by what is known of the patient's past. Where that is nothing, or does not
-    /// lead from the one snapshot to the other, the one reason says so.
+    /// Why a patient entered or left a cohort, by the versions of the patient's visits. Where these are unknown, or do not explain
+    /// the difference, there is one reason, which says so.
     ///
     /// # Errors
-    /// Where a revision cannot be read.
+    /// Where a revision is malformed in the database.
     pub fn reasons(
         &self,
         list: (BucketRef, CohortKind, Side),
         patient: i64,
-        past: Option<&VisitVersions>,
+        versions: Option<&VisitVersions>,
     ) -> Result<Vec<CitedReason>> {
-        let span = self.revision_range()?;
-        let known = past.filter(|_| self.before.knows_newest_visit() && self.after.knows_newest_visit());
-        let visits = known.map_or(&[][..], |past| &past.visits);
-        let traces: Vec<VisitDelta> = visits
+        let range = self.revision_range()?;
+        let known = versions.filter(|_| self.before.knows_newest_visit() && self.after.knows_newest_visit());
+        let visits = known.map_or(&[][..], |versions| &versions.visits);
+        let deltas: Vec<VisitDelta> = visits
             .iter()
-            .map(|visit| self.visit_delta(visit, span, patient))
+            .map(|visit| self.visit_delta(visit, range, patient))
             .collect();
-        let reasons = reasons((&self.before.snapshot, &self.after.snapshot), list, patient, &traces);
+        let reasons = reasons((&self.before.snapshot, &self.after.snapshot), list, patient, &deltas);
         let cited = |reason: Reason| {
             let cited = visits.iter().filter(|visit| reason.visits.contains(&visit.id));
-            let visits = cited.map(|visit| self.cite(visit, span)).collect();
+            let visits = cited.map(|visit| self.cite(visit, range)).collect();
             CitedReason { reason, visits }
         };
         Ok(reasons.into_iter().map(cited).collect())
     }
 
-    fn visit_delta(&self, visit: &VersionedVisit, span: RevisionRange, patient: i64) -> VisitDelta {
-        let (before, after) = self.states(visit, span);
-        // The move that brought it to the patient, or took it from the patient.
-        let here = after.is_some_and(|row| row.patient == patient);
-        let moved = visit.changes_in(span).rfind(|change| {
+    fn visit_delta(&self, visit: &VersionedVisit, range: RevisionRange, patient: i64) -> VisitDelta {
+        let (before, after) = self.states(visit, range);
+        // The last move to the patient, or from the patient.
+        let arrived = after.is_some_and(|row| row.patient == patient);
+        let moved = visit.changes_in(range).rfind(|change| {
             change
                 .moved_between()
-                .is_some_and(|(from, to)| if here { to == patient } else { from == patient })
+                .is_some_and(|(from, to)| if arrived { to == patient } else { from == patient })
         });
         VisitDelta {
             id: visit.id,
@@ -144,16 +147,16 @@ impl StatisticsComparison {
         }
     }
 
-    fn states(&self, visit: &VersionedVisit, span: RevisionRange) -> (Option<VisitRow>, Option<VisitRow>) {
+    fn states(&self, visit: &VersionedVisit, range: RevisionRange) -> (Option<VisitRow>, Option<VisitRow>) {
         let at = |revision, resolved: &ResolvedStatistics| visit.at(revision, resolved.newest_visit);
-        (at(span.from, &self.before), at(span.to, &self.after))
+        (at(range.from, &self.before), at(range.to, &self.after))
     }
 
-    fn cite(&self, visit: &VersionedVisit, span: RevisionRange) -> CitedVisit {
-        let (before, after) = self.states(visit, span);
-        // What was recorded later may have been changed since; that is not what put it here.
+    fn cite(&self, visit: &VersionedVisit, range: RevisionRange) -> CitedVisit {
+        let (before, after) = self.states(visit, range);
+        // A visit recorded after the first snapshot may have been changed since, but that is not why it is here.
         let changed = before.is_some() && before != after;
-        let changes = || visit.changes_in(span).filter(|_| changed);
+        let changes = || visit.changes_in(range).filter(|_| changed);
         CitedVisit {
             id: visit.id,
             before,
@@ -164,7 +167,7 @@ impl StatisticsComparison {
     }
 }
 
-/// Cursors outlive this program, and so does the encoding.
+/// Clients keep cursors, so the encoding must not change.
 fn list_digest(before: SnapshotId, after: SnapshotId, bucket: BucketRef, kind: CohortKind, side: Side) -> [u8; 8] {
     let side = match side {
         Side::Entered => "entered",
@@ -180,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_is_as_it_was() {
+    fn digests_stay_the_same() {
         let (before, after) = (SnapshotId([7; 16]), SnapshotId([8; 16]));
         let digests = [
             (BucketRef::Total, CohortKind::New, Side::Entered),

@@ -1,4 +1,4 @@
-//! Why a patient is in a snapshot's lists, or is not.
+//! Why a patient is or is not in a cohort of a snapshot.
 
 use std::sync::Arc;
 
@@ -7,31 +7,31 @@ use crate::error::Result;
 use crate::statistics::{BucketRef, CohortKind, MembershipFinding, PatientEvaluation, VisitRow};
 use crate::store::VisitVersions;
 
-/// A snapshot, and one patient's visits as it saw them.
+/// A snapshot, and the visits of one patient that it counted.
 pub struct PatientInSnapshot {
     pub resolved: Arc<ResolvedStatistics>,
     pub patient: i64,
-    /// None where they cannot be told any more.
+    /// None where they are no longer known.
     visits: Option<Vec<VisitRow>>,
 }
 
-/// Whether a patient is in a cohort, as the snapshot has it, and why.
+/// Whether a patient is in a cohort of a snapshot, and why.
 pub struct Membership {
     pub included: bool,
-    /// With its words; none where what the snapshot saw cannot be told any more.
+    /// The finding and a sentence for it; none where the visits that the snapshot counted are no longer known.
     pub finding: Option<(MembershipFinding, String)>,
 }
 
 impl PatientInSnapshot {
-    /// By what is known of the patient's past since the snapshot.
+    /// From the versions of the patient's visits since the snapshot; none where they are unknown.
     ///
     /// # Errors
-    /// Where the snapshot's revision cannot be read.
-    pub fn new(resolved: Arc<ResolvedStatistics>, patient: i64, past: Option<&VisitVersions>) -> Result<Self> {
+    /// Where the snapshot's revision is malformed in the database.
+    pub fn new(resolved: Arc<ResolvedStatistics>, patient: i64, versions: Option<&VisitVersions>) -> Result<Self> {
         let at = resolved.parsed_revision()?;
-        let known = past.filter(|_| resolved.knows_newest_visit());
-        let visits = known.map(|past| {
-            let visits = past
+        let known = versions.filter(|_| resolved.knows_newest_visit());
+        let visits = known.map(|versions| {
+            let visits = versions
                 .visits
                 .iter()
                 .filter_map(|visit| visit.at(at, resolved.newest_visit));
@@ -44,11 +44,11 @@ impl PatientInSnapshot {
         })
     }
 
-    /// The patient's visits as the snapshot's question sees them.
+    /// The evaluation of the patient's visits by the snapshot's question; none where they are no longer known.
     #[must_use]
     pub fn evaluation(&self) -> Option<PatientEvaluation<'_>> {
         let snapshot = &self.resolved.snapshot;
-        let case = |visits| {
+        let evaluation = |visits| {
             PatientEvaluation::new(
                 snapshot.question(),
                 snapshot.definition(),
@@ -56,18 +56,23 @@ impl PatientInSnapshot {
                 visits,
             )
         };
-        self.visits.clone().map(case)
+        self.visits.clone().map(evaluation)
     }
 
-    /// Whether the patient is in a cohort, and why. The snapshot has the last word: where the visits do not bear it out, it
-    /// saw others than can be told.
+    /// Whether the patient is in a cohort, and why. The snapshot decides: where the evaluation contradicts it, the snapshot counted
+    /// other visits, and there is no finding.
     #[must_use]
-    pub fn membership(&self, case: Option<&PatientEvaluation<'_>>, bucket: BucketRef, kind: CohortKind) -> Membership {
+    pub fn membership(
+        &self,
+        evaluation: Option<&PatientEvaluation<'_>>,
+        bucket: BucketRef,
+        kind: CohortKind,
+    ) -> Membership {
         let included = self.resolved.snapshot.contains(bucket, kind, self.patient);
         let bounds = self.resolved.snapshot.bucket(bucket).map(|bucket| bucket.bounds);
-        let finding = case.zip(bounds).map(|(case, bounds)| {
-            let finding = case.finding(bounds, kind);
-            let sentence = case.sentence(bounds, kind, &finding);
+        let finding = evaluation.zip(bounds).map(|(evaluation, bounds)| {
+            let finding = evaluation.finding(bounds, kind);
+            let sentence = evaluation.sentence(bounds, kind, &finding);
             (finding, sentence)
         });
         Membership {

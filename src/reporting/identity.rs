@@ -1,4 +1,5 @@
-//! What a snapshot is of: equal questions at one revision and definition have one id.
+//! Ids of snapshots: equal questions at the same revision and definition have the same id. Also the conversion of stored rows to
+//! questions and definitions.
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::statistics::{DayRange, Definition, Filter, Period, Question, VisitChannel, WeekStart, sha256};
 use crate::store::SnapshotRow;
 
-/// Names a snapshot within its hospital.
+/// Identifies a snapshot within its hospital.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SnapshotId(pub [u8; 16]);
 
@@ -41,7 +42,7 @@ impl SnapshotId {
 }
 
 impl SnapshotId {
-    /// The id of its text; none where it is none.
+    /// Parses the hexadecimal text of an id; none where it is malformed.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         let bytes = (0..text.len())
@@ -65,7 +66,7 @@ pub(super) fn filter_json(filter: &Filter) -> String {
     json!({"departments": filter.departments, "doctors": filter.doctors, "channels": channels}).to_string()
 }
 
-/// The rules that a kept snapshot was counted by, and since when they held; none where it is too old to say.
+/// The definition that a stored snapshot was counted by, and since when it is in force; none for rows from before these columns.
 pub(super) fn rules_of(row: &SnapshotRow) -> Option<(Definition, DateTime<Utc>)> {
     let rules = Definition {
         version: row.counted_version?,
@@ -75,11 +76,11 @@ pub(super) fn rules_of(row: &SnapshotRow) -> Option<(Definition, DateTime<Utc>)>
     Some((rules, row.effective_from?))
 }
 
-/// The question that a kept snapshot answers, and its week start.
+/// The question of a stored snapshot, and its week start.
 pub(super) fn question_of(row: &SnapshotRow) -> Result<(Question, WeekStart)> {
-    let damaged = |what: &str| {
+    let damaged = |column: &str| {
         Error::Internal(format!(
-            "the kept snapshot {} is damaged: its {what} cannot be read",
+            "the stored snapshot {} is damaged: its {column} cannot be read",
             row.id
         ))
     };

@@ -1,4 +1,4 @@
-//! Ledgers in memory, one a hospital, kept current by the change feed and never trusted by age.
+//! The ledgers in memory, one for each hospital, kept current by the change feed. Each use compares the revision.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,37 +15,37 @@ use crate::error::{Error, Result};
 use crate::statistics::{Ledger, TooManyIds};
 use crate::store::{HospitalState, LedgerChanges, Revision, Store};
 
-/// Past this share of a ledger, catching up costs more than loading anew.
+/// A ledger with more changes than its visits divided by this is loaded again, which costs less than catching up.
 const MAX_CATCH_UP_SHARE: u64 = 4;
-/// Catching up is always tried with as few changes as this.
+/// Up to so many changes, a ledger of any size catches up.
 const MIN_CATCH_UP: u64 = 20_000;
 
 pub(super) struct LedgerCache {
     store: Store,
-    /// Bytes that all ledgers together may take.
+    /// The largest memory of all ledgers together, in bytes.
     limit: u64,
-    /// What was resolved from a ledger holds it.
+    /// Snapshots hold the ledger that they were resolved from.
     snapshots: Snapshots,
     slots: Mutex<HashMap<i64, Arc<Slot>>>,
     clock: AtomicU64,
-    /// Turns to load.
-    loads: Semaphore,
+    /// Permits to load a ledger.
+    load_permits: Semaphore,
 }
 
-/// A hospital's place. Who catches up holds `busy`; who finds the ledger current needs `held` alone.
+/// A hospital's ledger. A request that catches up holds `catching_up`; one that finds the ledger current needs only `current`.
 #[derive(Default)]
 struct Slot {
     catching_up: Mutex<()>,
     current: RwLock<Option<(Revision, Arc<Ledger>)>>,
-    /// The load that runs, in a task of its own: it goes on where every request that waits for it has ended.
+    /// The running load. It is a task of its own, which goes on when the requests that wait for it have ended.
     load: SyncMutex<Option<SharedLoad>>,
     last_used: AtomicU64,
 }
 
-/// A ledger with the state that it is of.
+/// A ledger, and the hospital's state at its revision.
 type LedgerAt = (HospitalState, Arc<Ledger>);
 
-/// A load that any number of requests wait for.
+/// A load that several requests can await.
 type SharedLoad = Shared<BoxFuture<'static, Result<LedgerAt>>>;
 
 impl LedgerCache {
@@ -56,11 +56,11 @@ impl LedgerCache {
             snapshots,
             slots: Mutex::default(),
             clock: AtomicU64::new(0),
-            loads: Semaphore::new(LIMITS.loads),
+            load_permits: Semaphore::new(LIMITS.loads),
         }
     }
 
-    /// The hospital's ledger at its current revision, and the state that it is of.
+    /// The hospital's ledger at the current revision, and the hospital's state.
     ///
     /// # Errors
     /// BEING_RESTORED where the data is incomplete. Where the database fails.
@@ -72,9 +72,9 @@ impl LedgerCache {
             if let Some(found) = self.unchanged(hospital, &slot).await? {
                 return Ok(found);
             }
-            let (load, begun) = {
-                let _busy = slot.catching_up.lock().await;
-                // Whoever was busy before may have done it.
+            let (load, started) = {
+                let _catching_up = slot.catching_up.lock().await;
+                // Another request may have caught up meanwhile.
                 if let Some(found) = self.unchanged(hospital, &slot).await? {
                     return Ok(found);
                 }
@@ -83,13 +83,13 @@ impl LedgerCache {
                 }
                 self.load(hospital, &slot)
             };
-            let (seen, ledger) = load.await?;
-            if begun {
-                return Ok((seen, ledger));
+            let (loaded, ledger) = load.await?;
+            if started {
+                return Ok((loaded, ledger));
             }
-            // It began before this question, and changes may have been committed since.
-            let state = self.store.hospital_state(hospital, seen.revision.number).await?;
-            if state.revision == seen.revision {
+            // The load began before this request, and changes may have been committed since.
+            let state = self.store.hospital_state(hospital, loaded.revision.number).await?;
+            if state.revision == loaded.revision {
                 return Ok((state, ledger));
             }
         }
@@ -103,6 +103,7 @@ impl LedgerCache {
         }
     }
 
+    /// Drops a ledger and the snapshots that hold it.
     async fn evict(&self, hospital: i64, slot: &Slot) {
         *slot.current.write().await = None;
         for (key, _) in self.snapshots.iter().filter(|(key, _)| key.0 == hospital) {
@@ -111,14 +112,15 @@ impl LedgerCache {
         self.snapshots.run_pending_tasks();
     }
 
+    /// The ledger in memory, where it is at the current revision.
     async fn unchanged(&self, hospital: i64, slot: &Slot) -> Result<Option<LedgerAt>> {
-        let held = slot.current.read().await.clone();
-        let Some((seen, ledger)) = held else { return Ok(None) };
+        let current = slot.current.read().await.clone();
+        let Some((seen, ledger)) = current else { return Ok(None) };
         let state = self.store.hospital_state(hospital, seen.number).await?;
         Ok((state.revision == seen).then_some((state, ledger)))
     }
 
-    /// The ledger in memory with what changed since; none where there is none, or it has to be loaded anew.
+    /// The ledger in memory with the changes since; none where there is none, or it must be loaded again.
     async fn try_catch_up(&self, hospital: i64, slot: &Slot) -> Result<Option<LedgerAt>> {
         let Some((seen, ledger)) = slot.current.read().await.clone() else {
             return Ok(None);
@@ -154,7 +156,7 @@ impl LedgerCache {
             let change = move || ledger.changed(&patients, &old_dates, &rows);
             match spawn_cpu("catching up", change).await? {
                 Ok(changed) => Arc::new(changed),
-                // It still numbers departments and doctors that are gone: a new one does not.
+                // A ledger that is loaded again has no numbers for departments and doctors that were deleted.
                 Err(TooManyIds { .. }) => return Ok(None),
             }
         };
@@ -163,10 +165,10 @@ impl LedgerCache {
         Ok(Some((state, ledger)))
     }
 
-    /// The load that runs, or one that begins now; and whether it does.
+    /// The running load, or one that is started now; and whether it was.
     fn load(self: &Arc<Self>, hospital: i64, slot: &Arc<Slot>) -> (SharedLoad, bool) {
         let mut running = slot.load.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that is over removes itself, unless it panicked.
+        // A finished load removes itself, unless it panicked.
         if let Some(load) = running.as_ref().filter(|load| load.peek().is_none()) {
             return (load.clone(), false);
         }
@@ -191,12 +193,12 @@ impl LedgerCache {
 
     #[instrument(name = "ledger.load", level = "debug", skip_all)]
     async fn load_now(&self, hospital: i64) -> Result<LedgerAt> {
-        let turn = self.loads.acquire().await;
-        let _until_loaded = turn.map_err(|error| Error::Internal(format!("a ledger cannot be loaded: {error}")))?;
+        let permit = self.load_permits.acquire().await;
+        let _permit = permit.map_err(|error| Error::Internal(format!("cannot load a ledger: {error}")))?;
         let started = std::time::Instant::now();
-        let late = |_| Error::Internal(format!("a ledger took longer than {:?} to load", LIMITS.load));
+        let timed_out = |_| Error::Internal(format!("loading a ledger took longer than {:?}", LIMITS.load));
         let load = tokio::time::timeout(LIMITS.load, self.store.load_ledger(hospital));
-        let (state, ledger) = load.await.map_err(late)??;
+        let (state, ledger) = load.await.map_err(timed_out)??;
         let took = started.elapsed();
         self.store.metrics().ledger_loaded(took);
         let ms = took.as_secs_f64() * 1e3;
@@ -210,9 +212,9 @@ impl LedgerCache {
         Ok((state, Arc::new(ledger)))
     }
 
-    /// Lets go of the least recently asked ledgers, all but the hospital's own, until the rest fits; and of the snapshots that
-    /// hold them.
-    async fn evict_to_limit(&self, but: i64) {
+    /// Drops the least recently used ledgers and the snapshots that hold them until the rest fits the limit; never the ledger of
+    /// the hospital `keep`.
+    async fn evict_to_limit(&self, keep: i64) {
         let slots: Vec<(i64, Arc<Slot>)> = self
             .slots
             .lock()
@@ -220,7 +222,7 @@ impl LedgerCache {
             .iter()
             .map(|(&id, slot)| (id, Arc::clone(slot)))
             .collect();
-        let mut held = Vec::new();
+        let mut ledgers = Vec::new();
         let mut total = 0;
         for (hospital, slot) in slots {
             let bytes = slot
@@ -230,14 +232,14 @@ impl LedgerCache {
                 .as_ref()
                 .map_or(0, |(_, ledger)| ledger.bytes() as u64);
             total += bytes;
-            held.push((slot.last_used.load(Ordering::Relaxed), hospital, bytes, slot));
+            ledgers.push((slot.last_used.load(Ordering::Relaxed), hospital, bytes, slot));
         }
-        held.sort_unstable_by_key(|&(asked_at, ..)| asked_at);
-        for (_, hospital, bytes, slot) in held {
+        ledgers.sort_unstable_by_key(|&(last_used, ..)| last_used);
+        for (_, hospital, bytes, slot) in ledgers {
             if total <= self.limit {
                 break;
             }
-            if hospital != but && bytes > 0 {
+            if hospital != keep && bytes > 0 {
                 self.evict(hospital, &slot).await;
                 total -= bytes;
             }
@@ -246,22 +248,22 @@ impl LedgerCache {
 
     pub(super) async fn usage(&self) -> LedgerUsage {
         let slots: Vec<Arc<Slot>> = self.slots.lock().await.values().cloned().collect();
-        let mut used = LedgerUsage::default();
+        let mut usage = LedgerUsage::default();
         for slot in slots {
             if let Some((_, ledger)) = &*slot.current.read().await {
-                used.bytes += ledger.bytes() as u64;
-                used.ledgers += 1;
+                usage.bytes += ledger.bytes() as u64;
+                usage.ledgers += 1;
             }
         }
-        used
+        usage
     }
 }
 
-/// What ledgers take.
+/// The memory that ledgers take.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LedgerUsage {
     /// How many are in memory.
     pub ledgers: u64,
-    /// Their memory, in bytes, about.
+    /// Their approximate size in bytes.
     pub bytes: u64,
 }

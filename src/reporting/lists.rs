@@ -1,4 +1,5 @@
-//! The orders of a cohort's lists: fixed when first asked for, and followed by every server.
+//! Sorted lists of cohorts. An order that depends on patients' rows is fixed at its first use and stored, so that every server
+//! has the same.
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::statistics::{BucketRef, CohortKind, CohortList, PatientOrder, VisitOrder, sha256};
 use crate::store::{PatientKey, VisitKey};
 
-/// Which list of a cohort, and in which order. Nulls last in either direction, ties by id.
+/// Which list of a cohort, in which order; the flag is whether keys descend. Nulls are last in either direction, ties ascend by id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListOrder {
     Patients(PatientKey, bool),
@@ -15,7 +16,7 @@ pub enum ListOrder {
 }
 
 impl ListOrder {
-    /// The name under which the order is stored, and bound into cursors.
+    /// The name under which the order is stored; cursors are bound to it.
     fn name(self) -> String {
         let (list, key, descending) = match self {
             Self::Patients(key, descending) => ("patients", key.as_str(), descending),
@@ -25,11 +26,11 @@ impl ListOrder {
     }
 }
 
-/// A list in an order.
+/// The order of a list.
 pub struct SortedList {
-    /// Places in the cohort's list.
+    /// Indexes into the cohort's list.
     pub places: Vec<u32>,
-    /// Tells this list in this order from every other: cursors carry it.
+    /// Identifies the list and its order; cursors contain it.
     pub digest: [u8; 8],
 }
 
@@ -40,7 +41,7 @@ impl SortedList {
 }
 
 impl Reporting {
-    /// A cohort's list in an order. The snapshot is stored before, since whoever gets a page gets cursors of it.
+    /// A cohort's list and its order. The snapshot is stored first, because pages have cursors of it.
     ///
     /// # Errors
     /// Where the database fails.
@@ -53,8 +54,8 @@ impl Reporting {
     ) -> Result<(Arc<CohortList>, Arc<SortedList>)> {
         let list = self.list(resolved, bucket, kind).await?;
         let key = (resolved.serial, bucket, kind, order);
-        if let Some(ordered) = self.orders.get(&key) {
-            return Ok((list, ordered));
+        if let Some(sorted) = self.orders.get(&key) {
+            return Ok((list, sorted));
         }
         self.persist(resolved).await?;
         let places = match order {
@@ -73,15 +74,15 @@ impl Reporting {
                     .await?
             }
         };
-        let ordered = Arc::new(SortedList {
+        let sorted = Arc::new(SortedList {
             digest: list_digest(resolved.id, bucket, kind, order, &places),
             places,
         });
-        self.orders.insert(key, Arc::clone(&ordered));
-        Ok((list, ordered))
+        self.orders.insert(key, Arc::clone(&sorted));
+        Ok((list, sorted))
     }
 
-    /// An order that depends on what patients' rows say now: the one that is kept, else it is made and kept.
+    /// An order that depends on patients' rows: the stored one; where there is none, it is made from the current rows and stored.
     #[allow(clippy::too_many_arguments)]
     async fn persisted_order(
         &self,
@@ -119,13 +120,13 @@ impl Reporting {
             return Ok(places);
         }
         Err(Error::Internal(format!(
-            "an order of the kept snapshot {} is damaged",
+            "a stored order of the snapshot {} is damaged",
             resolved.id
         )))
     }
 }
 
-/// Cursors outlive this program, and so does the encoding.
+/// Clients keep cursors, so the encoding must not change.
 fn list_digest(id: SnapshotId, bucket: BucketRef, kind: CohortKind, order: ListOrder, places: &[u32]) -> [u8; 8] {
     let mut identity = Vec::new();
     identity.extend_from_slice(&id.0);
@@ -139,7 +140,7 @@ fn list_digest(id: SnapshotId, bucket: BucketRef, kind: CohortKind, order: ListO
     std::array::from_fn(|i| digest[i])
 }
 
-/// The number under which the database keeps what belongs to a bucket.
+/// The number of a bucket in the database; -1 for the total.
 #[must_use]
 pub fn bucket_index(bucket: BucketRef) -> i32 {
     match bucket {
@@ -152,9 +153,9 @@ pub fn bucket_index(bucket: BucketRef) -> i32 {
 mod tests {
     use super::*;
 
-    /// Stored orders have these names: with others they would be made anew, and differently.
+    /// Stored orders are found by these names.
     #[test]
-    fn orders_are_named_as_they_were() {
+    fn names_of_orders_stay_the_same() {
         let patients = PatientKey::ALL
             .iter()
             .map(|&key| ListOrder::Patients(key, false).name());
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_as_it_was() {
+    fn digests_stay_the_same() {
         let digests = CohortKind::ALL.iter().map(|&kind| {
             let order = ListOrder::Patients(PatientKey::ChartNo, false);
             u64::from_be_bytes(list_digest(

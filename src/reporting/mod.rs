@@ -1,7 +1,7 @@
-//! The one place where statistics are asked for.
+//! Statistics: questions are resolved into snapshots, which are cached, stored and loaded by id.
 //!
-//! A question takes the hospital's ledger at its current revision, is resolved into a snapshot, and every number and page
-//! of the answer comes from that.
+//! A question is resolved with the hospital's ledger at its current revision. All counts and pages of a response come from the
+//! snapshot.
 
 mod changes;
 mod explain;
@@ -34,14 +34,14 @@ use ledgers::LedgerCache;
 pub use ledgers::LedgerUsage;
 pub use lists::{ListOrder, SortedList, bucket_index};
 
-/// Answers questions, and finds their answers again.
+/// Resolves statistics questions, and loads the snapshots of earlier ones.
 pub struct Reporting {
     store: Store,
     ledgers: Arc<LedgerCache>,
     snapshots: Snapshots,
-    /// By hospital.
+    /// The snapshots of the current revision, by hospital.
     current: Mutex<HashMap<i64, CurrentSnapshots>>,
-    /// By the serial of their snapshot.
+    /// Lists of cohorts, by the serial of their snapshot.
     lists: Cache<(u64, BucketRef, CohortKind), Arc<CohortList>>,
     orders: Cache<(u64, BucketRef, CohortKind, ListOrder), Arc<SortedList>>,
 }
@@ -49,7 +49,7 @@ pub struct Reporting {
 /// Snapshots in memory, by hospital and id.
 type Snapshots = Cache<(i64, SnapshotId), Arc<ResolvedStatistics>>;
 
-/// What a cache takes for an entry beside key and value, in bytes, about.
+/// The approximate size of a cache entry beside key and value, in bytes.
 const CACHE_ENTRY_OVERHEAD: usize = 256;
 
 /// The snapshots in memory that were resolved at a hospital's newest revision.
@@ -59,38 +59,39 @@ struct CurrentSnapshots {
     ids: Vec<SnapshotId>,
 }
 
-/// A snapshot with what is known of it beside its lists.
+/// A snapshot, with its id, its hospital and the circumstances in which it was computed.
 pub struct ResolvedStatistics {
     pub id: SnapshotId,
-    /// Tells it from every other that this process resolved or opened, also from one that has the same id.
+    /// Unique among those that this process resolved or loaded, also among those with the same id.
     serial: u64,
     pub hospital: i64,
-    /// The state of the data that was counted, as the API shows it.
+    /// The revision of the data that was counted, as the API shows it.
     pub revision: String,
     pub time_zone: String,
     pub computed_at: DateTime<Utc>,
-    /// Since when the definition holds.
+    /// Since when the definition is in force.
     pub effective_from: DateTime<Utc>,
-    /// The version of the rules in force then; the snapshot's own, unless those were proposed only.
+    /// The version of the definition that was in force. The snapshot's own definition differs where it is a proposed one.
     pub in_force: i32,
-    /// No visit with a higher id had been written when it was computed; negative where that was not noted.
+    /// The highest id of a visit when it was computed; negative in rows from before this was recorded.
     pub newest_visit: i64,
     pub snapshot: Snapshot,
     /// Set once it is in the database.
     persisted: OnceCell<()>,
 }
 
-/// What is asked, before the calendar is known: the hospital's today and its rules.
+/// A statistics question before the hospital's date and definition are known.
 #[derive(Clone, Debug)]
 pub struct StatisticsRequest {
     pub period: Period,
     pub range: crate::statistics::DayRange,
     pub filter: Filter,
-    /// None: today in the hospital's time zone.
+    /// None for today in the hospital's time zone.
     pub as_of: Option<NaiveDate>,
 }
 
 impl Reporting {
+    /// `memory` bounds the caches, in bytes.
     #[must_use]
     pub fn new(store: Store, memory: Memory) -> Self {
         let weigh = |bytes: usize| u32::try_from(bytes + CACHE_ENTRY_OVERHEAD).unwrap_or(u32::MAX);
@@ -115,13 +116,13 @@ impl Reporting {
         }
     }
 
-    /// The date now in the hospital's time zone.
+    /// The current date in the hospital's time zone.
     #[must_use]
     pub fn today(state: &HospitalState) -> NaiveDate {
         Utc::now().with_timezone(&state.time_zone).date_naive()
     }
 
-    /// Answers a question at the hospital's current revision. Equal questions at one revision share one snapshot.
+    /// Resolves a question at the hospital's current revision. Equal questions at the same revision share a snapshot.
     ///
     /// # Errors
     /// BEING_RESTORED where the data is incomplete. Where the database fails.
@@ -133,8 +134,8 @@ impl Reporting {
             .await
     }
 
-    /// Answers a question twice at one revision: by the rules in force, and as it would be by rules that are proposed, whose
-    /// version is 0.
+    /// Resolves a question twice at the same revision: by the definition in force, and by a proposed one, whose version is 0.
+    /// Returns the differences.
     ///
     /// # Errors
     /// BEING_RESTORED where the data is incomplete. Where the database fails.
@@ -188,7 +189,7 @@ impl Reporting {
         let snapshot = spawn_cpu("resolving", resolved)
             .instrument(tracing::debug_span!("resolve"))
             .await?;
-        // As precise as every database keeps it.
+        // The precision of every database.
         let computed_at = Utc::now().trunc_subsecs(6);
         let resolved = Arc::new(ResolvedStatistics {
             id,
@@ -212,8 +213,8 @@ impl Reporting {
         Ok(resolved)
     }
 
-    /// Registers a snapshot that was just resolved. When the revision moves on, snapshots of the previous revision leave the
-    /// memory unless they are stored: no request finds them any more, and each may hold an outdated ledger.
+    /// Registers a snapshot that was just resolved. At a new revision, snapshots of the previous one that are not stored are
+    /// dropped: no request finds them any more, and each may hold an outdated ledger.
     fn track_current(&self, resolved: &ResolvedStatistics) {
         let mut hospitals = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let current = hospitals.entry(resolved.hospital).or_default();
@@ -234,10 +235,10 @@ impl Reporting {
         current.ids.push(resolved.id);
     }
 
-    /// Finds a snapshot of the hospital again; none where there never was one of that id.
+    /// Loads a snapshot of the hospital by its id; none where there never was one of that id.
     ///
     /// # Errors
-    /// SNAPSHOT_EXPIRED where retention let it go. Where the database fails, or what it holds is damaged.
+    /// SNAPSHOT_EXPIRED where retention deleted its lists. Where the database fails, or the stored snapshot is damaged.
     #[instrument(name = "reporting.open", level = "debug", skip_all)]
     pub async fn load(&self, hospital: i64, id: SnapshotId) -> Result<Option<Arc<ResolvedStatistics>>> {
         let found = self
@@ -285,7 +286,8 @@ impl Reporting {
         Ok(Some(resolved))
     }
 
-    /// Stores the snapshot, so that its id and cursors open it on any server. An answer that carries one calls this first.
+    /// Stores the snapshot, so that every server can load it by its id and cursors. To be called before a response contains one of
+    /// these.
     ///
     /// # Errors
     /// BEING_RESTORED where other lists are stored under its id. Where the database fails.
@@ -304,28 +306,29 @@ impl Reporting {
             Ok::<_, Error>(())
         };
         resolved.persisted.get_or_try_init(store).await?;
-        // From now on it may be opened by its id, and weighs what it holds without its ledger.
+        // Inserted again because its weight has changed: it no longer holds its ledger.
         self.snapshots
             .insert((resolved.hospital, resolved.id), Arc::clone(resolved));
         Ok(())
     }
 
-    /// Drops what was counted otherwise than what is stored under the same id, and the ledger that it was counted from.
+    /// Drops a snapshot that differs from the one stored under the same id, and the ledger that it was resolved from.
     async fn reject_mismatch(&self, resolved: &ResolvedStatistics) -> Error {
         tracing::error!(
             hospital = resolved.hospital,
             snapshot = %resolved.id,
-            "other lists are stored under this snapshot's id: the data were replaced without a new revision. If this comes \
+            "other lists are stored under this snapshot's id: the data was replaced without a new revision. If this is logged \
              again, run `rollcall recount`"
         );
         self.ledgers.discard(resolved.hospital).await;
         Error::BeingRestored
     }
 
-    /// Keeps a snapshot for good, or lets it expire again, from now on; none where there never was one of that id.
+    /// Pins a snapshot, so that it does not expire, or unpins it; none where there never was one of that id. `key` is the
+    /// idempotency key.
     ///
     /// # Errors
-    /// FORBIDDEN where the viewer's role may not do it; SNAPSHOT_EXPIRED where it is gone already; where the database fails.
+    /// FORBIDDEN where the viewer's role may not pin; SNAPSHOT_EXPIRED where it has expired already. Where the database fails.
     pub async fn pin(
         &self,
         viewer: &Viewer,
@@ -340,14 +343,14 @@ impl Reporting {
         };
         match self.store.execute(viewer, &change, key).await {
             Ok(_) => self.store.renew_lists_of(viewer.hospital, &text).await?,
-            // What is held in memory may have gone.
+            // It was deleted from the database, so it must not be found in memory.
             Err(Error::NotFound { .. }) => self.snapshots.invalidate(&(viewer.hospital, id)),
             Err(error) => return Err(error),
         }
         self.load(viewer.hospital, id).await
     }
 
-    /// A cohort's lists in full.
+    /// A cohort's lists.
     async fn list(
         &self,
         resolved: &Arc<ResolvedStatistics>,
@@ -364,7 +367,7 @@ impl Reporting {
         Ok(list)
     }
 
-    /// What ledgers take.
+    /// The memory that ledgers take.
     pub async fn ledger_usage(&self) -> LedgerUsage {
         self.ledgers.usage().await
     }
@@ -375,42 +378,47 @@ fn next_serial() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// As many at a time as there are cores; a big question has a second thread for a while. Who goes away while waiting is not worked
-/// for; what has begun goes on to its end.
+/// Permits for CPU-bound work, as many as there are cores; a large question uses a second thread for a while. Work of a request
+/// that is cancelled while it waits does not start; work that has started is finished.
 static CPU_PERMITS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(cores())));
 
-/// Does what takes long where it keeps no other request waiting.
+/// Runs CPU-bound work on a blocking thread, where it does not delay other requests. `what` names it in the error.
 ///
 /// # Errors
-/// Where it panics.
+/// Where the work panics.
 pub async fn spawn_cpu<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let failed = |error: &dyn std::fmt::Display| Error::Internal(format!("{what} failed: {error}"));
-    let turn = Arc::clone(&CPU_PERMITS).acquire_owned().await;
-    let turn = turn.map_err(|error| failed(&error))?;
+    let permit = Arc::clone(&CPU_PERMITS).acquire_owned().await;
+    let permit = permit.map_err(|error| failed(&error))?;
     let done = tokio::task::spawn_blocking(move || {
-        let _until_done = turn;
+        let _permit = permit;
         work()
     });
     done.await.map_err(|error| failed(&error))
 }
 
 impl ResolvedStatistics {
-    /// The revision that was counted.
+    /// The revision of the data that was counted.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// Where it is malformed in the database.
     pub fn parsed_revision(&self) -> Result<Revision> {
-        let damaged = || Error::Internal(format!("the snapshot {} has the revision {:?}", self.id, self.revision));
+        let damaged = || {
+            Error::Internal(format!(
+                "the stored snapshot {} has the malformed revision {:?}",
+                self.id, self.revision
+            ))
+        };
         Revision::parse(&self.revision).ok_or_else(damaged)
     }
 
-    /// The memory that it takes, in bytes, about.
+    /// Its approximate size in bytes.
     fn bytes(&self) -> usize {
         let texts = self.revision.capacity() + self.time_zone.capacity();
         self.snapshot.bytes() + texts + size_of::<Self>() - size_of::<Snapshot>()
     }
 
-    /// Whether it can be told which visits had been written when it was computed.
+    /// Whether it is known which visits existed when it was computed.
     fn knows_newest_visit(&self) -> bool {
         self.newest_visit >= 0
     }
@@ -466,7 +474,7 @@ mod tests {
         }
     }
 
-    /// While the data moves, snapshots in memory hold no ledger but the current one.
+    /// While the data changes, snapshots in memory hold no ledger but the current one.
     #[tokio::test(flavor = "multi_thread")]
     async fn snapshots_of_earlier_revisions_hold_no_ledger() {
         let folder = tempfile::tempdir().unwrap();
@@ -518,7 +526,7 @@ mod tests {
         assert_eq!(
             reporting.snapshots.entry_count(),
             4,
-            "three that are stored, and the newest"
+            "the three stored ones and the newest"
         );
         let resolved: Vec<Arc<ResolvedStatistics>> = reporting.snapshots.iter().map(|(_, resolved)| resolved).collect();
         let bytes: usize = resolved
@@ -528,7 +536,7 @@ mod tests {
         assert_eq!(
             reporting.snapshots.weighted_size(),
             bytes as u64,
-            "each weighs what it holds now"
+            "the weights are the current sizes"
         );
         store.close().await.unwrap();
     }

@@ -8,7 +8,7 @@ use string_enum::string_enum;
 
 use super::keyset::seek_sql;
 use super::sql::{Sql, one_count};
-use super::visit::ATTENDED;
+use super::visit::attended_sql;
 use super::{Keyset, Store};
 use crate::config::LIMITS;
 use crate::error::Result;
@@ -250,7 +250,8 @@ impl Store {
         let visit = |end: &str| {
             date(format!(
                 "(SELECT {end}(v.date) FROM visit v WHERE v.hospital_id = p.hospital_id AND v.patient_id = p.id
-                    AND v.{ATTENDED} AND v.date <= '{today}')"
+                    AND v.{} AND v.date <= '{today}')",
+                attended_sql()
             ))
         };
         match key {

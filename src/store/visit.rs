@@ -14,7 +14,11 @@ use crate::error::Result;
 use crate::statistics::{DayRange, VisitChannel, VisitStatus};
 
 /// The condition that a visit was attended; a table's alias may precede it.
-pub(super) const ATTENDED: &str = "status IN ('COMPLETED', 'ENDED')";
+pub(super) fn attended_sql() -> String {
+    let attended = VisitStatus::ALL.iter().filter(|status| status.attended());
+    let statuses: Vec<String> = attended.map(|status| format!("'{}'", status.as_str())).collect();
+    format!("status IN ({})", statuses.join(", "))
+}
 
 /// Which visits to list: those that meet all conditions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -310,7 +314,7 @@ impl Store {
     ) -> Result<HashMap<i64, u64>> {
         let mut sql = self.sql("SELECT patient_id, COUNT(*) FROM visit WHERE hospital_id = ");
         sql.bind(hospital).push(" AND patient_id").numbers(patients);
-        sql.push(&format!(" AND {ATTENDED} AND date <= "))
+        sql.push(&format!(" AND {} AND date <= ", attended_sql()))
             .bind(up_to)
             .push(" GROUP BY patient_id");
         self.counts(sql).await
@@ -337,9 +341,10 @@ impl Store {
         today: chrono::NaiveDate,
     ) -> Result<HashMap<i64, PatientEnds>> {
         let mut sql = self.sql("SELECT * FROM (");
+        let attended = attended_sql();
         let ends = [
-            ("F", "ASC", ATTENDED, "<="),
-            ("L", "DESC", ATTENDED, "<="),
+            ("F", "ASC", attended.as_str(), "<="),
+            ("L", "DESC", attended.as_str(), "<="),
             ("N", "ASC", "status IN ('TENTATIVE', 'BOOKED')", ">="),
         ];
         // All visits of the first or last day; the one of them is chosen below, by time and id.
