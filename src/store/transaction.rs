@@ -113,8 +113,8 @@ async fn begin_uncancelled(
     transaction.map_err(|error| acquire_error(backend, error))
 }
 
-/// The error of a statement that may have waited for a connection. Not to get one of SQLite's in time means that other changes
-/// hold it: it is worth trying again. Other databases have not answered.
+/// The error of a statement that may have waited for a connection. Where none of SQLite's was free in time, other changes hold
+/// it, and trying again may succeed. Any other database did not answer.
 fn acquire_error(backend: DbBackend, error: DbErr) -> Error {
     match (backend, &error) {
         (DbBackend::Sqlite, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => Error::Busy,
