@@ -1,8 +1,8 @@
-//! The demo hospital's patients and visits: invented, lifelike, and the same for the same seed and day everywhere.
+//! The demo hospital's patients and visits: invented, realistic, and the same for the same seed and day on every machine.
 //!
 //! The hospital opened three years before `today`. Each patient registers on a day drawn by growth, season and weekday,
-//! and then goes through episodes: runs of visits to one department, at its pace, until the patient stays away.
-//! Integers only, so that no machine rounds differently.
+//! and then has episodes: series of visits to one department, at its intervals, until the patient does not return.
+//! Integer arithmetic only, so that the result does not depend on the machine's rounding.
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc, Weekday};
 
@@ -142,16 +142,16 @@ pub struct DemoHospital {
     pub visits: Vec<VisitRecord>,
 }
 
-/// Makes a hospital of so many patients, as it stands before noon of `today` in Seoul.
+/// Generates a hospital with so many patients, as it is before noon of `today` in Seoul.
 #[must_use]
 pub fn generate(seed: u64, today: NaiveDate, patients: usize) -> DemoHospital {
-    let mut maker = Maker {
+    let mut generator = Generator {
         random: Random(seed),
         today,
         doctors: Vec::new(),
     };
-    maker.doctors = maker.random.doctors();
-    let mut people: Vec<_> = (0..patients).map(|_| maker.patient()).collect();
+    generator.doctors = generator.random.doctors();
+    let mut people: Vec<_> = (0..patients).map(|_| generator.patient()).collect();
     people.sort_by_key(|(patient, _)| patient.registered_on);
     let mut hospital = DemoHospital {
         patients: Vec::with_capacity(patients),
@@ -181,14 +181,14 @@ struct Booking {
     visit: VisitRecord,
 }
 
-struct Maker {
+struct Generator {
     random: Random,
     today: NaiveDate,
     /// The names of each department's doctors.
     doctors: Vec<Vec<String>>,
 }
 
-impl Maker {
+impl Generator {
     fn patient(&mut self) -> (PatientRecord, Vec<Booking>) {
         let department = self.random.weighted(&DEPARTMENTS.map(|department| department.share));
         let Department { ages, season, .. } = DEPARTMENTS[department];
@@ -338,11 +338,11 @@ impl Random {
         weights.iter().take_while(passed).count()
     }
 
-    fn pick<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words[self.below(words.len() as u64) as usize]
+    fn pick<'a>(&mut self, options: &[&'a str]) -> &'a str {
+        options[self.below(options.len() as u64) as usize]
     }
 
-    /// A department that treats people of this age.
+    /// A department that treats patients of this age.
     fn department(&mut self, decade: usize) -> usize {
         self.weighted(&DEPARTMENTS.map(|department| {
             if department.ages[decade] > 0 {
@@ -366,7 +366,7 @@ impl Random {
         self.below(DEPARTMENTS[department].doctors) as usize
     }
 
-    /// Every doctor's name, once in the hospital.
+    /// The doctors' names by department; no name occurs twice.
     fn doctors(&mut self) -> Vec<Vec<String>> {
         let mut taken = Vec::new();
         for _ in 0..DEPARTMENTS.iter().map(|department| department.doctors).sum() {
@@ -401,13 +401,13 @@ impl Random {
         format!("{family}{first}{last}")
     }
 
-    /// A Korean mobile; none beginning with 5, where some ranges are not given out.
+    /// A number like a Korean mobile number that is not assigned to anybody.
     fn phone(&mut self) -> String {
-        // Nobody's: no number begins 010-0.
+        // No assigned number begins with 010-0.
         format!("+82100{:07}", self.below(10_000_000))
     }
 
-    /// The day, or where the hospital is closed one of the days after it; seldom a Saturday.
+    /// The day; where the hospital is closed, or mostly on a Saturday, one of the days after it.
     fn open_day(&mut self, mut day: NaiveDate) -> NaiveDate {
         let saturday = self.chance(SATURDAY);
         while !is_open(day) || day.weekday() == Weekday::Sat && !saturday {
@@ -423,7 +423,7 @@ impl Random {
         opens + SLOT_MINUTES * self.below(SLOTS_PER_HALF_DAY)
     }
 
-    /// How far a visit got by now.
+    /// The status of a visit at the current time.
     fn status(
         &mut self,
         today: NaiveDate,
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn any_size_and_day_will_do() {
+    fn every_size_and_day_works() {
         let none = generate(1, wednesday(), 0);
         assert!(none.patients.is_empty() && none.visits.is_empty());
         for days in 0..14 {
@@ -514,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_shares_are_lifelike() {
+    fn sizes_and_shares_are_realistic() {
         let DemoHospital { patients, visits } = generate(1, wednesday(), 25_000);
         assert_eq!(patients.len(), 25_000);
         assert!((110_000..=130_000).contains(&visits.len()), "{}", visits.len());
@@ -538,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn departments_keep_their_patients_differently() {
+    fn departments_differ_in_how_many_patients_return() {
         let visits = demo().visits;
         let mut attended: BTreeMap<&Option<String>, BTreeMap<&str, usize>> = BTreeMap::new();
         for visit in visits.iter().filter(|visit| visit.status.attended()) {
@@ -555,7 +555,7 @@ mod tests {
         };
         assert!(
             once("Physiotherapy") < 30 && once("Dermatology") > 35,
-            "some never return, here more than there"
+            "the departments differ in how many patients never return"
         );
     }
 

@@ -1,4 +1,4 @@
-//! A demo hospital: made once, kept, and the same for the same day.
+//! The demo hospital: generated once, and the same for the same day.
 
 pub mod generate;
 
@@ -20,7 +20,7 @@ const PATIENTS: usize = 25_000;
 const SEED: u64 = 1;
 const BATCH: usize = 2_000;
 
-/// Everybody's password: the demo is no secret, and listens on this machine alone unless told otherwise.
+/// The password of all accounts. It is public: the demo listens on loopback unless configured otherwise.
 const PASSWORD: &str = "rollcall-demo";
 const ACCOUNTS: [(&str, &str, Role); 4] = [
     ("admin", "Ada Admin", Role::Admin),
@@ -29,7 +29,7 @@ const ACCOUNTS: [(&str, &str, Role); 4] = [
     ("support", "Sam Support", Role::Support),
 ];
 
-/// Opens the demo in the folder; makes it where there is none yet.
+/// Opens the demo database in the folder; generates it where there is none yet.
 ///
 /// # Errors
 /// Where the folder cannot be written, or the database fails.
@@ -40,14 +40,14 @@ pub async fn open(folder: &Path) -> Result<Store> {
     if !finished.exists() {
         std::fs::create_dir_all(folder).map_err(failed)?;
         let unfinished = folder.join("demo-unfinished.db");
-        // What an interrupted run left behind.
+        // Files of an interrupted run.
         for ending in ["", "-wal", "-shm"] {
             let left = folder.join(format!("demo-unfinished.db{ending}"));
             if left.exists() {
                 std::fs::remove_file(left).map_err(failed)?;
             }
         }
-        eprintln!("Making the demo hospital; this takes a moment, once …");
+        eprintln!("Generating the demo hospital; only the first start takes this long …");
         let store = connect(&unfinished, &key, OpenMode::Create).await?;
         store.migrate().await?;
         store.verify_ready().await?;
@@ -83,12 +83,12 @@ async fn fill(store: &Store) -> Result<()> {
     let hospital = store.add_hospital(&hospital).await?;
     let today = Utc::now().with_timezone(&TIME_ZONE).date_naive();
     let demo = generate::generate(SEED, today, PATIENTS);
-    let mut intake = store.bulk_importer(hospital);
+    let mut importer = store.bulk_importer(hospital);
     for batch in demo.patients.chunks(BATCH) {
-        intake.patients(batch).await?;
+        importer.patients(batch).await?;
     }
     for batch in demo.visits.chunks(BATCH) {
-        intake.visits(batch, &[]).await?;
+        importer.visits(batch, &[]).await?;
     }
     let password = NewPassword::of("password", PASSWORD.to_owned())?;
     for (login, name, role) in ACCOUNTS {
@@ -103,7 +103,7 @@ async fn fill(store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// Where to look and how to sign in.
+/// What the command prints: addresses and sign-ins.
 #[must_use]
 pub fn welcome(scheme: &str, address: &str) -> String {
     let logins: Vec<String> = ACCOUNTS
@@ -122,7 +122,7 @@ pub fn welcome(scheme: &str, address: &str) -> String {
     )
 }
 
-/// What the explorer's sign-in page offers.
+/// The accounts that the explorer's sign-in page offers, as JSON.
 #[must_use]
 pub fn hint() -> Value {
     let account =

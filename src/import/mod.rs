@@ -1,4 +1,4 @@
-//! Files in: CSV of patients or visits, row by row, in bounded transactions. Importing a file again changes nothing.
+//! Imports of CSV files of patients or visits, in transactions of bounded size. Importing a file again changes nothing.
 
 mod mapping;
 mod rows;
@@ -21,7 +21,7 @@ pub use mapping::Mapping;
 use rows::Columns;
 use seen_numbers::SeenNumbers;
 
-/// Rows of one transaction at most: longer ones would keep questions waiting.
+/// The largest number of rows of one transaction. Questions would wait for a longer one.
 const BATCH: usize = 2_000;
 
 string_enum::string_enum!(
@@ -32,15 +32,15 @@ string_enum::string_enum!(
     }
 );
 
-/// What became of a file's rows.
+/// How many rows of a file had which outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     pub inserted: u64,
     pub changed: u64,
     pub unchanged: u64,
-    /// Rows that could not be taken.
+    /// Rows that were refused.
     pub refused: u64,
-    /// Values that were left empty, of rows that were taken.
+    /// Values that were left empty in accepted rows.
     pub remarks: u64,
 }
 
@@ -60,12 +60,12 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// What is to be said of a row: never a value of it, since that is a patient's.
+/// A problem of a row. It has no value of the row, which may be personal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowProblem {
-    /// The line that the row begins on, from 1.
+    /// The line on which the row begins, from 1.
     pub line: u64,
-    /// The file's name for the column; none where it is about the whole row.
+    /// The column's name in the file; none for a problem of the whole row.
     pub column: Option<String>,
     pub reason: String,
 }
@@ -102,23 +102,25 @@ impl Row {
     }
 }
 
-/// A file on its way in.
+/// An import that is running.
 struct Import<'a> {
-    intake: BulkImporter<'a>,
+    importer: BulkImporter<'a>,
     kind: FileKind,
     seen: SeenNumbers,
-    /// Chart numbers of erased patients that were reported.
-    erased: HashSet<String>,
+    /// Chart numbers of erased patients that were reported already.
+    reported_erased: HashSet<String>,
+    /// Rows that were read and not imported yet, with their lines.
     batch: Vec<(u64, Row)>,
     summary: Summary,
     report: &'a mut dyn FnMut(&RowProblem),
 }
 
-/// Imports a file into the hospital. `report` is told of every row that is refused and every value that is left empty.
+/// Imports a file into the hospital. `report` is called for each row that is refused or left out, and for each value that is left
+/// empty.
 ///
 /// # Errors
-/// Where the file cannot be read, lacks a column, or the database fails. Rows taken before stay taken: the same command
-/// again finishes the file.
+/// Where the file cannot be read or lacks a column, or the database fails. Batches before stay imported: running the import again
+/// finishes the file.
 pub async fn import(
     store: &Store,
     hospital: &entity::hospital::Model,
@@ -146,7 +148,7 @@ pub async fn import(
         None => {
             return Err(Error::input(
                 "file",
-                format!("{} is empty: a header row is wanted", path.display()),
+                format!("{} is empty: it must have a header row", path.display()),
             ));
         }
     };
@@ -158,28 +160,28 @@ pub async fn import(
     })?;
     let columns = Columns::new(kind, &header, mapping, hospital)?;
     let mut import = Import {
-        intake: store.bulk_importer(hospital.id),
+        importer: store.bulk_importer(hospital.id),
         kind,
         seen: SeenNumbers::new().await?,
-        erased: HashSet::new(),
+        reported_erased: HashSet::new(),
         batch: Vec::with_capacity(BATCH),
         summary: Summary::default(),
         report,
     };
-    let read = async {
+    let imported = async {
         for record in records {
             let record = record.map_err(|error| unreadable(&error))?;
             let line = record.position().map_or(0, csv::Position::line);
             import.row(line, record, &columns).await?;
         }
-        import.take().await
+        import.finish_batch().await
     };
-    let read = read.await;
-    // Also of a file that was not read to its end: what was taken before stays.
+    let imported = imported.await;
+    // Also where the import failed: batches before stay imported.
     let what = format!("{}: {}", kind.as_str(), import.summary);
     let entry = NewEntry::new(hospital.id, None, AuditAction::Imported).what(&what);
     store.audit(vec![entry]).await?;
-    read?;
+    imported?;
     progress.finish_and_clear();
     store.prune_feed(hospital.id, crate::config::LIMITS.feed).await?;
     Ok(import.summary)
@@ -209,7 +211,7 @@ impl Import<'_> {
             Err((column, reason)) => self.refuse(line, column, &reason),
         }
         if self.batch.len() >= BATCH {
-            self.take().await?;
+            self.finish_batch().await?;
         }
         Ok(())
     }
@@ -220,18 +222,18 @@ impl Import<'_> {
         (self.report)(&RowProblem { line, column, reason });
     }
 
-    /// Reports a row that changes nothing, on purpose.
+    /// Reports a row that is left out on purpose.
     fn leave_out(&mut self, line: u64, column: &str, reason: &str) {
         self.summary.unchanged += 1;
         let (column, reason) = (Some(column.to_owned()), reason.to_owned());
         (self.report)(&RowProblem { line, column, reason });
     }
 
-    /// Takes the rows read so far, but for those whose number the file had before.
-    async fn take(&mut self) -> Result<()> {
+    /// Imports the batch, but for rows whose number an earlier row of the file has.
+    async fn finish_batch(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
         let numbers: Vec<(&str, u64)> = batch.iter().map(|(line, row)| (row.number(), *line)).collect();
-        let earlier = self.seen.note(&numbers).await?;
+        let earlier = self.seen.record(&numbers).await?;
         let (mut lines, mut patients, mut visits) = (Vec::new(), Vec::new(), Vec::new());
         for ((line, row), earlier) in batch.into_iter().zip(earlier) {
             if let Some(before) = earlier {
@@ -255,18 +257,18 @@ impl Import<'_> {
                 }
             }
         }
-        let taken = match self.kind {
-            FileKind::Patients => self.intake.patients(&patients).await?,
-            FileKind::Visits => self.intake.visits(&visits, &patients).await?,
+        let outcomes = match self.kind {
+            FileKind::Patients => self.importer.patients(&patients).await?,
+            FileKind::Visits => self.importer.visits(&visits, &patients).await?,
         };
-        for ((line, chart_no), taken) in lines.into_iter().zip(taken) {
-            match taken {
+        for ((line, chart_no), outcome) in lines.into_iter().zip(outcomes) {
+            match outcome {
                 UpsertOutcome::Inserted => self.summary.inserted += 1,
                 UpsertOutcome::Changed => self.summary.changed += 1,
                 UpsertOutcome::Unchanged => self.summary.unchanged += 1,
                 UpsertOutcome::Erased => {
-                    if self.erased.insert(chart_no) {
-                        let reason = "the patient was erased: the row is left out, and so is each with this number";
+                    if self.reported_erased.insert(chart_no) {
+                        let reason = "the patient was erased: all rows with this chart number are left out";
                         self.leave_out(line, "chart_no", reason);
                     } else {
                         self.summary.unchanged += 1;
@@ -283,11 +285,12 @@ impl Import<'_> {
     }
 }
 
-/// Leaves out the byte order mark that a UTF-8 file may begin with.
+/// A reader that skips the byte order mark at the start of a UTF-8 file.
 struct Utf8Start<R> {
     inner: R,
     started: bool,
-    held: Vec<u8>,
+    /// The first bytes, where they are not a byte order mark.
+    buffered: Vec<u8>,
 }
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -297,7 +300,7 @@ impl<R: Read> Utf8Start<R> {
         Self {
             inner,
             started: false,
-            held: Vec::new(),
+            buffered: Vec::new(),
         }
     }
 }
@@ -308,17 +311,17 @@ impl<R: Read> Read for Utf8Start<R> {
             self.started = true;
             (&mut self.inner)
                 .take(BYTE_ORDER_MARK.len() as u64)
-                .read_to_end(&mut self.held)?;
-            if self.held == BYTE_ORDER_MARK {
-                self.held.clear();
+                .read_to_end(&mut self.buffered)?;
+            if self.buffered == BYTE_ORDER_MARK {
+                self.buffered.clear();
             }
         }
-        if self.held.is_empty() {
+        if self.buffered.is_empty() {
             return self.inner.read(buffer);
         }
-        let count = self.held.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&self.held[..count]);
-        self.held.drain(..count);
+        let count = self.buffered.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.buffered[..count]);
+        self.buffered.drain(..count);
         Ok(count)
     }
 }

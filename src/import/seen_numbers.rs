@@ -1,4 +1,4 @@
-//! The numbers that a file has had so far, on disk: memory does not grow with the file.
+//! The numbers of a file's rows so far, in a temporary database, so that memory does not grow with the file.
 
 use std::collections::HashMap;
 
@@ -9,18 +9,19 @@ use crate::error::{Error, Result};
 
 pub(super) struct SeenNumbers {
     scratch: DatabaseConnection,
-    /// Gone with this.
+    /// Deleted when this is dropped.
     _folder: TempDir,
 }
 
 impl SeenNumbers {
     pub(super) async fn new() -> Result<Self> {
-        let folder = tempfile::tempdir().map_err(|error| Error::Internal(format!("no temporary folder: {error}")))?;
+        let folder = tempfile::tempdir()
+            .map_err(|error| Error::Internal(format!("cannot create a temporary folder: {error}")))?;
         let url = format!("sqlite://{}?mode=rwc", folder.path().join("seen.db").display());
         let mut options = ConnectOptions::new(url);
         options
             .max_connections(1)
-            // As in the store: nobody looks after it in the background.
+            // As in the store: no background task for idle connections.
             .idle_timeout(None)
             .max_lifetime(None)
             .sqlx_logging(false)
@@ -35,8 +36,8 @@ impl SeenNumbers {
         })
     }
 
-    /// Notes numbers with their lines; tells of each the line that had it before.
-    pub(super) async fn note(&mut self, numbers: &[(&str, u64)]) -> Result<Vec<Option<u64>>> {
+    /// Records numbers with their lines. Returns for each the line of the earlier row that has it; none where it is new.
+    pub(super) async fn record(&mut self, numbers: &[(&str, u64)]) -> Result<Vec<Option<u64>>> {
         let json = serde_json::json!(numbers).to_string();
         let run = |sql: &str| Statement::from_sql_and_values(DbBackend::Sqlite, sql, [json.clone().into()]);
         let known = self

@@ -97,8 +97,8 @@ pub(super) fn question_of(row: &SnapshotRow) -> Result<(Question, WeekStart)> {
         _ => Err(damaged("filter")),
     };
     let channels = match &filter["channels"] {
-        Value::Array(words) => Some(
-            words
+        Value::Array(names) => Some(
+            names
                 .iter()
                 .filter_map(Value::as_str)
                 .filter_map(VisitChannel::parse)

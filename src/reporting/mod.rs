@@ -126,7 +126,7 @@ impl Reporting {
     ///
     /// # Errors
     /// BEING_RESTORED where the data is incomplete. Where the database fails.
-    #[instrument(name = "reporting.ask", level = "debug", skip_all)]
+    #[instrument(name = "reporting.resolve", level = "debug", skip_all)]
     pub async fn resolve(&self, hospital: i64, request: StatisticsRequest) -> Result<Arc<ResolvedStatistics>> {
         let (state, ledger) = self.ledgers.current(hospital).await?;
         let question = Self::question(request, &state);
@@ -239,7 +239,7 @@ impl Reporting {
     ///
     /// # Errors
     /// SNAPSHOT_EXPIRED where retention deleted its lists. Where the database fails, or the stored snapshot is damaged.
-    #[instrument(name = "reporting.open", level = "debug", skip_all)]
+    #[instrument(name = "reporting.load", level = "debug", skip_all)]
     pub async fn load(&self, hospital: i64, id: SnapshotId) -> Result<Option<Arc<ResolvedStatistics>>> {
         let found = self
             .snapshots
@@ -265,7 +265,7 @@ impl Reporting {
                 None => return Ok(None),
             },
         };
-        let snapshot = spawn_cpu("opening a snapshot", move || {
+        let snapshot = spawn_cpu("unpacking a snapshot", move || {
             Snapshot::unpack(&packed, question, rules, week_start)
         })
         .await??;
@@ -291,7 +291,7 @@ impl Reporting {
     ///
     /// # Errors
     /// BEING_RESTORED where other lists are stored under its id. Where the database fails.
-    #[instrument(name = "reporting.keep", level = "debug", skip_all)]
+    #[instrument(name = "reporting.persist", level = "debug", skip_all)]
     pub async fn persist(&self, resolved: &Arc<ResolvedStatistics>) -> Result<()> {
         if resolved.persisted.initialized() {
             return Ok(());
@@ -362,7 +362,7 @@ impl Reporting {
             return Ok(list);
         }
         let shared = Arc::clone(resolved);
-        let list = spawn_cpu("cutting a list", move || Arc::new(shared.snapshot.cohort(bucket, kind))).await?;
+        let list = spawn_cpu("making a list", move || Arc::new(shared.snapshot.cohort(bucket, kind))).await?;
         self.lists.insert(key, Arc::clone(&list));
         Ok(list)
     }

@@ -423,8 +423,8 @@ impl AuditQuery {
             sql.push(" AND staff_id = ").bind(staff);
         }
         if let Some(actions) = &self.actions {
-            let words: Vec<&str> = actions.iter().map(|action| action.as_str()).collect();
-            sql.push(" AND action").few(&words);
+            let names: Vec<&str> = actions.iter().map(|action| action.as_str()).collect();
+            sql.push(" AND action").few(&names);
         }
         if let Some(patient) = self.patient {
             sql.push(" AND id IN (SELECT entry_id FROM audit_patient WHERE hospital_id = ")

@@ -392,12 +392,12 @@ fn add_conditions(sql: &mut Sql, query: &VisitQuery) {
         sql.push(" AND v.doctor_id").numbers(ids);
     }
     if let Some(channels) = &query.channels {
-        let words: Vec<&str> = channels.iter().map(|channel| channel.as_str()).collect();
-        sql.push(" AND v.channel").texts(&words);
+        let names: Vec<&str> = channels.iter().map(|channel| channel.as_str()).collect();
+        sql.push(" AND v.channel").texts(&names);
     }
     if let Some(statuses) = &query.statuses {
-        let words: Vec<&str> = statuses.iter().map(|status| status.as_str()).collect();
-        sql.push(" AND v.status").texts(&words);
+        let names: Vec<&str> = statuses.iter().map(|status| status.as_str()).collect();
+        sql.push(" AND v.status").texts(&names);
     }
     if let Some(range) = query.dates {
         sql.push(" AND v.date BETWEEN ").bind(range.from.date());

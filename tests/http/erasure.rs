@@ -78,7 +78,7 @@ fn imported(app: &TestApp, kind: &str, content: &str, mapping: Option<&str>) -> 
     )
 }
 
-const ERASED: &str = "the patient was erased: the row is left out, and so is each with this number";
+const ERASED: &str = "the patient was erased: all rows with this chart number are left out";
 
 on_each_database! {
     async fn an_import_does_not_restore_an_erased_patient(app: TestApp) {

@@ -133,7 +133,7 @@ on_each_database! {
         assert_eq!((&board["type"], &board["operation"]), (&json!("query"), &json!("Board")));
         assert!(board["statements"].as_u64().unwrap() > 3 && board["ms"].as_f64().unwrap() > 0.0, "{board}");
         assert_eq!(of("inline")[0].get("operation"), None);
-        for span in ["request", "operation", "reporting.ask", "ledger.load", "resolve", "reporting.keep", "Board"] {
+        for span in ["request", "operation", "reporting.resolve", "ledger.load", "resolve", "reporting.persist", "Board"] {
             assert!(spans.contains(span), "{span}");
         }
         // The error ID that the client received is logged with the request ID.
