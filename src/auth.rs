@@ -1,6 +1,7 @@
-//! Sessions and their tokens.
+//! Sign-in, sessions and their tokens.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +9,7 @@ use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
-use crate::config::LIMITS;
+use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::login_throttle::{LoginThrottle, ThrottleKey};
 use crate::password::{self, NewPassword, PasswordHash};
@@ -20,15 +21,16 @@ use crate::text;
 const ISSUER: &str = "rollcall";
 const AUDIENCE: &str = "rollcall-api";
 
-/// Signs staff in, and reads what they bring.
+/// Signs staff in, and reads their access tokens.
 pub struct Auth {
     store: Store,
-    /// Verified against where there is no such login, so that it takes as long.
+    /// Verified if there is no such login, so that it takes as long.
     decoy: PasswordHash,
-    attempts: LoginThrottle,
+    throttle: LoginThrottle,
+    access_token_lifetime: Duration,
 }
 
-/// A session that has just begun or gone on.
+/// A session that has been started or refreshed.
 pub struct NewSession {
     pub access_token: String,
     pub access_expires_at: DateTime<Utc>,
@@ -54,7 +56,7 @@ fn random_text() -> String {
     URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
 }
 
-/// The hospital tells where to look the token up.
+/// The token contains the hospital, where it is looked up.
 fn refresh_token(hospital: i64, secret: &[u8; 32]) -> String {
     format!("{hospital}.{}", URL_SAFE_NO_PAD.encode(secret))
 }
@@ -63,30 +65,31 @@ fn token_hash(token: &str) -> String {
     URL_SAFE_NO_PAD.encode(sha256(token.as_bytes()))
 }
 
-fn ended() -> Error {
+fn session_ended() -> Error {
     Error::Unauthenticated("this session has ended: sign in again".to_owned())
 }
 
 impl Auth {
     /// # Errors
-    /// Where hashing does not work here.
-    pub fn new(store: Store) -> Result<Self> {
+    /// If hashing fails.
+    pub fn new(store: Store, limits: &Limits) -> Result<Self> {
         Ok(Self {
             decoy: PasswordHash::of("password", "nobody has this password")?,
-            attempts: LoginThrottle::default(),
+            throttle: LoginThrottle::new(limits),
+            access_token_lifetime: limits.access_token_lifetime,
             store,
         })
     }
 
-    /// Begins a session.
+    /// Starts a session.
     ///
     /// # Errors
-    /// INVALID_CREDENTIALS where hospital, login or password is wrong, without telling which. RATE_LIMITED after failures, of the
-    /// login or the address, whether there is such a login or not.
+    /// INVALID_CREDENTIALS if the hospital, login or password is wrong, without telling which. RATE_LIMITED after failures of the
+    /// login or the address, whether the login exists or not.
     pub async fn sign_in(&self, hospital: &str, login: &str, password: String, address: IpAddr) -> Result<NewSession> {
         let (hospital, login) = (&*text::nfc(hospital), &*text::nfc(login));
-        let who = [ThrottleKey::login(hospital, login), ThrottleKey::Address(address)];
-        let turn = self.attempts.acquire(&who).await?;
+        let keys = [ThrottleKey::login(hospital, login), ThrottleKey::Address(address)];
+        let permit = self.throttle.acquire(&keys).await?;
         let hospital = self.store.hospital_by_code(hospital).await?.map(|hospital| hospital.id);
         let named = match hospital {
             Some(hospital) => self.store.staff_by_login(hospital, login).await?,
@@ -98,14 +101,14 @@ impl Auth {
             Some(staff) => PasswordHash::from_stored(&staff.password_hash),
             None => self.decoy.clone(),
         };
-        let right = hash.verify(password, turn).await?;
+        let right = hash.verify(password, permit).await?;
         let session = match staff.filter(|_| right) {
-            Some(verified) => self.begin(&verified).await?,
+            Some(verified) => self.start(&verified).await?,
             None => None,
         };
         match session {
-            Some(_) => self.attempts.reset(&who[0]),
-            None => self.attempts.record_failure(&who),
+            Some(_) => self.throttle.reset(&keys[0]),
+            None => self.throttle.record_failure(&keys),
         }
         if let Some(hospital) = hospital {
             let action = match session {
@@ -119,10 +122,10 @@ impl Auth {
         session.ok_or(Error::InvalidCredentials)
     }
 
-    /// Changes the viewer's own password, and begins a new session; all others end.
+    /// Changes the viewer's own password, and starts a new session; all others end.
     ///
     /// # Errors
-    /// BAD_USER_INPUT where the current password is another, or the new one is too short. RATE_LIMITED after failures.
+    /// BAD_USER_INPUT if the current password is wrong, or the new one is too short or too long. RATE_LIMITED after failures.
     pub async fn change_password(
         &self,
         viewer: &Viewer,
@@ -131,15 +134,17 @@ impl Auth {
         address: IpAddr,
     ) -> Result<NewSession> {
         let staff = self.store.staff_member(viewer.hospital, viewer.staff).await?;
-        let mut staff = staff.filter(|staff| staff.disabled_at.is_none()).ok_or_else(ended)?;
-        let who = [ThrottleKey::member(viewer), ThrottleKey::Address(address)];
-        let turn = self.attempts.acquire(&who).await?;
+        let mut staff = staff
+            .filter(|staff| staff.disabled_at.is_none())
+            .ok_or_else(session_ended)?;
+        let keys = [ThrottleKey::member(viewer), ThrottleKey::Address(address)];
+        let permit = self.throttle.acquire(&keys).await?;
         let verified = PasswordHash::from_stored(&staff.password_hash);
-        if !verified.clone().verify(current, turn).await? {
-            self.attempts.record_failure(&who);
+        if !verified.clone().verify(current, permit).await? {
+            self.throttle.record_failure(&keys);
             return Err(password::incorrect());
         }
-        let password = NewPassword::made("input.newPassword", new).await?;
+        let password = NewPassword::hashed("input.newPassword", new).await?;
         password.hash().as_str().clone_into(&mut staff.password_hash);
         let change = Command::SetPassword {
             id: staff.id,
@@ -147,21 +152,21 @@ impl Auth {
             verified: Some(verified),
         };
         self.store.execute_own(viewer, &change).await?;
-        self.begin(&staff).await?.ok_or_else(ended)
+        self.start(&staff).await?.ok_or_else(session_ended)
     }
 
-    /// Continues a session.
+    /// Refreshes a session.
     ///
-    /// An unknown token is no failure of its address: nobody finds 256 random bits by trying, and a stale tab behind the
-    /// address of a hospital would make everybody there wait.
+    /// An unknown token does not count as a failure of its address: 256 random bits cannot be guessed, and an old browser tab would
+    /// delay everybody who shares its hospital's address.
     ///
     /// # Errors
-    /// UNAUTHENTICATED where the token is not good, or not any more.
+    /// UNAUTHENTICATED if the token is unknown, expired or was used before.
     pub async fn refresh(&self, token: &str) -> Result<NewSession> {
         let hospital = token
             .split_once('.')
             .and_then(|(hospital, _)| hospital.parse().ok())
-            .ok_or_else(ended)?;
+            .ok_or_else(session_ended)?;
         let successors = self.store.secrets().refresh_successors(token)?;
         let successors: Vec<String> = successors
             .iter()
@@ -178,20 +183,20 @@ impl Auth {
                 family,
                 successor,
             } => {
-                let token = successors.into_iter().nth(successor).ok_or_else(ended)?;
+                let token = successors.into_iter().nth(successor).ok_or_else(session_ended)?;
                 self.session(staff, family, token)
             }
             RefreshUse::Reused { staff } => {
                 let entry = NewEntry::new(hospital, Some(staff), AuditAction::SessionEnded);
                 self.store.audit(vec![entry]).await?;
-                Err(ended())
+                Err(session_ended())
             }
-            RefreshUse::Unknown => Err(ended()),
+            RefreshUse::Unknown => Err(session_ended()),
         }
     }
 
-    /// Begins a session of who said this password; none where it is another by now, or the account is disabled.
-    async fn begin(&self, verified: &StaffRow) -> Result<Option<NewSession>> {
+    /// Starts a session of an account whose password was verified; none if it has been changed since, or the account is disabled.
+    async fn start(&self, verified: &StaffRow) -> Result<Option<NewSession>> {
         let token = refresh_token(verified.hospital_id, &rand::random());
         let family = random_text();
         let staff = self.store.begin_session(verified, &token_hash(&token), &family).await?;
@@ -200,7 +205,7 @@ impl Auth {
 
     fn session(&self, staff: StaffRow, family: String, refresh_token: String) -> Result<NewSession> {
         let now = Utc::now();
-        let access_expires_at = now + LIMITS.access_token;
+        let access_expires_at = now + self.access_token_lifetime;
         let claims = Claims {
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
@@ -215,11 +220,11 @@ impl Auth {
         let (kid, key) = keys
             .into_iter()
             .next()
-            .ok_or_else(|| Error::Internal("there is no key to sign with".to_owned()))?;
+            .ok_or_else(|| Error::Internal("there is no signing key".to_owned()))?;
         let mut header = Header::new(Algorithm::HS256);
         header.kid = Some(kid);
         let access_token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&key))
-            .map_err(|error| Error::Internal(format!("a token cannot be signed: {error}")))?;
+            .map_err(|error| Error::Internal(format!("cannot sign a token: {error}")))?;
         let role = Role::from_stored(&staff.role)?;
         Ok(NewSession {
             viewer: Viewer {
@@ -238,7 +243,7 @@ impl Auth {
     /// Ends a session.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn sign_out(&self, viewer: &Viewer, family: &str) -> Result<()> {
         self.store.end_session(viewer, family).await?;
         self.store
@@ -246,7 +251,7 @@ impl Auth {
             .await
     }
 
-    /// Who an access token was given to, and the family of the session; none where it is not good.
+    /// The viewer of an access token, and the family of its session; none if it is invalid or has expired.
     #[must_use]
     pub fn viewer(&self, access_token: &str) -> Option<(Viewer, String)> {
         let mut validation = Validation::new(Algorithm::HS256);
@@ -256,7 +261,7 @@ impl Auth {
         let kid = jsonwebtoken::decode_header(access_token).ok()?.kid?;
         let secrets = self.store.secrets();
         let find = || secrets.signing_keys().into_iter().find(|(name, _)| *name == kid);
-        let (_, key) = find().or_else(|| secrets.read_again().then(find).flatten())?;
+        let (_, key) = find().or_else(|| secrets.reload().then(find).flatten())?;
         let claims = jsonwebtoken::decode::<Claims>(access_token, &DecodingKey::from_secret(&key), &validation)
             .ok()?
             .claims;

@@ -1,183 +1,199 @@
-//! Every limit, in one place.
+//! The limits of a server and their defaults.
 
 use std::time::Duration;
 
-/// What Rollcall allows. `docs/operators/limits.md` lists these.
-#[derive(Clone, Copy, Debug)]
+/// What a server allows, and how long it waits. `docs/operators/limits.md` lists all of them.
+///
+/// Limits that follow from a format or an algorithm are constants beside the code that needs them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Rows of a page where neither `first` nor `last` says otherwise.
-    pub page_default: usize,
-    /// Rows of a page at most.
-    pub page_most: usize,
-    /// Buckets of a question at most: ten years by DAY.
-    pub buckets: usize,
-    /// Ids in one list of an argument at most.
-    pub ids: usize,
-    /// Characters of a search at most.
-    pub search: usize,
-    /// Characters of a name or number that is sent at most.
-    pub line: usize,
-    /// Characters of a memo or reason that is sent at most.
-    pub text: usize,
-    /// Days of a rule of a definition at most.
-    pub definition_days: i32,
-    /// How long the key of a change is known.
-    pub idempotency_key: Duration,
-    /// Tokens of a query at most: names, numbers, strings and signs. Counted before it is parsed.
-    pub tokens: usize,
-    /// Brackets of any kind in one another at most, and selections in one another, fragments spread.
-    pub brackets: usize,
-    /// Operations and fragments of a document at most.
-    pub definitions: usize,
-    /// Aliases of a document at most.
-    pub aliases: usize,
-    /// Directives of a document at most.
-    pub directives: usize,
-    /// Directives on one field or spread at most.
-    pub directives_in_one_place: usize,
-    /// Levels of a query at most.
-    pub depth: usize,
-    /// Fields of a query at most, fragments counted wherever they are spread.
-    pub fields: usize,
-    /// The estimated cost of a query at most: a field costs 1, times the rows of the pages and the buckets of the question that
-    /// it stands under; a question 1,000 more, a list 10 more.
-    pub cost: usize,
-    /// The estimated cost above which a query waits for its turn: as many at a time as half the
-    /// cores.
-    pub costly: usize,
-    /// Errors of an answer at most; one more says how many were left out.
-    pub errors: usize,
-    /// Bytes of a response at most.
-    pub response: usize,
-    /// Memory for documents of queries that passed the guard, in bytes, about; the least used go first.
-    pub parsed: u64,
-    /// Memory for queries that clients send by their hash, in bytes; the least used go first.
-    pub persisted: u64,
-    /// Requests that run at a time at most.
-    pub concurrent: usize,
-    /// Sign-ins that wait for their turn at most; as many at a time as there are cores have their password verified.
-    pub sign_ins: usize,
-    /// Addresses, viewers and logins of which the requests and failures of late are known at most.
-    pub rate_entries: u64,
-    /// Connections of an address at most; a trusted proxy has as many as it needs.
-    pub connections: usize,
-    /// How long a connection may be open without anything going over it: longer than a request may take, and than the minute for
-    /// which balancers usually keep one.
-    pub silence: Duration,
-    /// How long a TLS handshake may take.
-    pub handshake: Duration,
-    /// Bytes of a request's body at most.
-    pub body: usize,
+    /// Rows of a page if neither `first` nor `last` is given.
+    pub default_page_size: usize,
+    /// Rows of a page, and ids of `nodes`.
+    pub max_page_size: usize,
+    /// Buckets of a statistics question: ten years by DAY.
+    pub max_buckets: usize,
+    /// Items of a list in a filter.
+    pub max_filter_items: usize,
+    /// Characters of a search.
+    pub max_search_length: usize,
+    /// How long the outcome of a mutation is remembered under its idempotency key.
+    pub idempotency_key_lifetime: Duration,
+
+    /// Tokens of a query, counted before it is parsed: names, numbers, strings and punctuation.
+    pub max_query_tokens: usize,
+    /// Levels of nested brackets of any kind, and of nested selections with fragments spread.
+    pub max_query_nesting: usize,
+    /// Operations and fragments of a document.
+    pub max_query_definitions: usize,
+    /// Aliases of a document.
+    pub max_query_aliases: usize,
+    /// Directives of a document.
+    pub max_query_directives: usize,
+    /// Directives on one field or fragment spread.
+    pub max_directives_per_selection: usize,
+    /// Levels of fields of a query.
+    pub max_query_depth: usize,
+    /// Fields of a query; those of a fragment count wherever it is spread.
+    pub max_query_fields: usize,
+    /// The estimated cost of a query. A field costs 1, times the rows of the pages and the buckets of the question above it; a
+    /// question costs 1,000 more, a list 10 more.
+    pub max_query_cost: usize,
+    /// The estimated cost above which queries run at most half as many at a time as there are cores.
+    pub costly_query: usize,
+    /// Errors of a response; one more says how many were left out.
+    pub max_errors: usize,
+    /// Bytes of a response's body.
+    pub max_response_bytes: usize,
+    /// Bytes of a request's body.
+    pub max_request_bytes: usize,
+    /// Bytes of memory for parsed documents, estimated; the least recently used are evicted.
+    pub document_cache_bytes: u64,
+    /// Bytes of memory for automatic persisted queries; the least recently used are evicted.
+    pub persisted_query_cache_bytes: u64,
+    /// MiB of memory for the caches of ledgers, snapshots and lists, see [`Memory`].
+    pub cache_mebibytes: u64,
+    /// How long a snapshot in memory is used without checking that it has not expired in the database.
+    pub snapshot_recheck_interval: Duration,
+
+    /// Requests that run at a time.
+    pub max_concurrent_requests: usize,
     /// How long a request may take.
-    pub request: Duration,
-    /// How long the database lets a statement of a request run: a bit longer than the request. Not on SQLite, which has no such
-    /// bound.
-    pub statement: Duration,
-    /// How long a ledger may take to load. The requests that wait for it end before, and the next ones find it.
-    pub load: Duration,
-    /// Ledgers that load at a time at most, each with a connection of its own: half of those that there are.
-    pub loads: usize,
-    /// How long the database lets a transaction of the server stand idle: one whose server is gone keeps its locks no longer.
-    pub idle_transaction: Duration,
-    /// How long a change waits for other changes of its hospital, and any statement of a server for a lock: longer than an import
-    /// takes for a batch.
-    pub lock: Duration,
+    pub request_timeout: Duration,
+    /// Open connections of an address; trusted proxies are not limited.
+    pub max_connections_per_address: usize,
+    /// How long a TLS handshake may take.
+    pub tls_handshake_timeout: Duration,
+    /// Sign-ins that wait for their password to be verified; as many passwords are verified at a time as there are cores.
+    pub max_waiting_sign_ins: usize,
+    /// Addresses, viewers and logins whose requests and failed sign-ins are counted, each.
+    pub max_tracked_clients: u64,
+    /// How long an access token is valid.
+    pub access_token_lifetime: Duration,
+    /// How long a refresh token is valid.
+    pub refresh_token_lifetime: Duration,
+    /// How long a used refresh token leads to its unused successor again: a response may get lost.
+    pub refresh_token_reuse_window: Duration,
+    /// How often the key file and the certificate are checked for changes; much shorter than access tokens are valid.
+    pub file_check_interval: Duration,
+    /// How long a server that was told to stop takes further requests, while `/readyz` makes load balancers leave it.
+    pub shutdown_notice: Duration,
+    /// How long requests in flight have after that. Kubernetes kills a process 30 s after it told it to stop.
+    pub drain_timeout: Duration,
+
+    /// Connections to the database of one process; SQLite has one more, which writes.
+    pub database_connections: u32,
     /// How long anything waits for a connection to the database.
-    pub connection: Duration,
-    /// How long a connection may take to be done with what a request gave up on; one that takes longer makes way
-    /// for a new one.
-    pub release: Duration,
-    /// How long the database may take to say that it is ready.
-    pub readiness: Duration,
-    /// How long a server that was told to stop takes requests on, while `/readyz` turns balancers away.
-    pub notice: Duration,
-    /// How long requests in flight have after that. Both together stay below the 30 s after which Kubernetes kills.
-    pub drain: Duration,
-    /// Memory for what is kept between questions, in MiB, where nothing else is said: see [`Memory`].
-    pub memory: u64,
-    /// How long a snapshot in memory is taken for one that the database still keeps.
-    pub snapshot_trust: Duration,
-    /// How long an access token is good.
-    pub access_token: Duration,
-    /// How long a refresh token is good.
-    pub refresh_token: Duration,
-    /// How long a used refresh token leads to its successor again, while that is unused: an answer may get lost.
-    pub refresh_repeat: Duration,
-    /// How often a server looks whether the keys were rotated, or the certificate renewed; far more often than an access token is good.
-    pub key_file: Duration,
-    /// Departments of a hospital at most, and doctors; retired ones count as well.
-    pub places: u32,
-    /// Ids in one statement at most: some 20 bytes each, they stay well below what a database takes in one packet.
-    pub ids_of_statement: usize,
-    /// Changes that the feed keeps behind the newest; a ledger further behind loads anew.
-    pub feed: i64,
+    pub database_connect_timeout: Duration,
+    /// How long a connection may take to finish what an abandoned request had sent; then it is replaced.
+    pub connection_release_timeout: Duration,
+    /// How long a transaction of a server may stand idle in the database: locks of a server that is gone end then.
+    pub idle_transaction_timeout: Duration,
+    /// How long a change waits for other changes of its hospital, and then for a lock of the database: longer than an import needs
+    /// for a batch.
+    pub lock_timeout: Duration,
+    /// How long the database may take to answer that it is ready.
+    pub readiness_timeout: Duration,
+    /// How long loading a ledger may take; requests that wait for it end earlier, and later ones find it.
+    pub ledger_load_timeout: Duration,
+    /// Changes of a hospital that the feed keeps; a ledger that is further behind is loaded again.
+    pub max_feed_changes: i64,
 }
 
-/// The limits in force.
-pub const LIMITS: Limits = Limits {
-    page_default: 20,
-    page_most: 100,
-    buckets: 3_660,
-    ids: 1_000,
-    search: 200,
-    line: 255,
-    text: 2_000,
-    definition_days: 36_500,
-    idempotency_key: Duration::from_secs(7 * 24 * 60 * 60),
-    tokens: 10_000,
-    brackets: 64,
-    definitions: 100,
-    aliases: 200,
-    directives: 200,
-    directives_in_one_place: 4,
-    depth: 16,
-    fields: 20_000,
-    cost: 500_000,
-    costly: 20_000,
-    errors: 100,
-    response: 32 << 20,
-    parsed: 16 << 20,
-    persisted: 8 << 20,
-    concurrent: 1_024,
-    sign_ins: 256,
-    rate_entries: 100_000,
-    connections: 512,
-    silence: Duration::from_secs(75),
-    handshake: Duration::from_secs(10),
-    body: 1 << 20,
-    request: Duration::from_secs(30),
-    statement: Duration::from_secs(35),
-    load: Duration::from_secs(10 * 60),
-    loads: 4,
-    idle_transaction: Duration::from_secs(15),
-    lock: Duration::from_secs(10),
-    connection: Duration::from_secs(10),
-    release: Duration::from_secs(5),
-    readiness: Duration::from_secs(2),
-    notice: Duration::from_secs(2),
-    drain: Duration::from_secs(25),
-    memory: 2_816,
-    snapshot_trust: Duration::from_secs(60 * 60),
-    access_token: Duration::from_secs(15 * 60),
-    refresh_token: Duration::from_secs(14 * 24 * 60 * 60),
-    refresh_repeat: Duration::from_secs(30),
-    key_file: Duration::from_secs(10),
-    places: crate::statistics::MAX_DIMENSION_IDS,
-    ids_of_statement: 40_000,
-    feed: 500_000,
-};
+impl Default for Limits {
+    fn default() -> Self {
+        const SECOND: Duration = Duration::from_secs(1);
+        const MINUTE: Duration = Duration::from_secs(60);
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        Self {
+            default_page_size: 20,
+            max_page_size: 100,
+            max_buckets: 3_660,
+            max_filter_items: 1_000,
+            max_search_length: 200,
+            idempotency_key_lifetime: 7 * DAY,
 
-/// What may be kept in memory between questions, in bytes. Of each, what was not asked for the longest time goes first.
+            max_query_tokens: 10_000,
+            max_query_nesting: 64,
+            max_query_definitions: 100,
+            max_query_aliases: 200,
+            max_query_directives: 200,
+            max_directives_per_selection: 4,
+            max_query_depth: 16,
+            max_query_fields: 20_000,
+            max_query_cost: 500_000,
+            costly_query: 20_000,
+            max_errors: 100,
+            max_response_bytes: 32 << 20,
+            max_request_bytes: 1 << 20,
+            document_cache_bytes: 16 << 20,
+            persisted_query_cache_bytes: 8 << 20,
+            cache_mebibytes: 2_816,
+            snapshot_recheck_interval: 60 * MINUTE,
+
+            max_concurrent_requests: 1_024,
+            request_timeout: 30 * SECOND,
+            max_connections_per_address: 512,
+            tls_handshake_timeout: 10 * SECOND,
+            max_waiting_sign_ins: 256,
+            max_tracked_clients: 100_000,
+            access_token_lifetime: 15 * MINUTE,
+            refresh_token_lifetime: 14 * DAY,
+            refresh_token_reuse_window: 30 * SECOND,
+            file_check_interval: 10 * SECOND,
+            shutdown_notice: 2 * SECOND,
+            drain_timeout: 25 * SECOND,
+
+            database_connections: 8,
+            database_connect_timeout: 10 * SECOND,
+            connection_release_timeout: 5 * SECOND,
+            idle_transaction_timeout: 15 * SECOND,
+            lock_timeout: 10 * SECOND,
+            readiness_timeout: 2 * SECOND,
+            ledger_load_timeout: 10 * MINUTE,
+            max_feed_changes: 500_000,
+        }
+    }
+}
+
+impl Limits {
+    /// How long PostgreSQL and MariaDB run a statement of a request: a bit longer than the request may take.
+    #[must_use]
+    pub fn statement_timeout(&self) -> Duration {
+        self.request_timeout + Duration::from_secs(5)
+    }
+
+    /// How long a connection may be open without traffic: longer than a request may take, and than the minute for which load
+    /// balancers usually keep one.
+    #[must_use]
+    pub fn connection_idle_timeout(&self) -> Duration {
+        self.request_timeout.max(Duration::from_secs(30)) + Duration::from_secs(45)
+    }
+
+    /// Ledgers that load at a time, each over a connection to the database of its own: half of the connections.
+    #[must_use]
+    pub fn max_concurrent_loads(&self) -> usize {
+        (self.database_connections as usize / 2).max(1)
+    }
+
+    /// Connections to the database that wait for locks at a time: half of the connections.
+    #[must_use]
+    pub fn max_waiting_writers(&self) -> usize {
+        (self.database_connections as usize / 2).max(1)
+    }
+}
+
+/// Memory for the caches, in bytes. Each evicts what was not used for the longest time.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
     pub ledgers: u64,
     pub snapshots: u64,
-    /// Lists cut from snapshots, and their orders.
+    /// Lists of snapshots, and their orders.
     pub lists: u64,
 }
 
 impl Memory {
-    /// So many MiB in all.
+    /// Divides so many MiB.
     #[must_use]
     pub const fn of(mebibytes: u64) -> Self {
         let part = mebibytes.saturating_mul(1 << 20) / 11;
@@ -189,7 +205,7 @@ impl Memory {
     }
 }
 
-/// Cores of this machine: what can be worked on at a time.
+/// Cores of this machine.
 #[must_use]
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
@@ -198,6 +214,9 @@ pub fn cores() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statistics::{Definition, MAX_DIMENSION_IDS};
+    use crate::store::IDS_PER_STATEMENT;
+    use crate::text::{MAX_NAME_LENGTH, MAX_TEXT_LENGTH};
 
     fn count(number: impl TryInto<u64>) -> String {
         let digits = number.try_into().unwrap_or_default().to_string();
@@ -226,78 +245,92 @@ mod tests {
         }
     }
 
-    /// The rows of the table in the documentation. A new field does not compile here until it has a row.
+    /// The rows of the table in the documentation: the limit, its default and the flag that sets it. A new field does not compile here
+    /// until it has a row.
     #[rustfmt::skip]
-    fn rows() -> Vec<(&'static str, String)> {
+    fn rows() -> Vec<(&'static str, String, &'static str)> {
+        let limits = Limits::default();
         let Limits {
-            page_default, page_most, buckets, ids, search, line, text, definition_days, idempotency_key, tokens, brackets,
-            definitions, aliases, directives, directives_in_one_place, depth, fields, cost, costly, errors, response, parsed,
-            persisted, concurrent, sign_ins, rate_entries, connections, silence, handshake, body, request, statement, load,
-            loads, idle_transaction, lock, connection, release, readiness, notice, drain, memory, snapshot_trust, access_token,
-            refresh_token, refresh_repeat, key_file, places, ids_of_statement, feed,
-        } = LIMITS;
+            default_page_size, max_page_size, max_buckets, max_filter_items, max_search_length,
+            idempotency_key_lifetime, max_query_tokens, max_query_nesting, max_query_definitions, max_query_aliases,
+            max_query_directives, max_directives_per_selection, max_query_depth, max_query_fields, max_query_cost,
+            costly_query, max_errors, max_response_bytes, max_request_bytes, document_cache_bytes,
+            persisted_query_cache_bytes, cache_mebibytes, snapshot_recheck_interval, max_concurrent_requests,
+            request_timeout, max_connections_per_address, tls_handshake_timeout, max_waiting_sign_ins,
+            max_tracked_clients, access_token_lifetime, refresh_token_lifetime, refresh_token_reuse_window,
+            file_check_interval, shutdown_notice, drain_timeout, database_connections, database_connect_timeout,
+            connection_release_timeout, idle_transaction_timeout, lock_timeout, readiness_timeout,
+            ledger_load_timeout, max_feed_changes,
+        } = limits;
         vec![
-            ("rows of a page by default", count(page_default)),
-            ("rows of a page", count(page_most)),
-            ("buckets of a question: ten years by DAY", count(buckets)),
-            ("ids in one list of an argument", count(ids)),
-            ("characters of a search", count(search)),
-            ("characters of a name or number", count(line)),
-            ("characters of a memo or reason", count(text)),
-            ("days of a rule of the definition", count(definition_days)),
-            ("an idempotency key is remembered for", time(idempotency_key)),
-            ("tokens of a query", count(tokens)),
-            ("nested brackets of a query; nested selections, with fragments spread", count(brackets)),
-            ("operations and fragments of a document", count(definitions)),
-            ("aliases of a document", count(aliases)),
-            ("directives of a document", count(directives)),
-            ("directives on one field or fragment spread", count(directives_in_one_place)),
-            ("depth of a query", count(depth)),
-            ("fields of a query, fragments counted at each spread", count(fields)),
-            ("estimated [cost](#cost-of-a-query) of a query", count(cost)),
-            ("estimated cost above which queries wait for each other: half as many at a time as there are cores", count(costly)),
-            ("errors in a response; one more says how many were left out", count(errors)),
-            ("size of a [response](#size-of-a-response)", bytes(response)),
-            ("memory for parsed queries", bytes(parsed)),
-            ("memory for persisted queries", bytes(persisted)),
-            ("requests at a time", count(concurrent)),
-            ("sign-ins waiting for their password to be verified; as many are verified at a time as there are cores", count(sign_ins)),
-            ("addresses, viewers and logins whose rates and failures are remembered, each", count(rate_entries)),
-            ("connections of an address at a time; trusted proxies are exempt", count(connections)),
-            ("an idle connection is closed after", time(silence)),
-            ("a TLS handshake may take", time(handshake)),
-            ("size of a request's body", bytes(body)),
-            ("a request may take", time(request)),
-            ("a statement of a request may take (PostgreSQL, MariaDB)", time(statement)),
-            ("loading a ledger may take", time(load)),
-            ("ledgers loading at a time", count(loads)),
-            ("a server's transaction may be idle for (PostgreSQL, MariaDB)", time(idle_transaction)),
-            ("a mutation waits for other changes of its hospital, and a statement for a lock, for", time(lock)),
-            ("waiting for a connection to the database", time(connection)),
-            ("a connection has to finish what an aborted request left within", time(release)),
-            ("the database has to answer `/readyz` within", time(readiness)),
-            ("a stopping server accepts requests for", time(notice)),
-            ("and then finishes running requests within", time(drain)),
-            ("memory for ledgers, snapshots and lists by default", format!("{} MiB", count(memory))),
-            ("a server may open a snapshot from memory after it expired for", time(snapshot_trust)),
-            ("an access token is valid for", time(access_token)),
-            ("a refresh token is valid for", time(refresh_token)),
-            ("a used refresh token can be repeated for", time(refresh_repeat)),
-            ("a server looks for rotated keys and a renewed certificate every", time(key_file)),
-            ("departments, and doctors, of a hospital, with retired ones", count(places)),
-            ("ids in one SQL statement; longer lists are split", count(ids_of_statement)),
-            ("changes kept in the change feed of a hospital; a server further behind loads the ledger again", count(feed)),
+            ("rows of a page by default", count(default_page_size), ""),
+            ("rows of a page", count(max_page_size), ""),
+            ("buckets of a question: ten years by DAY", count(max_buckets), ""),
+            ("ids in one list of an argument", count(max_filter_items), ""),
+            ("characters of a search", count(max_search_length), ""),
+            ("characters of a name or number", count(MAX_NAME_LENGTH), ""),
+            ("characters of a memo or reason", count(MAX_TEXT_LENGTH), ""),
+            ("days of a rule of the definition", count(Definition::MAX_DAYS), ""),
+            ("an idempotency key is remembered for", time(idempotency_key_lifetime), ""),
+            ("tokens of a query", count(max_query_tokens), ""),
+            ("nested brackets of a query; nested selections, with fragments spread", count(max_query_nesting), ""),
+            ("operations and fragments of a document", count(max_query_definitions), ""),
+            ("aliases of a document", count(max_query_aliases), ""),
+            ("directives of a document", count(max_query_directives), ""),
+            ("directives on one field or fragment spread", count(max_directives_per_selection), ""),
+            ("depth of a query", count(max_query_depth), ""),
+            ("fields of a query, fragments counted at each spread", count(max_query_fields), ""),
+            ("estimated [cost](#cost-of-a-query) of a query", count(max_query_cost), "--max-query-cost"),
+            ("estimated cost above which queries wait for each other: half as many at a time as there are cores", count(costly_query), ""),
+            ("errors in a response; one more says how many were left out", count(max_errors), ""),
+            ("size of a [response](#size-of-a-response)", bytes(max_response_bytes), "--max-response-bytes"),
+            ("memory for parsed queries", bytes(document_cache_bytes), ""),
+            ("memory for persisted queries", bytes(persisted_query_cache_bytes), ""),
+            ("requests at a time", count(max_concurrent_requests), "--max-concurrent-requests"),
+            ("sign-ins waiting for their password to be verified; as many are verified at a time as there are cores", count(max_waiting_sign_ins), ""),
+            ("addresses, viewers and logins whose rates and failures are remembered, each", count(max_tracked_clients), ""),
+            ("connections of an address at a time; trusted proxies are exempt", count(max_connections_per_address), "--max-connections-per-address"),
+            ("an idle connection is closed after", time(limits.connection_idle_timeout()), ""),
+            ("a TLS handshake may take", time(tls_handshake_timeout), ""),
+            ("size of a request's body", bytes(max_request_bytes), "--max-request-bytes"),
+            ("a request may take", time(request_timeout), "--request-timeout"),
+            ("a statement of a request may take (PostgreSQL, MariaDB)", time(limits.statement_timeout()), ""),
+            ("loading a ledger may take", time(ledger_load_timeout), ""),
+            ("ledgers loading at a time", count(limits.max_concurrent_loads()), ""),
+            ("a server's transaction may be idle for (PostgreSQL, MariaDB)", time(idle_transaction_timeout), ""),
+            ("a mutation waits for other changes of its hospital, and a statement for a lock, for", time(lock_timeout), ""),
+            ("waiting for a connection to the database", time(database_connect_timeout), ""),
+            ("a connection has to finish what an aborted request left within", time(connection_release_timeout), ""),
+            ("the database has to answer `/readyz` within", time(readiness_timeout), ""),
+            ("a stopping server accepts requests for", time(shutdown_notice), ""),
+            ("and then finishes running requests within", time(drain_timeout), "--drain-timeout"),
+            ("connections of a server to the database; SQLite has one more", count(database_connections), "--database-connections"),
+            ("memory for ledgers, snapshots and lists by default", format!("{} MiB", count(cache_mebibytes)), "--memory"),
+            ("a server may open a snapshot from memory after it expired for", time(snapshot_recheck_interval), ""),
+            ("an access token is valid for", time(access_token_lifetime), "--access-token-minutes"),
+            ("a refresh token is valid for", time(refresh_token_lifetime), "--refresh-token-days"),
+            ("a used refresh token can be repeated for", time(refresh_token_reuse_window), ""),
+            ("a server looks for rotated keys and a renewed certificate every", time(file_check_interval), ""),
+            ("departments, and doctors, of a hospital, with retired ones", count(MAX_DIMENSION_IDS), ""),
+            ("ids in one SQL statement; longer lists are split", count(IDS_PER_STATEMENT), ""),
+            ("changes kept in the change feed of a hospital; a server further behind loads the ledger again", count(max_feed_changes), ""),
         ]
     }
 
     #[test]
     fn each_limit_is_documented() {
         let page = include_str!("../docs/operators/limits.md");
-        let table = page.split_once("| limit | value |\n| --- | --- |\n").unwrap().1;
+        let table = page
+            .split_once("| limit | default | flag |\n| --- | --- | --- |\n")
+            .unwrap()
+            .1;
         let documented: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
         let wanted: Vec<String> = rows()
             .iter()
-            .map(|(limit, value)| format!("| {limit} | {value} |"))
+            .map(|(limit, value, flag)| match *flag {
+                "" => format!("| {limit} | {value} | |"),
+                flag => format!("| {limit} | {value} | `{flag}` |"),
+            })
             .collect();
         for row in &wanted {
             assert!(
@@ -309,6 +342,19 @@ mod tests {
             assert!(
                 wanted.iter().any(|wanted| wanted == row),
                 "docs/operators/limits.md: no limit in src/config.rs is\n{row}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_flag_exists() {
+        let command = crate::cli::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        let flags: Vec<&str> = serve.get_arguments().filter_map(clap::Arg::get_long).collect();
+        for (limit, _, flag) in rows() {
+            assert!(
+                flag.is_empty() || flags.contains(&flag.trim_start_matches("--")),
+                "{limit}: {flag}"
             );
         }
     }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 
-use crate::config::LIMITS;
 use crate::error::Result;
 use crate::store::Store;
 
@@ -18,17 +17,17 @@ pub struct Retention {
 }
 
 /// Starts all jobs. They run until the process ends.
-pub fn start(store: &Store, retention: Retention) {
-    tokio::spawn(reload_keys(store.clone()));
+pub fn start(store: &Store, file_check_interval: Duration, retention: Retention) {
+    tokio::spawn(reload_keys(store.clone(), file_check_interval));
     tokio::spawn(hourly_cleanup(store.clone(), retention));
 }
 
 /// Reads the key file again when it has changed: what a server wrote with an old key after a rotation would be lost with that key.
-async fn reload_keys(store: Store) {
-    let mut interval = tokio::time::interval(LIMITS.key_file);
+async fn reload_keys(store: Store, interval: Duration) {
+    let mut interval = tokio::time::interval(interval);
     loop {
         interval.tick().await;
-        if store.secrets().read_again() {
+        if store.secrets().reload() {
             tracing::info!("the keys were rotated");
         }
     }
@@ -47,10 +46,9 @@ async fn hourly_cleanup(store: Store, retention: Retention) {
 
 async fn clean_up(store: &Store, retention: Retention) -> Result<()> {
     let days_ago = |days: u32| Utc::now() - TimeDelta::days(days.into());
-    let idempotency_keys = TimeDelta::from_std(LIMITS.idempotency_key).unwrap_or(TimeDelta::MAX);
     for hospital in store.hospitals().await? {
-        store.prune_feed(hospital, LIMITS.feed).await?;
-        store.prune_keys(hospital, idempotency_keys).await?;
+        store.prune_feed(hospital).await?;
+        store.prune_keys(hospital).await?;
         store.prune_refresh_tokens(hospital).await?;
         store.fold_names(hospital).await?;
         let expired = store

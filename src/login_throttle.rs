@@ -1,5 +1,5 @@
-//! Slows down who guesses: failures make the next attempt wait, for the login and for the address, before any password is
-//! looked at. Whether a login exists makes no difference.
+//! Slows down guessing of passwords: failed sign-ins delay the next attempts for the same login and from the same address, before any
+//! password is verified. Whether the login exists makes no difference.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,24 +8,26 @@ use std::time::{Duration, Instant};
 use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::{LIMITS, cores};
+use crate::config::{Limits, cores};
 use crate::error::{Error, Result};
 use crate::permissions::Viewer;
 use crate::statistics::sha256;
 
-/// Whose failures are counted together.
+/// What failures are counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ThrottleKey {
-    /// Who tries to be this one: a digest, so that it takes the same memory whatever was sent.
+    /// A login: a digest, so that it takes the same memory whatever was sent.
     Login([u8; 32]),
-    /// Who tries from there.
+    /// A client address.
     Address(IpAddr),
 }
 
-/// A turn to have a password verified. Whoever verifies holds it until that is done, also where nobody waits for it any more.
-pub struct VerifyPermit(#[allow(dead_code)] OwnedSemaphorePermit);
+/// A permit to verify a password, to be held until that is done.
+pub struct VerifyPermit {
+    _permit: OwnedSemaphorePermit,
+}
 
-/// The failed attempts of late, and how many passwords are verified at a time.
+/// Recent failed attempts, and a limit of passwords that are verified at a time.
 pub struct LoginThrottle {
     failures: Cache<ThrottleKey, Arc<Mutex<Failures>>>,
     permits: Arc<Semaphore>,
@@ -38,34 +40,35 @@ struct Failures {
     until: Instant,
 }
 
-/// How long an attempt waits at most, in seconds, and how often it was doubled from one second until then.
-const MAX_WAIT_SECONDS: u64 = 15 * 60;
+/// The longest delay, in seconds.
+const MAX_DELAY_SECONDS: u64 = 15 * 60;
+/// Doublings from one second to the longest delay.
 const MAX_DOUBLINGS: u32 = 10;
 
 impl ThrottleKey {
-    /// Who signs in with this code and login.
+    /// A sign-in with this hospital code and login.
     #[must_use]
     pub fn login(hospital: &str, login: &str) -> Self {
-        // The length tells where one ends and the other begins.
+        // The length separates the two.
         Self::Login(sha256(format!("{}:{hospital}{login}", hospital.len()).as_bytes()))
     }
 
-    /// Who, signed in as this member of staff, says the password again.
+    /// A change of the viewer's own password.
     #[must_use]
     pub fn member(viewer: &Viewer) -> Self {
         Self::Login(sha256(format!("{}/{}", viewer.hospital, viewer.staff).as_bytes()))
     }
 
-    /// Failures without a wait.
+    /// Failures without a delay.
     const fn free_failures(self) -> u32 {
         match self {
             Self::Login(_) => 5,
-            // A whole hospital may come from one address.
+            // A whole hospital may share one address.
             Self::Address(_) => 20,
         }
     }
 
-    /// One failure is forgiven in so long.
+    /// The time after which one failure is forgiven.
     const fn decay(self) -> Duration {
         match self {
             Self::Login(_) => Duration::from_secs(15 * 60),
@@ -75,54 +78,55 @@ impl ThrottleKey {
 }
 
 impl Failures {
-    fn record(&mut self, who: ThrottleKey, now: Instant) {
-        let forgiven = now.duration_since(self.last).as_secs() / who.decay().as_secs();
+    fn record(&mut self, key: ThrottleKey, now: Instant) {
+        let forgiven = now.duration_since(self.last).as_secs() / key.decay().as_secs();
         let left = self.count.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX));
-        self.count = (left + 1).min(who.free_failures() + MAX_DOUBLINGS + 1);
+        self.count = (left + 1).min(key.free_failures() + MAX_DOUBLINGS + 1);
         self.last = now;
-        if let Some(doubled) = self.count.checked_sub(who.free_failures() + 1) {
-            self.until = now + Duration::from_secs((1 << doubled.min(MAX_DOUBLINGS)).min(MAX_WAIT_SECONDS));
-        }
-    }
-}
-
-impl Default for LoginThrottle {
-    fn default() -> Self {
-        Self {
-            failures: Cache::builder()
-                .max_capacity(LIMITS.rate_entries)
-                .time_to_idle(Duration::from_secs(6 * 60 * 60))
-                .build(),
-            permits: Arc::new(Semaphore::new(cores())),
-            waiting: Semaphore::new(LIMITS.sign_ins),
+        if let Some(doubled) = self.count.checked_sub(key.free_failures() + 1) {
+            self.until = now + Duration::from_secs((1 << doubled.min(MAX_DOUBLINGS)).min(MAX_DELAY_SECONDS));
         }
     }
 }
 
 impl LoginThrottle {
-    /// Waits for a turn to have a password verified.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            failures: Cache::builder()
+                .max_capacity(limits.max_tracked_clients)
+                .time_to_idle(Duration::from_secs(6 * 60 * 60))
+                .build(),
+            permits: Arc::new(Semaphore::new(cores())),
+            waiting: Semaphore::new(limits.max_waiting_sign_ins),
+        }
+    }
+
+    /// Waits for a permit to verify a password.
     ///
     /// # Errors
-    /// RATE_LIMITED where one of them has to wait, or too many others do.
-    pub async fn acquire(&self, of: &[ThrottleKey]) -> Result<VerifyPermit> {
-        self.check(of)?;
-        let _place = self
+    /// RATE_LIMITED if one of the keys is delayed, or too many sign-ins wait.
+    pub async fn acquire(&self, keys: &[ThrottleKey]) -> Result<VerifyPermit> {
+        self.check(keys)?;
+        let _waiting = self
             .waiting
             .try_acquire()
             .map_err(|_| Error::RateLimited(Duration::from_secs(1)))?;
-        let turn = Arc::clone(&self.permits).acquire_owned().await;
-        let turn = turn.map_err(|error| Error::Internal(format!("there is no turn to sign in: {error}")))?;
-        // Many at once find out here what became of the others.
-        self.check(of)?;
-        Ok(VerifyPermit(turn))
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|error| Error::Internal(format!("cannot wait for a sign-in: {error}")))?;
+        // Attempts that waited together may have failed meanwhile.
+        self.check(keys)?;
+        Ok(VerifyPermit { _permit: permit })
     }
 
+    /// Whether an attempt is allowed now.
+    ///
     /// # Errors
-    /// RATE_LIMITED where one of them has to wait.
-    pub fn check(&self, of: &[ThrottleKey]) -> Result<()> {
+    /// RATE_LIMITED if one of the keys is delayed.
+    pub fn check(&self, keys: &[ThrottleKey]) -> Result<()> {
         let now = Instant::now();
-        let wait = of.iter().filter_map(|who| {
-            let failures = self.failures.get(who)?;
+        let wait = keys.iter().filter_map(|key| {
+            let failures = self.failures.get(key)?;
             let until = failures.lock().unwrap_or_else(PoisonError::into_inner).until;
             Some(until.saturating_duration_since(now))
         });
@@ -132,10 +136,10 @@ impl LoginThrottle {
         }
     }
 
-    /// An attempt of theirs has failed.
-    pub fn record_failure(&self, of: &[ThrottleKey]) {
+    /// Counts a failed attempt.
+    pub fn record_failure(&self, keys: &[ThrottleKey]) {
         let now = Instant::now();
-        for &who in of {
+        for &key in keys {
             let none = || {
                 Arc::new(Mutex::new(Failures {
                     count: 0,
@@ -143,14 +147,14 @@ impl LoginThrottle {
                     until: now,
                 }))
             };
-            let failures = self.failures.get_with(who, none);
-            failures.lock().unwrap_or_else(PoisonError::into_inner).record(who, now);
+            let failures = self.failures.get_with(key, none);
+            failures.lock().unwrap_or_else(PoisonError::into_inner).record(key, now);
         }
     }
 
-    /// They have signed in: earlier failures were theirs.
-    pub fn reset(&self, who: &ThrottleKey) {
-        self.failures.invalidate(who);
+    /// Forgives all failures, after a sign-in.
+    pub fn reset(&self, key: &ThrottleKey) {
+        self.failures.invalidate(key);
     }
 }
 
@@ -159,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_to_a_quarter_of_an_hour_and_are_forgiven() {
+    fn delays_double_up_to_15_minutes_and_failures_are_forgiven() {
         let who = ThrottleKey::login("H1", "ada");
         let start = Instant::now();
         let mut failures = Failures {
@@ -178,45 +182,45 @@ mod tests {
             waits,
             [0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900]
         );
-        // Four hours later it begins anew.
+        // Four hours later all failures are forgiven.
         now += Duration::from_secs(16 * 15 * 60);
         failures.record(who, now);
         assert!(failures.until <= now);
     }
 
     #[tokio::test]
-    async fn who_fails_waits_and_nobody_else() {
-        let attempts = LoginThrottle::default();
+    async fn only_keys_that_failed_are_delayed() {
+        let throttle = LoginThrottle::new(&Limits::default());
         let address = ThrottleKey::Address(IpAddr::from([10, 0, 0, 1]));
         let (ada, bob) = (ThrottleKey::login("H1", "ada"), ThrottleKey::login("H1", "bob"));
         for _ in 0..6 {
-            attempts
+            throttle
                 .acquire(&[ada, address])
                 .await
                 .unwrap_or_else(|_| panic!("refused too early"));
-            attempts.record_failure(&[ada, address]);
+            throttle.record_failure(&[ada, address]);
         }
         assert!(matches!(
-            attempts.acquire(&[ada, address]).await,
+            throttle.acquire(&[ada, address]).await,
             Err(Error::RateLimited(_))
         ));
-        assert!(attempts.acquire(&[bob, address]).await.is_ok());
-        attempts.reset(&ada);
-        assert!(attempts.acquire(&[ada, address]).await.is_ok());
-        // The address goes on counting, whoever it tries to be.
+        assert!(throttle.acquire(&[bob, address]).await.is_ok());
+        throttle.reset(&ada);
+        assert!(throttle.acquire(&[ada, address]).await.is_ok());
+        // Failures of the address count for all logins.
         for other in 0..15 {
-            attempts.record_failure(&[ThrottleKey::login("H1", &other.to_string()), address]);
+            throttle.record_failure(&[ThrottleKey::login("H1", &other.to_string()), address]);
         }
-        assert!(matches!(attempts.check(&[bob, address]), Err(Error::RateLimited(_))));
+        assert!(matches!(throttle.check(&[bob, address]), Err(Error::RateLimited(_))));
         assert!(
-            attempts
+            throttle
                 .check(&[bob, ThrottleKey::Address(IpAddr::from([10, 0, 0, 2]))])
                 .is_ok()
         );
     }
 
     #[test]
-    fn codes_and_logins_do_not_run_into_one_another() {
+    fn hospital_codes_and_logins_are_separated() {
         assert_ne!(ThrottleKey::login("H1", "1ada"), ThrottleKey::login("H11", "ada"));
     }
 }

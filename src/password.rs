@@ -1,4 +1,4 @@
-//! Passwords: kept as Argon2id, in PHC form.
+//! Passwords, stored as Argon2id hashes in PHC string format.
 
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _, phc};
@@ -6,12 +6,12 @@ use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _, phc};
 use crate::error::{Error, Result};
 use crate::login_throttle::VerifyPermit;
 
-/// The shortest password that is taken, in characters.
-const SHORTEST_PASSWORD: usize = 8;
-/// The longest, likewise.
-const LONGEST_PASSWORD: usize = 1_024;
+/// The fewest characters of a password.
+const MIN_LENGTH: usize = 8;
+/// The most characters of a password.
+const MAX_LENGTH: usize = 1_024;
 
-/// What is kept of a password. It never shows.
+/// The hash of a password; `Debug` does not show it.
 #[derive(Clone)]
 pub struct PasswordHash(String);
 
@@ -22,41 +22,42 @@ impl std::fmt::Debug for PasswordHash {
 }
 
 impl PasswordHash {
-    /// The hash of a new password. It takes its time.
+    /// Hashes a new password, which is slow by design.
     ///
     /// # Errors
-    /// Where the password is too short or too long; `argument` names it.
+    /// If the password is too short or too long; `argument` is the path of the argument.
     pub fn of(argument: &str, password: &str) -> Result<Self> {
         let length = password.chars().count();
-        if !(SHORTEST_PASSWORD..=LONGEST_PASSWORD).contains(&length) {
-            let message = format!("{SHORTEST_PASSWORD} characters or more are wanted, and at most {LONGEST_PASSWORD}");
+        if !(MIN_LENGTH..=MAX_LENGTH).contains(&length) {
+            let message = format!("must be {MIN_LENGTH}–{MAX_LENGTH} characters");
             return Err(Error::input(argument, message));
         }
         let hash = Argon2::default()
             .hash_password(password.as_bytes())
-            .map_err(|error| Error::Internal(format!("a password cannot be hashed: {error}")))?;
+            .map_err(|error| Error::Internal(format!("cannot hash a password: {error}")))?;
         Ok(Self(hash.to_string()))
     }
 
-    /// A hash as it was kept.
+    /// A hash from the database.
     #[must_use]
     pub fn from_stored(hash: &str) -> Self {
         Self(hash.to_owned())
     }
 
-    /// Whether it is of this password; found out where it keeps no other request waiting, and the turn with it.
+    /// Whether it is the hash of this password. Runs on a thread for blocking work, which holds the permit until it is done, even if
+    /// the request is abandoned.
     ///
     /// # Errors
-    /// Never in practice: where the thread is lost.
-    pub async fn verify(self, password: String, turn: VerifyPermit) -> Result<bool> {
-        verified(move || {
-            let _until_done = turn;
-            self.is_of(&password)
+    /// Never in practice: if the thread panics.
+    pub async fn verify(self, password: String, permit: VerifyPermit) -> Result<bool> {
+        spawn_verify(move || {
+            let _held = permit;
+            self.matches(&password)
         })
         .await
     }
 
-    fn is_of(&self, password: &str) -> bool {
+    fn matches(&self, password: &str) -> bool {
         phc::PasswordHash::new(&self.0)
             .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
     }
@@ -67,7 +68,7 @@ impl PasswordHash {
     }
 }
 
-/// A password that is to be set, with its hash. It never shows.
+/// A password to be set, with its hash; `Debug` shows neither.
 #[derive(Clone)]
 pub struct NewPassword {
     text: String,
@@ -81,22 +82,22 @@ impl std::fmt::Debug for NewPassword {
 }
 
 impl NewPassword {
-    /// It takes its time to hash.
+    /// Checks and hashes a password, which is slow by design.
     ///
     /// # Errors
-    /// Where the password is too short or too long; `argument` names it.
+    /// If the password is too short or too long; `argument` is the path of the argument.
     pub fn of(argument: &str, text: String) -> Result<Self> {
         let hash = PasswordHash::of(argument, &text)?;
         Ok(Self { text, hash })
     }
 
-    /// Hashed on a thread of its own, so that no other request waits.
+    /// Like [`Self::of`], on a thread for blocking work.
     ///
     /// # Errors
-    /// As [`Self::of`].
-    pub async fn made(argument: &'static str, text: String) -> Result<Self> {
-        let made = tokio::task::spawn_blocking(move || Self::of(argument, text)).await;
-        made.map_err(|error| Error::Internal(format!("a password could not be hashed: {error}")))?
+    /// Like [`Self::of`].
+    pub async fn hashed(argument: &'static str, text: String) -> Result<Self> {
+        let password = tokio::task::spawn_blocking(move || Self::of(argument, text)).await;
+        password.map_err(|error| Error::Internal(format!("cannot hash a password: {error}")))?
     }
 
     #[must_use]
@@ -104,22 +105,45 @@ impl NewPassword {
         &self.hash
     }
 
-    /// Whether a stored hash is of this password.
+    /// Whether a stored hash is the hash of this password.
     ///
     /// # Errors
-    /// Never in practice: where the thread is lost.
+    /// Never in practice: if the thread panics.
     pub async fn has_hash(&self, stored: PasswordHash) -> Result<bool> {
         let text = self.text.clone();
-        verified(move || stored.is_of(&text)).await
+        spawn_verify(move || stored.matches(&text)).await
     }
 }
 
-async fn verified(verify: impl FnOnce() -> bool + Send + 'static) -> Result<bool> {
-    let verified = tokio::task::spawn_blocking(verify).await;
-    verified.map_err(|error| Error::Internal(format!("a password could not be verified: {error}")))
+async fn spawn_verify(verify: impl FnOnce() -> bool + Send + 'static) -> Result<bool> {
+    let result = tokio::task::spawn_blocking(verify).await;
+    result.map_err(|error| Error::Internal(format!("cannot verify a password: {error}")))
 }
 
-/// The refusal of whoever says another password than the current one.
+/// The error if the current password of a change is wrong.
 pub fn incorrect() -> Error {
     Error::input("input.currentPassword", "the current password is incorrect")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_and_their_hashes_are_not_shown() {
+        let password = NewPassword::of("password", "correct horse".to_owned()).unwrap();
+        assert!(password.hash().matches("correct horse") && !password.hash().matches("correct house"));
+        assert_eq!(
+            format!("{password:?} {:?}", password.hash()),
+            "NewPassword PasswordHash"
+        );
+    }
+
+    #[test]
+    fn the_length_of_passwords_is_bounded() {
+        for (length, is_valid) in [(7, false), (8, true), (1_024, true), (1_025, false)] {
+            let result = PasswordHash::of("password", &"ä".repeat(length));
+            assert_eq!(result.is_ok(), is_valid, "{length}");
+        }
+    }
 }

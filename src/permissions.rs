@@ -1,10 +1,10 @@
-//! What a role may do: one table.
+//! Roles, and what each may do.
 
 use crate::error::{Error, Result};
 use string_enum::string_enum;
 
 string_enum!(
-    /// What a member of staff is.
+    /// The role of a staff account.
     Role {
         Admin = "ADMIN",
         Clinician = "CLINICIAN",
@@ -13,31 +13,31 @@ string_enum!(
     }
 );
 
-/// Something that not everybody may do. Statistics, cohorts, snapshots and counts are for everybody who is signed in.
+/// An action that not all roles may do. Statistics, cohorts, snapshots and counts are available to all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// See names, phones and birth dates in full; without it they are masked.
+    /// See names, phone numbers and birth dates; for others they are masked.
     SeePatientsInFull,
-    /// Find or order by name: it would give a masked name away.
+    /// Search and order by name, which would reveal masked names.
     UseNames,
-    /// Pin snapshots, so that they are kept for good.
+    /// Pin snapshots, so that they do not expire.
     KeepSnapshots,
-    /// Register, book, check in, correct.
+    /// Change patients and visits: register, book, check in, correct, merge, erase.
     ChangeRecords,
-    /// The definition, departments and staff.
+    /// Change the definition, departments, doctors and staff; read the audit.
     Administer,
 }
 
 impl Role {
-    /// The role that is kept of a member of staff.
+    /// Reads the role of a staff account from the database.
     ///
     /// # Errors
-    /// Where the database holds a word that is none.
+    /// If the word is not a role.
     pub fn from_stored(word: &str) -> Result<Self> {
-        Self::parse(word).ok_or_else(|| Error::Internal("staff.role holds an unknown word".to_owned()))
+        Self::parse(word).ok_or_else(|| Error::Internal("staff.role contains an unknown value".to_owned()))
     }
 
-    /// The table.
+    /// Whether the role may do it.
     #[must_use]
     pub const fn may(self, action: Action) -> bool {
         match action {
@@ -49,7 +49,7 @@ impl Role {
     }
 }
 
-/// Who asks. Everything is scoped by it.
+/// The staff account that sends a request. All data is limited to its hospital.
 #[derive(Clone, Debug)]
 pub struct Viewer {
     pub hospital: i64,
@@ -58,16 +58,16 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    /// Refuses what the viewer's role may not do.
+    /// Fails if the viewer's role may not do it. `what` begins the message.
     ///
     /// # Errors
-    /// FORBIDDEN, saying what and for whom.
+    /// FORBIDDEN.
     pub fn require(&self, action: Action, what: &str) -> Result<()> {
         if self.role.may(action) {
             return Ok(());
         }
         Err(Error::Forbidden(format!(
-            "{what} is not for the role {}",
+            "{what} is not allowed for the role {}",
             self.role.as_str()
         )))
     }
@@ -110,5 +110,36 @@ mod tests {
             page.contains(&(table.clone() + "\n")),
             "docs/console/roles.md: the table must be\n{table}"
         );
+    }
+
+    /// Written out, so that a change of `Role::may` has to be made here too.
+    #[test]
+    fn each_role_may_do_exactly_its_actions() {
+        use Action::{Administer, ChangeRecords, KeepSnapshots, SeePatientsInFull, UseNames};
+        let allowed: [(Role, &[Action]); 4] = [
+            (
+                Role::Admin,
+                &[SeePatientsInFull, UseNames, KeepSnapshots, ChangeRecords, Administer],
+            ),
+            (Role::Clinician, &[SeePatientsInFull, UseNames, KeepSnapshots]),
+            (Role::Desk, &[SeePatientsInFull, UseNames, ChangeRecords]),
+            (Role::Support, &[]),
+        ];
+        assert_eq!(allowed.len(), Role::ALL.len());
+        for (role, allowed) in allowed {
+            let viewer = Viewer {
+                hospital: 1,
+                staff: 1,
+                role,
+            };
+            for action in ACTIONS {
+                assert_eq!(role.may(action), allowed.contains(&action), "{role:?} {action:?}");
+                let required = viewer.require(action, "this");
+                match required {
+                    Ok(()) => assert!(role.may(action)),
+                    Err(error) => assert!(matches!(error, Error::Forbidden(_)) && !role.may(action)),
+                }
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
-//! The keys, and what is derived from them: encryption of phones and memos, the look-up index of phones, the signing of access
-//! tokens, the successors of refresh tokens.
+//! The keys, and what is derived from them: encryption of phone numbers and memos, keyed hashes, the signing of access tokens, the
+//! successors of refresh tokens.
 //!
-//! A key file has a key a line. The first is the one in use; those below it are old, and still open what they once closed.
+//! A key file has one key per line. The first is the current one; old keys below it still decrypt what was encrypted with them.
 
 use std::fs;
 use std::io::Write as _;
@@ -19,6 +19,7 @@ use sha2::Sha256;
 
 use crate::error::{Error, Result};
 
+/// Bytes of a nonce.
 const NONCE: usize = 12;
 
 /// The keys of one installation. All servers of one database share them.
@@ -26,18 +27,18 @@ const NONCE: usize = 12;
 pub struct Secrets(Arc<Shared>);
 
 struct Shared {
-    /// The one in use first.
+    /// The current one first.
     keys: RwLock<Arc<[Key]>>,
-    /// None where the keys came by the environment.
+    /// None if the keys do not come from a file.
     file: Option<PathBuf>,
-    /// Of the file that was read.
-    seen: Mutex<Option<FileStamp>>,
+    /// The stamp of the file when it was read.
+    stamp: Mutex<Option<FileStamp>>,
 }
 
 /// What is derived from one key.
 struct Key {
     cipher: Aes256GcmSiv,
-    /// The key of the nonces of [`Secrets::seal_same`].
+    /// Derives the nonces of [`Secrets::seal_same`].
     nonces: [u8; 32],
     index: [u8; 32],
     signing: [u8; 32],
@@ -46,21 +47,23 @@ struct Key {
 }
 
 impl Key {
-    /// What follows from 32 random bytes in Base64.
-    fn derived(text: &str) -> Result<Self> {
+    /// Derives everything from 32 bytes in Base64.
+    fn derive_from(text: &str) -> Result<Self> {
         let key = STANDARD
             .decode(text)
             .ok()
             .filter(|key| key.len() == 32)
             .ok_or_else(|| {
-                Error::Internal("a key is 32 bytes in Base64, such as `openssl rand -base64 32` makes".to_owned())
+                Error::Internal(
+                    "a key must be 32 bytes in Base64, for example from `openssl rand -base64 32`".to_owned(),
+                )
             })?;
         let master = Hkdf::<Sha256>::new(None, &key);
         let derive = |purpose: &str| {
             let mut bytes = [0; 32];
             master
                 .expand(purpose.as_bytes(), &mut bytes)
-                .map_err(|error| Error::Internal(format!("a key cannot be derived: {error}")))?;
+                .map_err(|error| Error::Internal(format!("cannot derive a key: {error}")))?;
             Ok::<_, Error>(bytes)
         };
         Ok(Self {
@@ -90,11 +93,11 @@ impl Key {
         let sealed = self
             .cipher
             .encrypt(&Nonce::from(nonce), payload)
-            .map_err(|_| Error::Internal("a value cannot be encrypted".to_owned()))?;
+            .map_err(|_| Error::Internal("cannot encrypt a value".to_owned()))?;
         Ok([&nonce[..], &sealed].concat())
     }
 
-    /// A nonce that follows from the context and the text: another one for each pair.
+    /// A nonce derived from the context and the text: different for each pair.
     fn nonce(&self, context: &[u8], text: &str) -> Result<[u8; NONCE]> {
         // The length separates the context from the text.
         let length = (context.len() as u64).to_be_bytes();
@@ -119,9 +122,12 @@ fn mac(key: &[u8; 32], parts: &[&[u8]]) -> Result<[u8; 32]> {
 }
 
 fn keys(text: &str) -> Result<Arc<[Key]>> {
-    let keys = text.split_whitespace().map(Key::derived).collect::<Result<Vec<_>>>()?;
+    let keys = text
+        .split_whitespace()
+        .map(Key::derive_from)
+        .collect::<Result<Vec<_>>>()?;
     if keys.is_empty() {
-        return Err(Error::Internal("there is no key in it".to_owned()));
+        return Err(Error::Internal("it contains no key".to_owned()));
     }
     Ok(keys.into())
 }
@@ -130,10 +136,10 @@ fn failed(path: &Path, what: &str, error: &dyn std::fmt::Display) -> Error {
     Error::Internal(format!("the key file {}: {what}: {error}", path.display()))
 }
 
-/// When a file was written, and its length: clocks of file systems are coarse, and a key more or less is longer or shorter.
+/// When a file was modified, and its length: timestamps of file systems are coarse, and adding or removing a key changes the length.
 pub(crate) type FileStamp = (SystemTime, u64);
 
-pub(crate) fn seen(path: &Path) -> Option<FileStamp> {
+pub(crate) fn file_stamp(path: &Path) -> Option<FileStamp> {
     let file = fs::metadata(path).ok()?;
     Some((file.modified().ok()?, file.len()))
 }
@@ -142,46 +148,46 @@ fn new_key() -> String {
     STANDARD.encode(rand::random::<[u8; 32]>())
 }
 
-/// Writes a file that its owner alone can read, whole or not at all.
+/// Writes a file that only its owner can read, atomically.
 fn write_key_file(path: &Path, text: &str) -> std::io::Result<()> {
-    let whole = path.with_extension("new");
+    let temporary = path.with_extension("new");
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&whole)?;
+    let mut file = options.open(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(whole, path)
+    fs::rename(temporary, path)
 }
 
 impl Secrets {
-    /// Reads the key file: a key a line, 32 random bytes in Base64. Where it does not exist and may be made, it is, with one key,
-    /// readable by its owner alone.
+    /// Reads the key file: one key per line, 32 random bytes in Base64. If it does not exist and `create` is set, creates it with one
+    /// key, readable only by its owner.
     ///
     /// # Errors
-    /// Where the file can be neither read nor made, or does not hold keys.
-    pub fn open(path: &Path, make: bool) -> Result<Self> {
+    /// If the file can be neither read nor created, or contains no valid keys.
+    pub fn open(path: &Path, create: bool) -> Result<Self> {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) if make && error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if create && error.kind() == std::io::ErrorKind::NotFound => {
                 if let Some(folder) = path.parent() {
-                    fs::create_dir_all(folder).map_err(|error| failed(path, "its folder cannot be made", &error))?;
+                    fs::create_dir_all(folder).map_err(|error| failed(path, "cannot create its directory", &error))?;
                 }
                 let text = new_key() + "\n";
-                write_key_file(path, &text).map_err(|error| failed(path, "cannot be made", &error))?;
+                write_key_file(path, &text).map_err(|error| failed(path, "cannot be created", &error))?;
                 text
             }
-            Err(error) => return Err(failed(path, "cannot be read; `rollcall migrate` makes one", &error)),
+            Err(error) => return Err(failed(path, "cannot be read; `rollcall migrate` creates one", &error)),
         };
-        let keys = keys(&text).map_err(|error| failed(path, "cannot be used", &error.for_operator()))?;
+        let keys = keys(&text).map_err(|error| failed(path, "is invalid", &error.for_operator()))?;
         Ok(Self::new(keys, Some(path.to_owned())))
     }
 
-    /// The secrets that follow from keys, the one in use first: each 32 random bytes in Base64, with space between.
+    /// Reads keys, the current one first: each 32 random bytes in Base64, separated by white space.
     ///
     /// # Errors
-    /// Where they are not that.
+    /// If one is invalid, or there is none.
     pub fn from_base64(text: &str) -> Result<Self> {
         Ok(Self::new(keys(text)?, None))
     }
@@ -189,7 +195,7 @@ impl Secrets {
     fn new(keys: Arc<[Key]>, file: Option<PathBuf>) -> Self {
         Self(Arc::new(Shared {
             keys: RwLock::new(keys),
-            seen: Mutex::new(file.as_deref().and_then(seen)),
+            stamp: Mutex::new(file.as_deref().and_then(file_stamp)),
             file,
         }))
     }
@@ -198,122 +204,122 @@ impl Secrets {
         Arc::clone(&self.0.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the key file again, where it was written since: another process may have rotated the keys. Says whether the keys are
-    /// others now.
-    pub fn read_again(&self) -> bool {
+    /// Reads the key file again if it was modified: another process may have rotated the keys. Returns whether the keys are different
+    /// now.
+    pub fn reload(&self) -> bool {
         let Some(file) = &self.0.file else { return false };
-        let now = seen(file);
+        let now = file_stamp(file);
         {
-            let mut before = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut before = self.0.stamp.lock().unwrap_or_else(PoisonError::into_inner);
             if *before == now {
                 return false;
             }
             *before = now;
         }
-        let Some(read) = fs::read_to_string(file).ok().and_then(|text| keys(&text).ok()) else {
-            tracing::warn!("the key file cannot be read again; the keys in memory stay");
+        let Some(new) = fs::read_to_string(file).ok().and_then(|text| keys(&text).ok()) else {
+            tracing::warn!("cannot reload the key file; the keys in memory stay in use");
             return false;
         };
         let mut keys = self.0.keys.write().unwrap_or_else(PoisonError::into_inner);
-        let others = !read
+        let changed = !new
             .iter()
             .map(|key| &key.fingerprint)
             .eq(keys.iter().map(|key| &key.fingerprint));
-        *keys = read;
-        others
+        *keys = new;
+        changed
     }
 
-    /// Tells one key from another, and nothing of the key; the one in use first.
+    /// Identify the keys without revealing them; the current one first.
     #[must_use]
     pub fn fingerprints(&self) -> Vec<String> {
         self.keys().iter().map(|key| key.fingerprint.clone()).collect()
     }
 
-    /// The keys that access tokens are signed with, by the fingerprints of what they are derived from; the one in use first.
+    /// The keys that sign access tokens, with the fingerprints of the keys that they are derived from; the current one first.
     #[must_use]
     pub fn signing_keys(&self) -> Vec<(String, [u8; 32])> {
         let keys = self.keys();
         keys.iter().map(|key| (key.fingerprint.clone(), key.signing)).collect()
     }
 
-    /// Encrypts; the bytes can be read back for the same hospital and purpose only.
+    /// Encrypts a text; it can be decrypted for the same hospital and purpose only.
     ///
     /// # Errors
-    /// Where the text is too long for the cipher.
+    /// If the text is too long for the cipher.
     pub fn seal(&self, hospital: i64, purpose: &str, text: &str) -> Result<Vec<u8>> {
         self.keys()[0].seal(rand::random(), &context(hospital, purpose), text)
     }
 
-    /// Encrypts as [`Self::seal`], but to the same bytes each time: for what must be equal where the text is equal, and may show
-    /// that it is.
+    /// Encrypts like [`Self::seal`], but to the same bytes each time: for values that must be equal if their texts are, and may reveal
+    /// that.
     ///
     /// # Errors
-    /// Where the text is too long for the cipher.
+    /// If the text is too long for the cipher.
     pub fn seal_same(&self, hospital: i64, purpose: &str, text: &str) -> Result<Vec<u8>> {
         let context = context(hospital, purpose);
         let key = &self.keys()[0];
         key.seal(key.nonce(&context, text)?, &context, text)
     }
 
-    /// Decrypts what [`Self::seal`] or [`Self::seal_same`] made.
+    /// Decrypts the result of [`Self::seal`] or [`Self::seal_same`].
     ///
     /// # Errors
-    /// Where the bytes were made with an unknown key, for another hospital or purpose, or were changed.
+    /// If the bytes were encrypted with an unknown key, for another hospital or purpose, or were changed.
     pub fn open_sealed(&self, hospital: i64, purpose: &str, bytes: &[u8]) -> Result<String> {
         let context = context(hospital, purpose);
         let open = || self.keys().iter().find_map(|key| key.open(bytes, &context));
         open()
-            .or_else(|| self.read_again().then(open).flatten())
+            .or_else(|| self.reload().then(open).flatten())
             .ok_or_else(|| Error::Internal(format!("a stored {purpose} cannot be decrypted with these keys")))
     }
 
-    /// Whether the bytes were made with another key than the one in use.
+    /// Whether the bytes were encrypted with another key than the current one.
     #[must_use]
     pub fn is_old(&self, hospital: i64, purpose: &str, bytes: &[u8]) -> bool {
         self.keys()[0].open(bytes, &context(hospital, purpose)).is_none()
     }
 
-    /// A keyed hash by which an E.164 phone number is found whole.
+    /// A keyed hash to look up a whole E.164 phone number by.
     ///
     /// # Errors
-    /// Never in practice: the key has the right length.
+    /// Never in practice: the keys have the right length.
     pub fn phone_index(&self, hospital: i64, phone: &str) -> Result<Vec<u8>> {
         self.digest(hospital, "phone", phone)
     }
 
-    /// That hash by each of the keys: by which it may have been kept.
+    /// That hash under each key, since it may have been stored under any of them.
     ///
     /// # Errors
-    /// Never in practice: the key has the right length.
+    /// Never in practice: the keys have the right length.
     pub fn phone_indexes(&self, hospital: i64, phone: &str) -> Result<Vec<Vec<u8>>> {
         self.digests(hospital, "phone", phone)
     }
 
-    /// A keyed hash, another one for each hospital and purpose: what it was made of cannot be guessed without the key.
+    /// A keyed hash, different for each hospital and purpose: without the key, the text cannot be found by trying.
     ///
     /// # Errors
-    /// Never in practice: the key has the right length.
+    /// Never in practice: the keys have the right length.
     pub fn digest(&self, hospital: i64, purpose: &str, text: &str) -> Result<Vec<u8>> {
         self.keys()[0].digest(&context(hospital, purpose), text)
     }
 
-    /// That hash by each of the keys, the one in use first.
+    /// That hash under each key, the current one first.
     ///
     /// # Errors
-    /// Never in practice: the key has the right length.
+    /// Never in practice: the keys have the right length.
     pub fn digests(&self, hospital: i64, purpose: &str, text: &str) -> Result<Vec<Vec<u8>>> {
-        // A look-up by too few keys finds nothing and does not fail, so nothing else would notice a rotation.
-        self.read_again();
+        // A look-up under too few keys finds nothing, but does not fail: nothing else would notice a rotation.
+        self.reload();
         let context = context(hospital, purpose);
         self.keys().iter().map(|key| key.digest(&context, text)).collect()
     }
 
-    /// The secrets of the refresh token that follows this one, by each of the keys, the one in use first.
+    /// The secret of the refresh token that follows this one, under each key, the current one first.
     ///
     /// # Errors
-    /// Never in practice: the key has the right length.
+    /// Never in practice: the keys have the right length.
     pub fn refresh_successors(&self, token: &str) -> Result<Vec<[u8; 32]>> {
-        self.read_again();
+        self.reload();
         let keys = self.keys();
         keys.iter().map(|key| mac(&key.refresh, &[token.as_bytes()])).collect()
     }
@@ -323,11 +329,10 @@ fn context(hospital: i64, purpose: &str) -> Vec<u8> {
     [&hospital.to_be_bytes(), purpose.as_bytes()].concat()
 }
 
-/// Puts a new key in front of the file's own, which stay. Where there is more than one already a rotation was begun, and nothing
-/// is done.
+/// Adds a new key before the others in the file. Does nothing if there are several already: a rotation is in progress.
 ///
 /// # Errors
-/// Where the file cannot be read or written.
+/// If the file cannot be read or written.
 pub fn add_key(path: &Path) -> Result<()> {
     let text = fs::read_to_string(path).map_err(|error| failed(path, "cannot be read", &error))?;
     if text.split_whitespace().count() > 1 {
@@ -337,14 +342,14 @@ pub fn add_key(path: &Path) -> Result<()> {
     write_key_file(path, &text).map_err(|error| failed(path, "cannot be written", &error))
 }
 
-/// Leaves the key in use alone in the file.
+/// Removes all keys but the current one from the file.
 ///
 /// # Errors
-/// Where the file cannot be read or written.
+/// If the file cannot be read or written.
 pub fn drop_old_keys(path: &Path) -> Result<()> {
     let text = fs::read_to_string(path).map_err(|error| failed(path, "cannot be read", &error))?;
-    let in_use = text.split_whitespace().next().unwrap_or_default();
-    write_key_file(path, &format!("{in_use}\n")).map_err(|error| failed(path, "cannot be written", &error))
+    let current = text.split_whitespace().next().unwrap_or_default();
+    write_key_file(path, &format!("{current}\n")).map_err(|error| failed(path, "cannot be written", &error))
 }
 
 #[cfg(test)]
@@ -356,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_value_opens_for_its_hospital_purpose_and_key_alone() {
+    fn a_sealed_value_can_be_opened_only_with_its_hospital_purpose_and_key() {
         let sealed = secrets(1).seal(7, "phone", "+821012345678").unwrap();
         assert_eq!(secrets(1).open_sealed(7, "phone", &sealed).unwrap(), "+821012345678");
         assert!(secrets(1).open_sealed(8, "phone", &sealed).is_err());
@@ -366,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn only_seal_same_repeats_itself() {
+    fn only_seal_same_is_deterministic() {
         let same = |key, hospital, purpose, text| secrets(key).seal_same(hospital, purpose, text).unwrap();
         let sealed = same(1, 7, "list", "Ann");
         assert_eq!(sealed, same(1, 7, "list", "Ann"));
@@ -396,18 +401,21 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_is_made_once_and_read_again() {
+    fn a_key_file_is_created_once_and_read_afterwards() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep").join("key");
         assert!(Secrets::open(&path, false).is_err());
-        let made = Secrets::open(&path, true).unwrap();
-        assert_eq!(Secrets::open(&path, true).unwrap().fingerprints(), made.fingerprints());
+        let created = Secrets::open(&path, true).unwrap();
+        assert_eq!(
+            Secrets::open(&path, true).unwrap().fingerprints(),
+            created.fingerprints()
+        );
         fs::write(&path, "not a key").unwrap();
         assert!(Secrets::open(&path, true).is_err());
     }
 
     #[test]
-    fn an_old_key_opens_what_it_closed() {
+    fn an_old_key_still_decrypts() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         let before = Secrets::open(&path, true).unwrap();
@@ -423,7 +431,7 @@ mod tests {
             both.phone_indexes(7, "1").unwrap()[1],
             before.phone_index(7, "1").unwrap()
         );
-        // Who knew the old key alone finds the new one in the file.
+        // Secrets that were read before the rotation find the new key in the file.
         let sealed = both.seal(7, "phone", "+821012345678").unwrap();
         assert!(!both.is_old(7, "phone", &sealed));
         assert_eq!(before.open_sealed(7, "phone", &sealed).unwrap(), "+821012345678");

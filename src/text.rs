@@ -1,28 +1,33 @@
-//! Text as it is stored and as search compares it.
+//! Normalisation of text for storage and search.
 
 use std::borrow::Cow;
 
 use icu_casemap::CaseMapper;
 use icu_normalizer::{ComposingNormalizer, DecomposingNormalizer};
 
-/// The text in Unicode's normalisation form C. The same text can be encoded in several ways, and macOS writes file names and files in
-/// another one: whatever comes in takes this form, or equal names would not be equal. Passwords alone stay as they are.
+/// The most characters of a name, number or other text of one line: columns of the database hold as many.
+pub const MAX_NAME_LENGTH: usize = 255;
+
+/// The most characters of a memo or reason.
+pub const MAX_TEXT_LENGTH: usize = 2_000;
+
+/// The text in Unicode normalisation form C. The same text can be encoded in several ways, and some systems use another form than
+/// others: all input except passwords is normalised, so that equal names are equal.
 #[must_use]
 pub fn nfc(text: &str) -> Cow<'_, str> {
     ComposingNormalizer::new_nfc().normalize(text)
 }
 
-/// The text in normalisation form KC: full-width digits and letters become the usual ones.
+/// The text in normalisation form KC: full-width digits and letters become ordinary ones.
 #[must_use]
 pub fn nfkc(text: &str) -> Cow<'_, str> {
     ComposingNormalizer::new_nfkc().normalize(text)
 }
 
-/// The text as search compares it: without regard to encoding, case and width, with one space for blanks in a row and none at the
-/// ends.
+/// The text as search compares it: independent of encoding, case and width, with single spaces and none at the ends.
 #[must_use]
 pub fn folded(text: &str) -> String {
-    // Unicode's compatibility caseless match, D146: folding undoes normalisation, and the other way round.
+    // Unicode's compatibility caseless matching (D146): folding may denormalise the text, and normalising may unfold it.
     let case = CaseMapper::new();
     let text = DecomposingNormalizer::new_nfd().normalize(text);
     let text = case.fold_string(&text);
@@ -69,7 +74,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn folding_is_the_same_for_each_form(text in any::<String>()) {
+        fn folding_is_independent_of_the_normalisation_form(text in any::<String>()) {
             let once = folded(&text);
             prop_assert_eq!(&folded(&once), &once);
             prop_assert_eq!(&folded(&nfc(&text)), &once);

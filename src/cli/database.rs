@@ -1,9 +1,11 @@
 //! The arguments that name a database and its keys.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
+use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::secrets::Secrets;
 use crate::store::{OpenMode, Store};
@@ -29,17 +31,26 @@ pub(super) struct DatabaseArgs {
 
 impl DatabaseArgs {
     /// Connects, whatever the state of the database's schema.
-    pub(super) async fn connect(&self, open: OpenMode) -> Result<Store> {
+    pub(super) async fn connect(&self, open: OpenMode, limits: Arc<Limits>) -> Result<Store> {
         let secrets = match &self.key {
             Some(key) => Secrets::from_base64(key)?,
             None => Secrets::open(&self.key_file, open == OpenMode::Create)?,
         };
-        Store::connect(&self.database_url, secrets, open).await
+        Store::connect(&self.database_url, secrets, open, limits).await
     }
 
-    /// Connects to a database without pending migrations.
-    pub(super) async fn open(&self, open: OpenMode) -> Result<Store> {
-        let store = self.connect(open).await?;
+    /// Connects a command to a database without pending migrations.
+    pub(super) async fn open(&self) -> Result<Store> {
+        self.open_as(OpenMode::Existing, Arc::default()).await
+    }
+
+    /// Connects a server to a database without pending migrations.
+    pub(super) async fn open_to_serve(&self, limits: Arc<Limits>) -> Result<Store> {
+        self.open_as(OpenMode::Serve, limits).await
+    }
+
+    async fn open_as(&self, open: OpenMode, limits: Arc<Limits>) -> Result<Store> {
+        let store = self.connect(open, limits).await?;
         store.verify_ready().await?;
         Ok(store)
     }

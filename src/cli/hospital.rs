@@ -4,8 +4,8 @@ use super::database::DatabaseArgs;
 use super::{name_argument, word_parser};
 use crate::error::{Error, Result};
 use crate::records;
-use crate::statistics::WeekStart;
-use crate::store::{NewHospital, OpenMode};
+use crate::statistics::{Definition, WeekStart};
+use crate::store::NewHospital;
 
 #[derive(Subcommand)]
 pub(super) enum HospitalCommand {
@@ -30,10 +30,10 @@ pub(super) struct AddArgs {
     #[arg(long, default_value = "MONDAY", ignore_case = true, value_parser = word_parser(WeekStart::ALL, WeekStart::as_str))]
     week_start: WeekStart,
     /// Days without a visit after which a new patient counts as CHURN_SUSPECTED
-    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(i32).range(1..=36_500))]
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(i32).range(1..=Definition::MAX_DAYS.into()))]
     churn_after_days: i32,
     /// Days after its date at which a BOOKED visit counts as a no-show; never if not given
-    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=36_500))]
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=Definition::MAX_DAYS.into()))]
     overdue_after_days: Option<i32>,
     /// ISO 3166 country code, used to read phone numbers without a country code; the country of the time zone if not given
     #[arg(long)]
@@ -64,7 +64,7 @@ impl AddArgs {
             churn_after_days: self.churn_after_days,
             overdue_after_days: self.overdue_after_days,
         };
-        let store = self.database.open(OpenMode::Existing).await?;
+        let store = self.database.open().await?;
         store.add_hospital(&hospital).await?;
         println!("added the hospital {}", hospital.code);
         Ok(())

@@ -6,7 +6,6 @@ use super::database::DatabaseArgs;
 use super::{hospital_by_code, word_parser};
 use crate::error::Result;
 use crate::import::{self, FileKind, Mapping, RowProblem};
-use crate::store::OpenMode;
 
 #[derive(Args)]
 pub(super) struct ImportArgs {
@@ -27,7 +26,7 @@ pub(super) struct ImportArgs {
 
 impl ImportArgs {
     pub(super) async fn run(self) -> Result<()> {
-        let store = self.database.open(OpenMode::Existing).await?;
+        let store = self.database.open().await?;
         let hospital = hospital_by_code(&store, &self.hospital).await?;
         let mapping = self.mapping.as_deref().map(Mapping::read).transpose()?;
         let mut report = |problem: &RowProblem| eprintln!("{problem}");

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::database::DatabaseArgs;
@@ -12,7 +14,7 @@ pub(super) struct MigrateArgs {
 
 impl MigrateArgs {
     pub(super) async fn run(self) -> Result<()> {
-        let store = self.database.connect(OpenMode::Create).await?;
+        let store = self.database.connect(OpenMode::Create, Arc::default()).await?;
         store.migrate().await?;
         store.verify_ready().await?;
         println!("the database is up to date");

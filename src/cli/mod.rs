@@ -4,6 +4,7 @@ mod database;
 mod hospital;
 mod import;
 mod keys;
+mod limits;
 mod migrate;
 mod recount;
 mod serve;
@@ -16,7 +17,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::store::Store;
-use crate::{graphql, observe, text};
+use crate::text::{self, MAX_NAME_LENGTH};
+use crate::{graphql, observe};
 
 /// The GraphQL backend of a hospital's admin console: every number is the length of a list, and the list can be opened.
 #[derive(Parser)]
@@ -116,13 +118,13 @@ where
     })
 }
 
-/// A name of 1–255 characters without control characters, trimmed and in NFC.
+/// A name of bounded length without control characters, trimmed and in NFC.
 fn name_argument(argument: &str, value: &str) -> Result<String> {
     let name = text::nfc(value.trim());
-    if name.is_empty() || name.chars().count() > 255 || name.chars().any(char::is_control) {
+    if name.is_empty() || name.chars().count() > MAX_NAME_LENGTH || name.chars().any(char::is_control) {
         return Err(Error::input(
             argument,
-            "must be 1–255 characters without control characters",
+            format!("must be 1–{MAX_NAME_LENGTH} characters without control characters"),
         ));
     }
     Ok(name.into_owned())

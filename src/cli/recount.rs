@@ -3,7 +3,6 @@ use clap::Args;
 use super::database::DatabaseArgs;
 use super::hospital_by_code;
 use crate::error::Result;
-use crate::store::OpenMode;
 
 #[derive(Args)]
 pub(super) struct RecountArgs {
@@ -16,7 +15,7 @@ pub(super) struct RecountArgs {
 
 impl RecountArgs {
     pub(super) async fn run(self) -> Result<()> {
-        let store = self.database.open(OpenMode::Existing).await?;
+        let store = self.database.open().await?;
         let hospitals = match &self.hospital {
             Some(code) => vec![hospital_by_code(&store, code).await?.id],
             None => store.hospitals().await?,

@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use axum::http::HeaderValue;
 use clap::Args;
@@ -8,10 +9,10 @@ use ipnet::IpNet;
 use tokio::net::TcpListener;
 
 use super::database::DatabaseArgs;
-use crate::config::{LIMITS, Memory};
+use super::limits::LimitArgs;
+use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::jobs::Retention;
-use crate::store::OpenMode;
 use crate::{demo, http};
 
 #[derive(Args)]
@@ -39,9 +40,6 @@ struct ServerArgs {
     /// Days after which audit entries are deleted; never if not given
     #[arg(long, env = "ROLLCALL_AUDIT_DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     audit_days: Option<u32>,
-    /// Memory for the caches of ledgers, snapshots and lists, in MiB
-    #[arg(long, env = "ROLLCALL_MEMORY", default_value_t = LIMITS.memory, value_parser = clap::value_parser!(u64).range(1..))]
-    memory: u64,
     /// Requests per second allowed for each staff account
     #[arg(long, env = "ROLLCALL_REQUESTS_PER_SECOND", default_value = "10000")]
     requests_per_second: NonZeroU32,
@@ -63,13 +61,16 @@ struct ServerArgs {
     /// Bearer token for /metrics; if not given, /metrics is available on this machine only
     #[arg(long, env = "ROLLCALL_METRICS_TOKEN", hide = true)]
     metrics_token: Option<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 impl DemoArgs {
     pub(super) async fn run(self) -> Result<()> {
-        let options = self.server.options(demo::hint())?;
+        let limits = Arc::new(self.server.limits.limits());
+        let options = self.server.options(demo::hint(), Arc::clone(&limits))?;
         let (listener, address) = self.server.bind().await?;
-        let store = demo::open(Path::new("rollcall-data")).await?;
+        let store = demo::open(Path::new("rollcall-data"), limits).await?;
         println!("{}", demo::welcome(self.server.scheme(), &address));
         http::serve(listener, store, options).await
     }
@@ -77,8 +78,9 @@ impl DemoArgs {
 
 impl ServeArgs {
     pub(super) async fn run(self) -> Result<()> {
-        let options = self.server.options(serde_json::json!({}))?;
-        let store = self.database.open(OpenMode::Serve).await?;
+        let limits = Arc::new(self.server.limits.limits());
+        let options = self.server.options(serde_json::json!({}), Arc::clone(&limits))?;
+        let store = self.database.open_to_serve(limits).await?;
         let (listener, address) = self.server.bind().await?;
         let scheme = self.server.scheme();
         println!("Rollcall serves {scheme}://{address}/graphql and {scheme}://{address}/graphiql");
@@ -94,7 +96,7 @@ impl ServerArgs {
         }
     }
 
-    fn options(&self, hint: serde_json::Value) -> Result<http::Options> {
+    fn options(&self, hint: serde_json::Value, limits: Arc<Limits>) -> Result<http::Options> {
         let tls = match (&self.tls_certificate, &self.tls_key) {
             (Some(certificate), Some(key)) => Some(http::Tls::read(certificate, key)?),
             _ => None,
@@ -104,7 +106,7 @@ impl ServerArgs {
                 snapshot_days: self.snapshot_days,
                 audit_days: self.audit_days,
             },
-            memory: Memory::of(self.memory),
+            limits,
             hint,
             viewer_rate: self.requests_per_second,
             address_rate: self.requests_per_second_per_address,

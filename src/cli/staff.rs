@@ -7,7 +7,7 @@ use super::{hospital_by_code, name_argument, word_parser};
 use crate::error::{Error, Result};
 use crate::password::NewPassword;
 use crate::permissions::Role;
-use crate::store::{self, OpenMode};
+use crate::store;
 use crate::text;
 
 #[derive(Subcommand)]
@@ -95,7 +95,7 @@ impl StaffCommand {
 
 impl AddArgs {
     async fn run(self) -> Result<()> {
-        let store = self.database.open(OpenMode::Existing).await?;
+        let store = self.database.open().await?;
         let hospital = hospital_by_code(&store, &self.hospital).await?;
         let command = store::Command::AddStaff {
             login: name_argument("login", &self.login)?,
@@ -111,7 +111,7 @@ impl AddArgs {
 
 impl ListArgs {
     async fn run(self) -> Result<()> {
-        let store = self.database.open(OpenMode::Existing).await?;
+        let store = self.database.open().await?;
         let hospital = hospital_by_code(&store, &self.hospital).await?;
         for member in store.staff(hospital.id).await? {
             let disabled = if member.disabled_at.is_some() { ", disabled" } else { "" };
@@ -124,7 +124,7 @@ impl ListArgs {
 impl AccountArgs {
     /// Executes a command on the account, given its id.
     async fn execute(&self, command: impl FnOnce(i64) -> store::Command) -> Result<()> {
-        let store = self.database.open(OpenMode::Existing).await?;
+        let store = self.database.open().await?;
         let hospital = hospital_by_code(&store, &self.hospital).await?;
         let member = store.staff_by_login(hospital.id, &text::nfc(&self.login)).await?;
         let unknown = || Error::input("login", format!("no account has the login {:?}", self.login));

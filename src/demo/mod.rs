@@ -3,10 +3,12 @@
 pub mod generate;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use chrono::Utc;
 use serde_json::{Value, json};
 
+use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::password::NewPassword;
 use crate::permissions::Role;
@@ -33,7 +35,7 @@ const ACCOUNTS: [(&str, &str, Role); 4] = [
 ///
 /// # Errors
 /// Where the folder cannot be written, or the database fails.
-pub async fn open(folder: &Path) -> Result<Store> {
+pub async fn open(folder: &Path, limits: Arc<Limits>) -> Result<Store> {
     let finished = folder.join("demo.db");
     let failed = |error: std::io::Error| Error::Internal(format!("{}: {error}", folder.display()));
     let key = folder.join("demo.key");
@@ -48,24 +50,25 @@ pub async fn open(folder: &Path) -> Result<Store> {
             }
         }
         eprintln!("Generating the demo hospital; only the first start takes this long …");
-        let store = connect(&unfinished, &key, OpenMode::Create).await?;
+        let store = connect(&unfinished, &key, OpenMode::Create, Arc::clone(&limits)).await?;
         store.migrate().await?;
         store.verify_ready().await?;
         fill(&store).await?;
         store.close().await?;
         std::fs::rename(unfinished, &finished).map_err(failed)?;
     }
-    let store = connect(&finished, &key, OpenMode::Existing).await?;
+    let store = connect(&finished, &key, OpenMode::Existing, limits).await?;
     store.migrate().await?;
     store.verify_ready().await?;
     Ok(store)
 }
 
-async fn connect(database: &Path, key: &Path, open: OpenMode) -> Result<Store> {
+async fn connect(database: &Path, key: &Path, open: OpenMode, limits: Arc<Limits>) -> Result<Store> {
     Store::connect(
         &format!("sqlite://{}", database.display()),
         Secrets::open(key, open == OpenMode::Create)?,
         open,
+        limits,
     )
     .await
 }

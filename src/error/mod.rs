@@ -1,6 +1,6 @@
-//! The error that everything above the core returns, and what a client may see of it.
+//! The error type of everything above the statistics core, and its codes. What clients see of it is decided in `graphql::error`.
 //!
-//! It is not `Display` on purpose: async-graphql would publish whatever can be displayed.
+//! It does not implement `Display`: async-graphql would show clients every error that does.
 
 mod database;
 
@@ -9,13 +9,12 @@ use std::time::Duration;
 use sea_orm::DbErr;
 use string_enum::string_enum;
 
-use crate::observe::record;
 use crate::statistics::{Question, TooManyIds, UnpackError};
 
 pub use database::{DatabaseCode, DatabaseError, DatabaseErrorKind};
 
 string_enum!(
-    /// What stands in `extensions.code` of an error, in the log and in the labels of metrics.
+    /// The code in `extensions.code` of an error, in the log and in labels of metrics.
     ErrorCode {
         BadUserInput = "BAD_USER_INPUT",
         NotFound = "NOT_FOUND",
@@ -36,56 +35,55 @@ string_enum!(
     }
 );
 
-/// What went wrong.
+/// Why an operation failed.
 #[derive(Debug, Clone)]
 pub enum Error {
-    /// The caller's input; names the argument by its path.
+    /// Invalid input; names the argument by its path.
     Input { argument: String, message: String },
-    /// Several arguments of one input, each an `Input` or a `NotFound`; never empty.
+    /// Several invalid arguments of one input, each an `Input` or a `NotFound`; never empty.
     Inputs(Vec<Error>),
-    /// An id that is well formed but stands for nothing here; names the argument by its path.
+    /// A well-formed id of something that the hospital does not have; names the argument by its path.
     NotFound { argument: String, message: String },
-    /// Nobody is signed in, or not any more.
+    /// The viewer is not signed in, or the session has ended.
     Unauthenticated(String),
     /// The hospital, login or password of a sign-in is wrong.
     InvalidCredentials,
-    /// Who is signed in may not do this.
+    /// The viewer's role does not allow it.
     Forbidden(String),
-    /// What is to be changed was changed by somebody else meanwhile; names the argument by its path.
+    /// The record was changed by somebody else in the meantime; names the argument by its path.
     Conflict {
         argument: String,
         message: String,
-        /// The version that stands now; none where it has none.
+        /// The record's present version, if it has versions.
         current_version: Option<i32>,
     },
-    /// Other changes hold the hospital's data, and this one has waited long enough.
+    /// Other changes lock the hospital's data, and waiting for them timed out.
     Busy,
-    /// The hospital's data is incomplete: a backup is being restored, or rows went past the triggers. The log says which.
+    /// The hospital's data is incomplete: a backup is being restored, or rows were changed without the triggers. The log says which.
     BeingRestored,
-    /// The snapshot was there, and retention let it go. What was asked is left.
+    /// The snapshot has expired; its question is still known.
     SnapshotExpired(Box<Question>),
-    /// More than a limit allows.
+    /// A limit is exceeded.
     TooCostly(String),
-    /// Too often; in so long it may be tried again.
+    /// Too many requests or failed sign-ins; how long to wait.
     RateLimited(Duration),
-    /// The database refused a statement, or could not be reached. The text is for the operator alone.
+    /// The database failed, or could not be reached. Clients do not see the text.
     Database(DatabaseError),
-    /// Not the caller's doing. The text is for the operator alone.
+    /// A failure of the server. Clients do not see the text.
     Internal(String),
 }
 
-/// What is said of an expired snapshot.
-const EXPIRED: &str = "this snapshot has expired: ask its question again, it stands in the extensions";
+const EXPIRED: &str = "the snapshot has expired: repeat its question, which is in the extensions";
 const BUSY: &str = "the hospital's data is locked by other changes: try again later";
 const BEING_RESTORED: &str =
     "the hospital's data is incomplete, most likely because a backup is being restored: try again later";
-const INVALID_CREDENTIALS: &str = "hospital, login or password is wrong";
+const INVALID_CREDENTIALS: &str = "the hospital, login or password is wrong";
 
 /// The result of everything above the core.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Input that cannot be taken.
+    /// Invalid input.
     pub fn input(argument: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Input {
             argument: argument.into(),
@@ -93,15 +91,15 @@ impl Error {
         }
     }
 
-    /// An id that the hospital has nothing of.
+    /// An id of something that the hospital does not have.
     pub fn unknown_id(argument: impl Into<String>, what: &str) -> Self {
         Self::NotFound {
             argument: argument.into(),
-            message: format!("the hospital has no {what} of this id"),
+            message: format!("the hospital has no {what} with this ID"),
         }
     }
 
-    /// The code that stands in `extensions.code`.
+    /// The code in `extensions.code`.
     #[must_use]
     pub const fn code(&self) -> ErrorCode {
         match self {
@@ -124,7 +122,7 @@ impl Error {
         }
     }
 
-    /// The whole text, for who runs the server or the command line.
+    /// The whole text, for the log and the command line.
     #[must_use]
     pub fn for_operator(&self) -> String {
         match self {
@@ -139,7 +137,7 @@ impl Error {
             Self::Busy => BUSY.to_owned(),
             Self::BeingRestored => BEING_RESTORED.to_owned(),
             Self::InvalidCredentials => INVALID_CREDENTIALS.to_owned(),
-            Self::RateLimited(wait) => format!("too often: try again in {} s", whole_seconds(*wait)),
+            Self::RateLimited(wait) => format!("too many attempts: try again in {} s", whole_seconds(*wait)),
             Self::Database(error) => format!("the database: {}", error.message()),
             Self::Unauthenticated(message)
             | Self::Forbidden(message)
@@ -149,7 +147,7 @@ impl Error {
     }
 }
 
-/// Seconds, rounded up: who waits so long waits long enough.
+/// Whole seconds, rounded up.
 #[must_use]
 pub fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
@@ -175,14 +173,6 @@ impl From<UnpackError> for Error {
     fn from(error: UnpackError) -> Self {
         Self::Internal(error.to_string())
     }
-}
-
-/// Logs what went wrong under a name that the client is shown too.
-pub fn incident(message: &str) -> String {
-    let id = format!("{:016x}", rand::random::<u64>());
-    tracing::error!(incident = id, "{message}");
-    record(|notes| notes.incidents.push(id.clone()));
-    id
 }
 
 #[cfg(test)]

@@ -206,7 +206,7 @@ pub(super) async fn page(
     let query = match filter {
         None => AuditQuery::default(),
         Some(filter) => {
-            not_empty("filter.actions", filter.actions.as_deref())?;
+            not_empty(context::limits(ctx)?, "filter.actions", filter.actions.as_deref())?;
             let staff = filter.staff_id.map(|id| id::staff("filter.staffId", &id)).transpose()?;
             if let Some(id) = staff
                 && StaffMember::find(ctx, id).await?.is_none()

@@ -209,8 +209,12 @@ impl CohortChanges {
         #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
     ) -> Result<PatientChangeConnection> {
-        self.page(ctx, Side::Entered, &PageArgs::new(first, after, last, before)?)
-            .await
+        self.page(
+            ctx,
+            Side::Entered,
+            &PageArgs::new(context::limits(ctx)?, first, after, last, before)?,
+        )
+        .await
     }
 
     /// A page of the patients who are in the older list and not in the newer, likewise.
@@ -224,8 +228,12 @@ impl CohortChanges {
         #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
     ) -> Result<PatientChangeConnection> {
-        self.page(ctx, Side::Left, &PageArgs::new(first, after, last, before)?)
-            .await
+        self.page(
+            ctx,
+            Side::Left,
+            &PageArgs::new(context::limits(ctx)?, first, after, last, before)?,
+        )
+        .await
     }
 }
 

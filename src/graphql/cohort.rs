@@ -128,7 +128,7 @@ impl Cohort {
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
         #[graphql(desc = "CHART_NO ascending where absent.")] order_by: Option<PatientOrder>,
     ) -> Result<CohortPatientConnection> {
-        let page_args = PageArgs::new(first, after, last, before)?;
+        let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
         let (key, descending) = patient_order(context::viewer(ctx)?, order_by)?;
         let (list, order) = self.ordered(ctx, ListOrder::Patients(key, descending)).await?;
         let places = page_args.places(order.places.len(), order.digest)?;
@@ -152,7 +152,7 @@ impl Cohort {
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
         #[graphql(desc = "DATE descending where absent.")] order_by: Option<VisitOrder>,
     ) -> Result<CohortVisitConnection> {
-        let page_args = PageArgs::new(first, after, last, before)?;
+        let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
         let (key, descending) = visit_order(context::viewer(ctx)?, order_by)?;
         let (list, order) = self.ordered(ctx, ListOrder::Visits(key, descending)).await?;
         let places = page_args.places(order.places.len(), order.digest)?;

@@ -20,7 +20,7 @@ use tokio::task::{block_in_place, unconstrained};
 
 use super::loaders::Loaders;
 use crate::auth::Auth;
-use crate::config::LIMITS;
+use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::permissions::Viewer;
 use crate::reporting::Reporting;
@@ -32,6 +32,7 @@ pub struct Services {
     pub store: Store,
     pub reporting: Arc<Reporting>,
     pub auth: Arc<Auth>,
+    pub limits: Arc<Limits>,
 }
 
 /// One request: who asks, with loaders of its own, so that nothing masked mixes with anything in full.
@@ -46,29 +47,32 @@ pub struct RequestContext {
 }
 
 /// How many bytes the response of a request may still have. Whatever may be long takes them before it is written.
-pub(super) struct ResponseBytes(AtomicUsize);
+pub(super) struct ResponseBytes {
+    limit: usize,
+    left: AtomicUsize,
+}
 
 impl ResponseBytes {
     /// An error where so many are not left.
     pub(super) fn require(&self, bytes: usize) -> Result<()> {
-        let left = self.0.load(Ordering::Relaxed);
+        let left = self.left.load(Ordering::Relaxed);
         if bytes <= left {
             Ok(())
         } else {
-            Err(Self::too_many(bytes, left))
+            Err(self.too_many(bytes, left))
         }
     }
 
     /// Takes so many; an error where they are not left.
     pub(super) fn take(&self, bytes: usize) -> Result<()> {
         let taken = self
-            .0
+            .left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
-        taken.map(|_| ()).map_err(|left| Self::too_many(bytes, left))
+        taken.map(|_| ()).map_err(|left| self.too_many(bytes, left))
     }
 
-    fn too_many(bytes: usize, left: usize) -> Error {
-        let limit = LIMITS.response;
+    fn too_many(&self, bytes: usize, left: usize) -> Error {
+        let limit = self.limit;
         Error::TooCostly(format!(
             "this takes {bytes} bytes or more of the response, {left} of its {limit} are left: ask for fewer ids, or for pages of the lists"
         ))
@@ -112,7 +116,10 @@ impl RequestContext {
             state: OnceCell::new(),
             loader_tasks: loads,
             audit_trail: Mutex::default(),
-            response_bytes: Arc::new(ResponseBytes(AtomicUsize::new(LIMITS.response))),
+            response_bytes: Arc::new(ResponseBytes {
+                limit: shared.limits.max_response_bytes,
+                left: AtomicUsize::new(shared.limits.max_response_bytes),
+            }),
         };
         (context, BatchScheduler(driven))
     }
@@ -120,7 +127,7 @@ impl RequestContext {
     /// Bytes of the response that were taken by what may be long.
     #[must_use]
     pub fn reserved_bytes(&self) -> usize {
-        LIMITS.response - self.response_bytes.0.load(Ordering::Relaxed)
+        self.response_bytes.limit - self.response_bytes.left.load(Ordering::Relaxed)
     }
 
     /// What the audit is to say of the request once it has been executed; `refused` are the fields that the viewer may not ask
@@ -275,6 +282,11 @@ fn session<'a>(ctx: &Context<'a>) -> Result<&'a AuthenticatedSession> {
 pub(super) fn services<'a>(ctx: &Context<'a>) -> Result<&'a Services> {
     ctx.data_opt::<Services>()
         .ok_or_else(|| Error::Internal("the schema has no store".to_owned()))
+}
+
+/// The limits of the server.
+pub(super) fn limits<'a>(ctx: &Context<'a>) -> Result<&'a Limits> {
+    Ok(&services(ctx)?.limits)
 }
 
 pub(super) fn viewer<'a>(ctx: &Context<'a>) -> Result<&'a Viewer> {

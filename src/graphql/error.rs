@@ -3,8 +3,8 @@
 use async_graphql::{ErrorExtensions as _, Value, value};
 
 use super::id::Id;
-use crate::error::{Error, incident, whole_seconds};
-use crate::observe::record;
+use crate::error::{Error, whole_seconds};
+use crate::observe::{incident, record};
 use crate::statistics::Question;
 
 impl From<Error> for async_graphql::Error {
@@ -38,8 +38,7 @@ impl From<Error> for async_graphql::Error {
             | Error::Busy
             | Error::BeingRestored => {}
             Error::Database(_) | Error::Internal(_) => {
-                let id = incident(&message);
-                message = format!("internal error {id}: the server's log says more under this id");
+                message = incident(&message);
             }
         }
         Self::new(message).extend_with(|_, extensions| {
@@ -99,4 +98,54 @@ fn asked(question: &Question) -> Value {
         arguments.insert(async_graphql::Name::new("filter"), Value::Object(lists.collect()));
     }
     asked
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::ErrorCode;
+
+    fn extension(error: &async_graphql::Error, name: &str) -> Option<Value> {
+        error.extensions.as_ref()?.get(name).cloned()
+    }
+
+    #[test]
+    fn internal_errors_show_an_id_only() {
+        let database = sea_orm::DbErr::Custom("Kim".to_owned());
+        for error in [Error::Internal("Kim".to_owned()), Error::from(database)] {
+            assert!(error.for_operator().contains("Kim"));
+            let shown = async_graphql::Error::from(error);
+            assert!(shown.message.starts_with("internal error "), "{}", shown.message);
+            let all = format!("{shown:?}");
+            assert!(!all.contains("Kim"), "{all}");
+            let code = ErrorCode::InternalServerError.as_str();
+            assert_eq!(extension(&shown, "code"), Some(code.into()));
+        }
+    }
+
+    #[test]
+    fn other_errors_show_their_message_and_code() {
+        for (error, name, value) in [
+            (Error::input("input.name", "is empty"), "argument", "input.name".into()),
+            (Error::unknown_id("id", "patient"), "argument", "id".into()),
+            (
+                Error::Conflict {
+                    argument: "input.version".to_owned(),
+                    message: "was changed".to_owned(),
+                    current_version: Some(3),
+                },
+                "currentVersion",
+                3.into(),
+            ),
+            (Error::RateLimited(Duration::from_millis(1_500)), "retryAfter", 2.into()),
+        ] {
+            let (message, code) = (error.for_operator(), error.code());
+            let shown = async_graphql::Error::from(error);
+            assert_eq!(shown.message, message);
+            assert_eq!(extension(&shown, "code"), Some(code.as_str().into()));
+            assert_eq!(extension(&shown, name), Some(value));
+        }
+    }
 }

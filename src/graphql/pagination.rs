@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::context;
-use crate::config::LIMITS;
+use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::secrets::Secrets;
 use crate::store::Keyset;
@@ -40,16 +40,17 @@ pub(super) struct PageArgs {
 impl PageArgs {
     /// The page that a connection's arguments ask for.
     pub(super) fn new(
+        limits: &Limits,
         first: Option<i32>,
         after: Option<String>,
         last: Option<i32>,
         before: Option<String>,
     ) -> Result<Self> {
         let size = |argument: &str, rows: i32| match usize::try_from(rows) {
-            Ok(rows) if rows <= LIMITS.page_most => Ok(rows),
+            Ok(rows) if rows <= limits.max_page_size => Ok(rows),
             Ok(_) => Err(Error::input(
                 argument,
-                format!("a page has at most {} rows", LIMITS.page_most),
+                format!("a page has at most {} rows", limits.max_page_size),
             )),
             Err(_) => Err(Error::input(argument, "a page has 0 rows or more")),
         };
@@ -57,7 +58,7 @@ impl PageArgs {
             (Some(_), Some(_)) => return Err(Error::input("last", "give either first or last, not both")),
             (Some(rows), None) => (size("first", rows)?, false),
             (None, Some(rows)) => (size("last", rows)?, true),
-            (None, None) => (LIMITS.page_default, before.is_some() && after.is_none()),
+            (None, None) => (limits.default_page_size, before.is_some() && after.is_none()),
         };
         Ok(Self {
             size,
@@ -223,7 +224,7 @@ mod tests {
 
     fn page_args(first: Option<i32>, after: Option<usize>, last: Option<i32>, before: Option<usize>) -> PageArgs {
         let cursor = |place: Option<usize>| place.map(|place| place_cursor(place, [1; 8]));
-        PageArgs::new(first, cursor(after), last, cursor(before)).unwrap()
+        PageArgs::new(&Limits::default(), first, cursor(after), last, cursor(before)).unwrap()
     }
 
     #[test]
@@ -249,7 +250,7 @@ mod tests {
 
     #[test]
     fn sizes_are_bounded() {
-        let refused = |first, last| PageArgs::new(first, None, last, None).is_err();
+        let refused = |first, last| PageArgs::new(&Limits::default(), first, None, last, None).is_err();
         assert!(refused(Some(1), Some(1)));
         assert!(refused(Some(-1), None));
         assert!(refused(None, Some(101)));

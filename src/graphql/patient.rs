@@ -15,7 +15,6 @@ use super::scalars::Date;
 use super::statistics::DateRangeInput;
 use super::visit::{self, Visit, VisitFilter, visit_query};
 use super::{context, mask};
-use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::permissions::Action;
 use crate::records;
@@ -133,7 +132,7 @@ impl Patient {
         #[graphql(desc = "DATE descending where absent.")] order_by: Option<VisitOrder>,
         #[graphql(desc = "All visits where absent.")] filter: Option<VisitFilter>,
     ) -> Result<VisitConnection> {
-        let page_args = PageArgs::new(first, after, last, before)?;
+        let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
         let order = visit_order(context::viewer(ctx)?, order_by)?;
         let query = visit_query(ctx, filter).await?;
         visit::page_of_patient(ctx, self.0.id, &page_args, query, order).await
@@ -268,8 +267,9 @@ pub(super) async fn patient_search(ctx: &Context<'_>, filter: Option<PatientFilt
         .transpose()?;
     let Some(text) = filter.search else { return Ok(found) };
     let text = text::nfc(text.trim());
-    if text.is_empty() || text.chars().count() > LIMITS.search {
-        let message = format!("1 to {} characters are wanted; leave it out to list all", LIMITS.search);
+    let max = context::limits(ctx)?.max_search_length;
+    if text.is_empty() || text.chars().count() > max {
+        let message = format!("1 to {max} characters are wanted; leave it out to list all");
         return Err(Error::input("filter.search", message));
     }
     let viewer = context::viewer(ctx)?;

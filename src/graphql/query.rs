@@ -17,7 +17,6 @@ use super::session::Viewer;
 use super::staff::StaffMember;
 use super::statistics::{self, DateRangeInput, Statistics, StatisticsFilter};
 use super::visit::{self, Visit, VisitFilter, visit_query};
-use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::permissions::Action;
 
@@ -119,7 +118,7 @@ impl Query {
         #[graphql(desc = "Rows before this cursor; with last.")] before: Option<String>,
         #[graphql(desc = "All where absent.")] filter: Option<AuditFilter>,
     ) -> Result<AuditConnection> {
-        let page_args = PageArgs::new(first, after, last, before)?;
+        let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
         audit::page(ctx, &page_args, filter).await
     }
 
@@ -137,7 +136,7 @@ impl Query {
         #[graphql(desc = "CHART_NO ascending where absent.")] order_by: Option<PatientOrder>,
         #[graphql(desc = "All where absent.")] filter: Option<PatientFilter>,
     ) -> Result<PatientConnection> {
-        let page_args = PageArgs::new(first, after, last, before)?;
+        let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
         let order = patient_order(context::viewer(ctx)?, order_by)?;
         let search = patient_search(ctx, filter).await?;
         patient::page(ctx, &page_args, search, order).await
@@ -157,7 +156,7 @@ impl Query {
         #[graphql(desc = "DATE descending where absent.")] order_by: Option<VisitOrder>,
         #[graphql(desc = "All where absent.")] filter: Option<VisitFilter>,
     ) -> Result<VisitConnection> {
-        let page_args = PageArgs::new(first, after, last, before)?;
+        let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
         let order = visit_order(context::viewer(ctx)?, order_by)?;
         let query = visit_query(ctx, filter).await?;
         visit::page(ctx, &page_args, query, order).await
@@ -184,8 +183,9 @@ impl Query {
         ctx: &Context<'_>,
         #[graphql(desc = "At most 100 ids.")] ids: Vec<ID>,
     ) -> Result<Vec<Option<Node>>> {
-        if ids.len() > LIMITS.page_most {
-            return Err(Error::input("ids", format!("at most {} ids", LIMITS.page_most)));
+        let max = context::limits(ctx)?.max_page_size;
+        if ids.len() > max {
+            return Err(Error::input("ids", format!("at most {max} ids")));
         }
         let ids: Vec<Id> = ids
             .iter()

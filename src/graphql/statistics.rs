@@ -15,7 +15,7 @@ use super::hospital::{Department, Doctor, StatisticsDefinition};
 use super::id::{self, Id};
 use super::raw_json::{JsonList, JsonObject, JsonWriter, WriteField, WriteFields};
 use super::scalars::{Date, DateTime};
-use crate::config::LIMITS;
+use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::reporting::{ResolvedStatistics, StatisticsRequest};
 use crate::statistics::{self, BucketRef, DayRange, Filter};
@@ -74,15 +74,18 @@ pub(super) struct StatisticsFilter {
 }
 
 /// Refuses a list that lets nothing through, or is too long.
-pub(super) fn not_empty<T>(argument: &str, list: Option<&[T]>) -> Result<()> {
+pub(super) fn not_empty<T>(limits: &Limits, argument: &str, list: Option<&[T]>) -> Result<()> {
     match list.map(<[T]>::len) {
         Some(0) => Err(Error::input(
             argument,
             "an empty list lets nothing through; leave it out to let all through",
         )),
-        Some(length) if length > LIMITS.ids => Err(Error::input(
+        Some(length) if length > limits.max_filter_items => Err(Error::input(
             argument,
-            format!("{length} are more than the {} that a list may hold", LIMITS.ids),
+            format!(
+                "{length} are more than the {} that a list may hold",
+                limits.max_filter_items
+            ),
         )),
         _ => Ok(()),
     }
@@ -101,7 +104,7 @@ pub(super) async fn known_departments(
     argument: &str,
     ids: Option<Vec<ID>>,
 ) -> Result<Option<Vec<i64>>> {
-    not_empty(argument, ids.as_deref())?;
+    not_empty(context::limits(ctx)?, argument, ids.as_deref())?;
     let Some(ids) = ids else { return Ok(None) };
     let ids = numbers(argument, &ids, id::department)?;
     let hospital = context::viewer(ctx)?.hospital;
@@ -111,7 +114,7 @@ pub(super) async fn known_departments(
 
 /// The doctors that an argument names, all of them the hospital's.
 pub(super) async fn known_doctors(ctx: &Context<'_>, argument: &str, ids: Option<Vec<ID>>) -> Result<Option<Vec<i64>>> {
-    not_empty(argument, ids.as_deref())?;
+    not_empty(context::limits(ctx)?, argument, ids.as_deref())?;
     let Some(ids) = ids else { return Ok(None) };
     let ids = numbers(argument, &ids, id::doctor)?;
     let hospital = context::viewer(ctx)?.hospital;
@@ -136,10 +139,10 @@ pub(super) async fn asked(
 ) -> Result<StatisticsRequest> {
     let period = statistics::Period::from(period);
     let range = range.days("range")?;
-    if period.min_buckets(range) > LIMITS.buckets {
+    let max_buckets = context::limits(ctx)?.max_buckets;
+    if period.min_buckets(range) > max_buckets {
         let message = format!(
-            "the range has more than {} buckets of this period, as many as ten years by DAY: shorten it, or take a longer period",
-            LIMITS.buckets
+            "the range has more than {max_buckets} buckets of this period, as many as ten years by DAY: shorten it, or take a longer period"
         );
         return Err(Error::input("range", message));
     }
@@ -150,7 +153,7 @@ pub(super) async fn asked(
     let filter = match filter {
         None => Filter::default(),
         Some(filter) => {
-            not_empty("filter.channels", filter.channels.as_deref())?;
+            not_empty(context::limits(ctx)?, "filter.channels", filter.channels.as_deref())?;
             Filter {
                 departments: known_departments(ctx, "filter.departmentIds", filter.department_ids).await?,
                 doctors: known_doctors(ctx, "filter.doctorIds", filter.doctor_ids).await?,

@@ -181,8 +181,8 @@ pub(super) async fn visit_query(ctx: &Context<'_>, filter: Option<VisitFilter>) 
     let Some(filter) = filter else {
         return Ok(VisitQuery::default());
     };
-    not_empty("filter.channels", filter.channels.as_deref())?;
-    not_empty("filter.statuses", filter.statuses.as_deref())?;
+    not_empty(context::limits(ctx)?, "filter.channels", filter.channels.as_deref())?;
+    not_empty(context::limits(ctx)?, "filter.statuses", filter.statuses.as_deref())?;
     Ok(VisitQuery {
         departments: known_departments(ctx, "filter.departmentIds", filter.department_ids).await?,
         doctors: known_doctors(ctx, "filter.doctorIds", filter.doctor_ids).await?,

@@ -1,4 +1,4 @@
-//! Watches each request: gives it an id, writes its one line in the log, counts it.
+//! Gives each request an id, logs it in one line, and counts it.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,44 +16,46 @@ use crate::observe::{Metrics, RequestStats, with_request_stats};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What a client that went away before its answer is counted as.
+/// The status of a request whose client closed the connection before the response was sent.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// The middleware around every route.
 pub(super) async fn access_log(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
     let (id, echo) = request_id(request.headers());
-    // At the level of errors, so that it is there whatever the log leaves out.
+    // At the level of errors, so that no filter of the log disables it.
     let span = tracing::error_span!("request", request_id = id);
-    let traced = opentelemetry::global::get_text_map_propagator(|of| of.extract(&HeaderExtractor(request.headers())));
-    // Where traces are off there is no parent to set.
-    let _ = span.set_parent(traced);
-    let notes = Arc::new(Mutex::new(RequestStats {
+    let parent = opentelemetry::global::get_text_map_propagator(|propagator| {
+        propagator.extract(&HeaderExtractor(request.headers()))
+    });
+    // Fails if traces are off.
+    let _ = span.set_parent(parent);
+    let stats = Arc::new(Mutex::new(RequestStats {
         request_id: id,
         ..RequestStats::default()
     }));
-    let mut watched = TrackedRequest {
+    let mut tracked = TrackedRequest {
         route: request.extensions().get::<MatchedPath>().cloned(),
         method: method(request.method()),
         started: Instant::now(),
         status: CLIENT_CLOSED_REQUEST,
-        notes: Arc::clone(&notes),
+        stats: Arc::clone(&stats),
         span: span.clone(),
         metrics,
     };
-    watched.metrics.began();
-    let mut response = with_request_stats(notes, next.run(request)).instrument(span).await;
-    watched.status = response.status().as_u16();
+    tracked.metrics.request_started();
+    let mut response = with_request_stats(stats, next.run(request)).instrument(span).await;
+    tracked.status = response.status().as_u16();
     response.headers_mut().insert(REQUEST_ID, echo);
     response
 }
 
-/// A request while it runs. However it ends, it is let go of, and then its line is written.
+/// A request being processed. Its line is written when it is dropped: however it ends.
 struct TrackedRequest {
     route: Option<MatchedPath>,
     method: &'static str,
     started: Instant,
     status: u16,
-    notes: Arc<Mutex<RequestStats>>,
+    stats: Arc<Mutex<RequestStats>>,
     span: Span,
     metrics: Arc<Metrics>,
 }
@@ -61,22 +63,22 @@ struct TrackedRequest {
 impl Drop for TrackedRequest {
     fn drop(&mut self) {
         let took = self.started.elapsed();
-        let notes = std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner));
-        // A path that leads nowhere is the client's own text, and is not shown.
+        let stats = std::mem::take(&mut *self.stats.lock().unwrap_or_else(PoisonError::into_inner));
+        // A path without a route is the client's own text, and is not logged.
         let path = self.route.as_ref().map_or("none", MatchedPath::as_str);
         let (method, status) = (self.method, self.status);
-        self.metrics.ended(path, method, status);
+        self.metrics.request_ended(path, method, status);
         if path == "/graphql" {
-            self.metrics.operation(&notes, status, took);
+            self.metrics.operation(&stats, status, took);
         }
-        let (ms, database_ms) = (millis(took), millis(notes.database));
+        let (ms, database_ms) = (millis(took), millis(stats.database));
         let RequestStats {
             statements,
             operation,
             codes,
             incidents,
             ..
-        } = notes;
+        } = stats;
         let r#type = operation.as_ref().map(|operation| operation.kind.as_str());
         let operation = operation.and_then(|operation| operation.name);
         let codes: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
@@ -118,17 +120,16 @@ impl Drop for TrackedRequest {
             };
         }
         match path {
-            // Asked all day by machines.
+            // Polled by machines.
             "/healthz" | "/readyz" | "/metrics" if status < 400 => line!(debug),
             _ => line!(info),
         }
     }
 }
 
-/// The client's own id where it is well formed, else a new one; and the header that shows it.
+/// The request's id, and the header that returns it: the client's own id if it is valid, else a new one.
 fn request_id(headers: &HeaderMap) -> (String, HeaderValue) {
-    let theirs = headers.get(REQUEST_ID);
-    if let Some(header) = theirs
+    if let Some(header) = headers.get(REQUEST_ID)
         && let Ok(id) = header.to_str()
         && (1..=64).contains(&id.len())
         && id
@@ -142,7 +143,7 @@ fn request_id(headers: &HeaderMap) -> (String, HeaderValue) {
     (id, header)
 }
 
-/// The method in one of few words.
+/// The method as a label of metrics: one of a fixed set.
 fn method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -156,12 +157,12 @@ fn method(method: &Method) -> &'static str {
     }
 }
 
-/// Milliseconds, to the microsecond.
+/// Milliseconds, rounded to microseconds.
 fn millis(took: Duration) -> f64 {
     (took.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// The words in a row; none where there are none.
+/// The words separated by commas; none if there are none.
 fn list(words: &[impl AsRef<str>]) -> Option<String> {
     let (first, rest) = words.split_first()?;
     Some(rest.iter().fold(first.as_ref().to_owned(), |mut list, word| {

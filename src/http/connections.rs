@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::peer;
-use crate::config::LIMITS;
+use crate::config::Limits;
 
 /// Takes connections.
 pub(super) struct Connections {
@@ -29,12 +29,12 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(listener: TcpListener, trusted: Vec<IpNet>) -> Self {
+    pub(super) fn new(listener: TcpListener, trusted: Vec<IpNet>, limits: &Limits) -> Self {
         Self {
             listener,
             open: Arc::default(),
-            most: LIMITS.connections,
-            silence: LIMITS.silence,
+            most: limits.max_connections_per_address,
+            silence: limits.connection_idle_timeout(),
             trusted,
         }
     }
@@ -186,7 +186,11 @@ mod tests {
         let connections = Connections {
             most: 2,
             silence: Duration::from_millis(50),
-            ..Connections::new(listener, trusted.iter().map(|net| net.parse().unwrap()).collect())
+            ..Connections::new(
+                listener,
+                trusted.iter().map(|net| net.parse().unwrap()).collect(),
+                &Limits::default(),
+            )
         };
         (connections, address)
     }

@@ -1,33 +1,28 @@
-//! Documents of queries that passed the guard: a console sends the same few again and again, and to parse one takes longer than to
-//! answer it.
+//! A cache of parsed documents: a console sends the same few queries again and again, and parsing one takes longer than answering it.
 
 use std::sync::Arc;
 
 use async_graphql::parser::types::ExecutableDocument;
 use moka::sync::Cache;
 
-use crate::config::LIMITS;
-
-/// Documents by the texts of their queries, bounded; variables are no part of them.
+/// Documents by the text of their query; variables are not part of them.
 pub(super) struct DocumentCache(Cache<String, Arc<ExecutableDocument>>);
 
-impl Default for DocumentCache {
-    fn default() -> Self {
-        /// What a document takes for each byte of its text, about.
+impl DocumentCache {
+    pub(super) fn new(capacity_bytes: u64) -> Self {
+        /// Memory of a document per byte of its text, estimated.
         const BYTES: usize = 64;
         let weigh =
             |query: &String, _: &Arc<ExecutableDocument>| u32::try_from(query.len() * BYTES).unwrap_or(u32::MAX);
-        Self(Cache::builder().max_capacity(LIMITS.parsed).weigher(weigh).build())
+        Self(Cache::builder().max_capacity(capacity_bytes).weigher(weigh).build())
     }
-}
 
-impl DocumentCache {
     pub(super) fn get(&self, query: &str) -> Option<Arc<ExecutableDocument>> {
         self.0.get(query)
     }
 
-    /// Keeps the document of a query that passed.
-    pub(super) fn keep(&self, query: &str, document: &Arc<ExecutableDocument>) {
+    /// Caches the document of a query that passed all checks and was sent by a signed-in viewer.
+    pub(super) fn insert(&self, query: &str, document: &Arc<ExecutableDocument>) {
         self.0.insert(query.to_owned(), Arc::clone(document));
     }
 }

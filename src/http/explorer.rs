@@ -1,5 +1,5 @@
-//! The explorer's files: GraphiQL with a sign-in, built by `build.rs` and part of the binary, so that
-//! a browser on a closed network needs nobody but this server.
+//! The explorer's files: GraphiQL with a sign-in, built by `build.rs` and embedded in the binary, so that a browser in a closed network
+//! needs no other server.
 
 use axum::{
     Router,
@@ -15,34 +15,34 @@ use rust_embed::RustEmbed;
 #[folder = "$OUT_DIR/explorer"]
 struct Files;
 
-/// Nothing from elsewhere, and nobody may frame it. Monaco styles inline and brings small images as data.
+/// Nothing from other origins, and no frames. Monaco uses inline styles and images as `data:` URLs.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; \
      font-src 'self' data:; img-src 'self' data:; worker-src 'self'; connect-src 'self'; \
      frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
-/// A worker is ruled by the policy of its own answer, so every answer carries it.
+/// On every response, since a worker is subject to the policy of its own response.
 const POLICY: [(HeaderName, &str); 1] = [(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY)];
 
-/// Names change with every build.
-const ASK_AGAIN: &str = "no-cache";
-/// The name holds a hash of the content.
-const KEEP: &str = "public, max-age=31536000, immutable";
+/// For files whose content changes with each build.
+const REVALIDATE: &str = "no-cache";
+/// For files with a hash of the content in their names.
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 pub(crate) fn router<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
     Router::new()
-        // Relative: a proxy may serve all of this under a path of its own.
+        // Relative, so that a proxy can serve it under another path.
         .route("/", get(|| async { Redirect::temporary("graphiql") }))
         .route(
             "/graphiql",
-            get(|headers: HeaderMap| async move { file("index.html", ASK_AGAIN, &headers) }),
+            get(|headers: HeaderMap| async move { file("index.html", REVALIDATE, &headers) }),
         )
         .route("/graphiql/", get(|| async { Redirect::permanent("../graphiql") }))
         .route(
             "/graphiql/licences.txt",
-            get(|headers: HeaderMap| async move { file("licences.txt", ASK_AGAIN, &headers) }),
+            get(|headers: HeaderMap| async move { file("licences.txt", REVALIDATE, &headers) }),
         )
         .route("/graphiql/assets/{name}", get(asset))
         .layer(middleware::map_response(|response: Response| async move {
@@ -51,10 +51,10 @@ where
 }
 
 async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
-    file(&format!("assets/{name}"), KEEP, &headers)
+    file(&format!("assets/{name}"), IMMUTABLE, &headers)
 }
 
-/// The file, in the smallest form that the client takes.
+/// Responds with the file in the smallest encoding that the client accepts.
 fn file(path: &str, cache: &'static str, request: &HeaderMap) -> Response {
     let (Some(content_type), Some(plain)) = (content_type(path), Files::get(path)) else {
         return StatusCode::NOT_FOUND.into_response();
@@ -74,7 +74,7 @@ fn file(path: &str, cache: &'static str, request: &HeaderMap) -> Response {
     }
 }
 
-/// Of what is built, by its ending; the compressed forms have no address of their own.
+/// The content type by the file's extension; none for compressed files, which have no URL of their own.
 fn content_type(path: &str) -> Option<&'static str> {
     Some(match path.rsplit_once('.')?.1 {
         "html" => "text/html; charset=utf-8",
@@ -86,7 +86,7 @@ fn content_type(path: &str) -> Option<&'static str> {
     })
 }
 
-/// Whether Accept-Encoding names the coding (or anything, `*`) and doesn't rule it out by `q=0`.
+/// Whether `Accept-Encoding` has the coding (or `*`) without excluding it by `q=0`.
 fn accepts(request: &HeaderMap, coding: &str) -> bool {
     let mut any = false;
     let values = request
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
-    fn asking(accept_encoding: &'static str) -> HeaderMap {
+    fn accepting(accept_encoding: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(accept_encoding))])
     }
 
@@ -129,7 +129,7 @@ mod tests {
             ("brotli", false, false),
             ("", false, false),
         ] {
-            let request = asking(accept_encoding);
+            let request = accepting(accept_encoding);
             assert_eq!(accepts(&request, "br"), br, "br in {accept_encoding:?}");
             assert_eq!(accepts(&request, "gzip"), gzip, "gzip in {accept_encoding:?}");
         }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn serves_the_page_and_nothing_unknown() {
-        let page = file("index.html", ASK_AGAIN, &HeaderMap::new());
+        let page = file("index.html", REVALIDATE, &HeaderMap::new());
         assert_eq!(page.status(), StatusCode::OK);
         assert_eq!(page.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
         assert_eq!(page.headers()[header::CACHE_CONTROL], "no-cache");
@@ -151,7 +151,7 @@ mod tests {
             "../Cargo.toml",
             "assets/../index.html",
         ] {
-            let status = file(path, KEEP, &HeaderMap::new()).status();
+            let status = file(path, IMMUTABLE, &HeaderMap::new()).status();
             assert_eq!(status, StatusCode::NOT_FOUND, "{path:?}");
         }
     }

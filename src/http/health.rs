@@ -1,4 +1,4 @@
-//! What is said of the server's health: alive, ready, and in numbers.
+//! Health checks and metrics.
 
 use std::sync::atomic::Ordering;
 
@@ -10,21 +10,20 @@ use serde_json::json;
 
 use super::peer::Client;
 use super::{App, rate_limits};
-use crate::error::incident;
 use crate::statistics::sha256;
 use crate::store::Unready;
 
-/// The process lives.
+/// Liveness: the process answers.
 pub(super) async fn alive() -> &'static str {
     "alive\n"
 }
 
-/// Ready is who can take a request now: the database is as it must be, and the server was not told to stop.
+/// Readiness: the database can be served, and the server was not told to stop.
 pub(super) async fn ready(State(app): State<App>) -> Response {
     let failed = if app.stopping.load(Ordering::Relaxed) {
         Some("stopping")
     } else {
-        app.shared.store.ready().await.err().map(|unready| match unready {
+        app.services.store.ready().await.err().map(|unready| match unready {
             Unready::Database => "database",
             Unready::Migrations => "migrations",
             Unready::Writes => "writes",
@@ -40,7 +39,7 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
     (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
-/// Metrics as Prometheus reads them: for who has the token; where there is none, for who asks on this machine.
+/// Metrics in the OpenMetrics format, for requests with the token; if there is no token, for requests from this machine.
 pub(super) async fn metrics(
     State(app): State<App>,
     Extension(Client(address)): Extension<Client>,
@@ -48,28 +47,28 @@ pub(super) async fn metrics(
 ) -> Response {
     let permitted = match &app.metrics_token {
         Some(token) => {
-            let brought = headers
+            let sent = headers
                 .get(header::AUTHORIZATION)
                 .map(HeaderValue::as_bytes)
                 .unwrap_or_default();
-            // Digests: how long it takes to compare them says nothing of the token.
-            sha256(brought) == sha256(format!("Bearer {token}").as_bytes())
+            // Compared by their digests, so that the time it takes reveals nothing about the token.
+            sha256(sent) == sha256(format!("Bearer {token}").as_bytes())
         }
-        None => address.is_loopback() && !rate_limits::passed_on(&headers),
+        None => address.is_loopback() && !rate_limits::is_forwarded(&headers),
     };
     if !permitted {
-        let ask = [(header::WWW_AUTHENTICATE, "Bearer")];
-        return (StatusCode::UNAUTHORIZED, ask, "metrics are for who has the token\n").into_response();
+        let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+        return (StatusCode::UNAUTHORIZED, challenge, "metrics need the bearer token\n").into_response();
     }
-    let used = app.shared.reporting.ledger_usage().await;
-    let store = &app.shared.store;
-    match store.metrics().text(used.ledgers, used.bytes, &store.pools()) {
+    let usage = app.services.reporting.ledger_usage().await;
+    let store = &app.services.store;
+    match store.metrics().text(usage.ledgers, usage.bytes, &store.pools()) {
         Ok(text) => {
             let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, content_type)], text).into_response()
         }
         Err(error) => {
-            incident(&format!("metrics cannot be written: {error}"));
+            tracing::error!(%error, "cannot write the metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

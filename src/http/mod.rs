@@ -1,4 +1,4 @@
-//! The rim: routes, who asks, what may pass, and what is said of the server's health.
+//! The HTTP server: routes, connections, rate limits, GraphQL over HTTP and health checks.
 
 mod access_log;
 mod connections;
@@ -7,10 +7,12 @@ mod execution;
 mod explorer;
 mod graphql;
 mod health;
+mod media_type;
 mod peer;
 mod persisted_queries;
 mod query_limits;
 mod rate_limits;
+mod response;
 mod tls;
 
 use std::net::SocketAddr;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_graphql::parser::types::OperationType;
 use axum::extract::State;
 use axum::extract::connect_info::Connected;
 use axum::http::{HeaderName, HeaderValue, Method, header};
@@ -33,7 +36,7 @@ use tokio::time::timeout;
 use tower_http::cors::CorsLayer;
 
 use crate::auth::Auth;
-use crate::config::{LIMITS, Memory, cores};
+use crate::config::{Limits, cores};
 use crate::error::{Error, Result};
 use crate::graphql::Services;
 use crate::jobs::{self, Retention};
@@ -49,61 +52,60 @@ use rate_limits::RateLimits;
 pub use tls::Tls;
 use tls::{Certificate, Handshaken};
 
-/// How a server is to serve.
+/// How a server serves.
 pub struct Options {
     /// How long data that expires is kept.
     pub retention: Retention,
-    /// What may be kept in memory between questions.
-    pub memory: Memory,
-    /// What the explorer's sign-in page is told.
+    pub limits: Arc<Limits>,
+    /// What the explorer shows on its sign-in page: the accounts of the demo.
     pub hint: serde_json::Value,
-    /// Requests a second of a viewer at most.
+    /// Requests per second allowed for each viewer.
     pub viewer_rate: NonZeroU32,
-    /// Requests a second of an address at most.
+    /// Requests per second allowed for each client address.
     pub address_rate: NonZeroU32,
-    /// Proxies that are believed whom they ask for.
+    /// Proxies whose X-Forwarded-For header is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Origins whose pages may read answers.
+    /// Origins whose pages may read responses.
     pub cors_origins: Vec<HeaderValue>,
-    /// Without it, the server speaks plain HTTP.
+    /// Plain HTTP if none.
     pub tls: Option<Tls>,
-    /// What /metrics is read with; where there is none, it is read on this machine alone.
+    /// Bearer token of /metrics; without one, /metrics is available on this machine only.
     pub metrics_token: Option<String>,
 }
 
-/// What every request may need.
+/// What the handlers share.
 #[derive(Clone)]
 struct App {
     executor: Arc<Executor>,
-    shared: Services,
-    /// What the explorer's sign-in page is told: the demo's accounts, else nothing.
+    services: Services,
     hint: Arc<serde_json::Value>,
-    /// Root fields that the schema has.
-    fields: Arc<query_limits::RootFields>,
+    root_fields: Arc<query_limits::RootFields>,
     rates: Arc<RateLimits>,
-    /// Turns of costly queries.
+    /// Permits of costly queries.
     costly: Arc<Semaphore>,
-    parsed: Arc<DocumentCache>,
+    documents: Arc<DocumentCache>,
     persisted: Arc<PersistedQueries>,
+    limits: Arc<Limits>,
     metrics_token: Option<Arc<str>>,
-    /// Set once the server was told to stop.
+    /// Whether the server was told to stop.
     stopping: Arc<AtomicBool>,
 }
 
-/// Serves until the process is told to stop, then finishes what is in flight.
+/// Serves until the process is told to stop, then finishes the requests in flight.
 ///
 /// # Errors
-/// Where the server cannot go on.
+/// If the server cannot listen or go on.
 pub async fn serve(listener: TcpListener, store: Store, mut options: Options) -> Result<()> {
     let tls = options.tls.take();
     let cors = cors(std::mem::take(&mut options.cors_origins));
-    jobs::start(&store, options.retention);
-    let connections = Connections::new(listener, options.trusted_proxies.clone());
+    let limits = Arc::clone(&options.limits);
+    jobs::start(&store, limits.file_check_interval, options.retention);
+    let connections = Connections::new(listener, options.trusted_proxies.clone(), &limits);
     let app = App::new(store, options)?;
     match tls {
         Some(tls) => {
-            tokio::spawn(watch_certificate(tls.certificate()));
-            let listener = Handshaken::new(connections, &tls)
+            tokio::spawn(watch_certificate(tls.certificate(), limits.file_check_interval));
+            let listener = Handshaken::new(connections, &tls, limits.tls_handshake_timeout)
                 .map_err(|error| Error::Internal(format!("the server cannot listen: {error}")))?;
             app.serve(listener, cors, Some(HSTS)).await
         }
@@ -115,7 +117,7 @@ pub async fn serve(listener: TcpListener, store: Store, mut options: Options) ->
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// What pages of other origins may do: nothing, where none is named.
+/// What pages of these origins may do; nothing is allowed to others.
 fn cors(origins: Vec<HeaderValue>) -> Option<CorsLayer> {
     (!origins.is_empty()).then(|| {
         CorsLayer::new()
@@ -134,11 +136,11 @@ fn cors(origins: Vec<HeaderValue>) -> Option<CorsLayer> {
     })
 }
 
-/// A browser that has seen the server by TLS asks in no other way for a year.
+/// A browser that has used TLS once uses nothing else for a year.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Of every answer. The explorer's pages have a policy of their own; nothing else is a page.
-fn secure(mut response: Response, hsts: Option<HeaderValue>) -> Response {
+/// Sets the security headers of every response. The explorer's pages have a policy of their own; nothing else is a page.
+fn set_security_headers(mut response: Response, hsts: Option<HeaderValue>) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -157,7 +159,7 @@ fn secure(mut response: Response, hsts: Option<HeaderValue>) -> Response {
 }
 
 /// Serves the routes until told to stop.
-async fn run<L>(listener: L, routes: Router, metrics: &Metrics, stopping: &AtomicBool) -> Result<()>
+async fn run<L>(listener: L, routes: Router, metrics: &Metrics, stopping: &AtomicBool, limits: &Limits) -> Result<()>
 where
     L: Listener<Addr = SocketAddr>,
     Peer: for<'a> Connected<IncomingStream<'a, L>>,
@@ -172,9 +174,9 @@ where
         told_to_stop().await;
         tracing::info!("told to stop");
         stopping.store(true, Ordering::Relaxed);
-        let _ = timeout(LIMITS.notice, told_to_stop()).await;
+        let _ = timeout(limits.shutdown_notice, told_to_stop()).await;
         drop(close);
-        let _ = timeout(LIMITS.drain, told_to_stop()).await;
+        let _ = timeout(limits.drain_timeout, told_to_stop()).await;
     };
     tokio::select! {
         served = served.into_future() => {
@@ -186,8 +188,8 @@ where
 }
 
 /// Looks again and again whether the certificate was renewed.
-async fn watch_certificate(certificate: Arc<Certificate>) {
-    let mut often = tokio::time::interval(LIMITS.key_file);
+async fn watch_certificate(certificate: Arc<Certificate>, interval: Duration) {
+    let mut often = tokio::time::interval(interval);
     loop {
         often.tick().await;
         certificate.read_again();
@@ -217,26 +219,31 @@ async fn told_to_stop() {
 
 impl App {
     fn new(store: Store, options: Options) -> Result<Self> {
-        let shared = Services {
-            reporting: Arc::new(Reporting::new(store.clone(), options.memory)),
-            auth: Arc::new(Auth::new(store.clone())?),
+        let services = Services {
+            reporting: Arc::new(Reporting::new(store.clone(), &options.limits)),
+            auth: Arc::new(Auth::new(store.clone(), &options.limits)?),
+            limits: Arc::clone(&options.limits),
             store,
         };
-        let executor = Executor::new(shared.clone())?;
-        let fields = query_limits::RootFields::of(executor.types());
+        let executor = Executor::new(services.clone())?;
+        let root_fields = |kind| executor.types().root_fields(kind);
+        let root_fields =
+            query_limits::RootFields::new(root_fields(OperationType::Query), root_fields(OperationType::Mutation));
         Ok(Self {
             executor: Arc::new(executor),
-            shared,
+            services,
             hint: Arc::new(options.hint),
-            fields: Arc::new(fields),
+            root_fields: Arc::new(root_fields),
             rates: Arc::new(RateLimits::new(
                 options.address_rate,
                 options.viewer_rate,
                 options.trusted_proxies,
+                &options.limits,
             )),
             costly: Arc::new(Semaphore::new((cores() / 2).max(1))),
-            parsed: Arc::default(),
-            persisted: Arc::default(),
+            documents: Arc::new(DocumentCache::new(options.limits.document_cache_bytes)),
+            persisted: Arc::new(PersistedQueries::new(options.limits.persisted_query_cache_bytes)),
+            limits: options.limits,
             metrics_token: options.metrics_token.map(Into::into),
             stopping: Arc::default(),
         })
@@ -247,18 +254,19 @@ impl App {
         L: Listener<Addr = SocketAddr>,
         Peer: for<'a> Connected<IncomingStream<'a, L>>,
     {
-        let metrics = Arc::clone(self.shared.store.metrics());
+        let metrics = Arc::clone(self.services.store.metrics());
         let stopping = Arc::clone(&self.stopping);
-        run(listener, self.router(cors, hsts), &metrics, &stopping).await
+        let limits = Arc::clone(&self.limits);
+        run(listener, self.router(cors, hsts), &metrics, &stopping, &limits).await
     }
 
     fn router(self, cors: Option<CorsLayer>, hsts: Option<HeaderValue>) -> Router {
-        let metrics = Arc::clone(self.shared.store.metrics());
+        let metrics = Arc::clone(self.services.store.metrics());
         let limit = middleware::from_fn_with_state(self.clone(), rate_limits::limit);
         let routes = Router::new()
             .route(
                 "/graphql",
-                get(graphql::get).post(graphql::post).fallback(graphql::other),
+                get(graphql::get).post(graphql::post).fallback(graphql::other_method),
             )
             .route("/graphiql/hint.json", get(hint))
             .route("/healthz", get(health::alive))
@@ -274,7 +282,7 @@ impl App {
         routes
             .layer(middleware::map_response(move |response: Response| {
                 let hsts = hsts.clone();
-                async move { secure(response, hsts) }
+                async move { set_security_headers(response, hsts) }
             }))
             .layer(middleware::from_fn_with_state(metrics, access_log::access_log))
     }

@@ -1,5 +1,5 @@
-//! Automatic persisted queries, as Apollo's clients speak them: a query that is known may be sent as its SHA-256 alone. It saves
-//! bytes and permits nothing: what is known is checked as if it had been sent.
+//! Apollo's automatic persisted queries: a known query may be sent as its SHA-256 only. That saves bytes and allows nothing more: a
+//! persisted query is checked like any other.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -8,22 +8,19 @@ use moka::sync::Cache;
 use serde_json::{Map, Value};
 
 use super::query_limits::Rejection;
-use crate::config::LIMITS;
 use crate::error::ErrorCode;
 use crate::statistics::sha256;
 
-/// Texts of queries by the hexadecimal SHA-256, bounded; variables are never kept.
+/// Texts of queries by their SHA-256 in hexadecimal; variables are not stored.
 pub(super) struct PersistedQueries(Cache<String, Arc<str>>);
 
-impl Default for PersistedQueries {
-    fn default() -> Self {
-        let weigh = |_: &String, query: &Arc<str>| u32::try_from(query.len() + 64).unwrap_or(u32::MAX);
-        Self(Cache::builder().max_capacity(LIMITS.persisted).weigher(weigh).build())
-    }
-}
-
 impl PersistedQueries {
-    /// The query that a request asks for, and by which hash it wants to be known from now on.
+    pub(super) fn new(capacity_bytes: u64) -> Self {
+        let weigh = |_: &String, query: &Arc<str>| u32::try_from(query.len() + 64).unwrap_or(u32::MAX);
+        Self(Cache::builder().max_capacity(capacity_bytes).weigher(weigh).build())
+    }
+
+    /// The text of a request's query, and the hash to store it under, if it is to be stored.
     pub(super) fn query(
         &self,
         sent: Option<String>,
@@ -36,12 +33,12 @@ impl PersistedQueries {
         match (sent, hash) {
             (Some(query), None) => Ok((query, None)),
             (Some(query), Some(hash)) if hex(&sha256(query.as_bytes())) == hash => Ok((query, Some(hash))),
-            (Some(_), Some(_)) => Err(unusable("sha256Hash is not the query's")),
+            (Some(_), Some(_)) => Err(invalid("sha256Hash is not the hash of the query")),
             (None, Some(hash)) => match self.0.get(&hash) {
                 Some(query) => Ok((query.to_string(), None)),
                 None => Err(Rejection {
                     code: ErrorCode::PersistedQueryNotFound,
-                    // The words that clients look for.
+                    // Clients look for exactly this text.
                     message: "PersistedQueryNotFound".to_owned(),
                     location: None,
                     more: Vec::new(),
@@ -56,25 +53,25 @@ impl PersistedQueries {
         }
     }
 
-    /// Keeps a query that was taken.
-    pub(super) fn keep(&self, hash: String, query: &str) {
+    /// Stores a query that passed all checks and was sent by a signed-in viewer.
+    pub(super) fn insert(&self, hash: String, query: &str) {
         self.0.insert(hash, query.into());
     }
 }
 
 fn hash(extension: &Value) -> Result<String, Rejection> {
     if extension["version"] != 1 {
-        return Err(unusable("version must be 1"));
+        return Err(invalid("version must be 1"));
     }
     match extension["sha256Hash"].as_str() {
         Some(hash) if hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
             Ok(hash.to_ascii_lowercase())
         }
-        _ => Err(unusable("sha256Hash must be 64 hexadecimal digits")),
+        _ => Err(invalid("sha256Hash must be 64 hexadecimal digits")),
     }
 }
 
-fn unusable(why: &str) -> Rejection {
+fn invalid(why: &str) -> Rejection {
     Rejection {
         code: ErrorCode::BadUserInput,
         message: format!("extensions.persistedQuery: {why}"),

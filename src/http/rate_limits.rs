@@ -1,4 +1,4 @@
-//! How many requests may come: of an address, of a viewer, and in all at a time.
+//! Limits of requests: per second for each address and each viewer, and at a time in all.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -17,11 +17,11 @@ use moka::sync::Cache;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::peer::{self, Client, Peer};
-use super::{App, graphql};
-use crate::config::LIMITS;
+use super::{App, response};
+use crate::config::Limits;
 use crate::permissions::Viewer;
 
-/// Who comes too often hears how long to wait.
+/// The error is how long to wait.
 type Limited<T> = Result<T, Duration>;
 
 pub(super) struct RateLimits {
@@ -32,54 +32,54 @@ pub(super) struct RateLimits {
 }
 
 impl RateLimits {
-    /// So many requests a second of each address and each viewer; `trusted` say whom they pass requests on for.
-    pub(super) fn new(address: NonZeroU32, viewer: NonZeroU32, trusted: Vec<IpNet>) -> Self {
+    /// Allows so many requests per second of each address and each viewer. `trusted` are proxies, see [`peer::client`].
+    pub(super) fn new(address: NonZeroU32, viewer: NonZeroU32, trusted: Vec<IpNet>, limits: &Limits) -> Self {
         Self {
-            addresses: Buckets::new(address),
-            viewers: Buckets::new(viewer),
-            running: Semaphore::new(LIMITS.concurrent),
+            addresses: Buckets::new(address, limits.max_tracked_clients),
+            viewers: Buckets::new(viewer, limits.max_tracked_clients),
+            running: Semaphore::new(limits.max_concurrent_requests),
             trusted,
         }
     }
 
-    pub(super) fn viewer(&self, viewer: &Viewer) -> Limited<()> {
+    pub(super) fn check_viewer(&self, viewer: &Viewer) -> Limited<()> {
         self.viewers.take((viewer.hospital, viewer.staff))
     }
 
-    /// A place among the requests that run.
-    pub(super) fn place(&self) -> Limited<SemaphorePermit<'_>> {
+    /// A permit to run a request, to be held until it has ended.
+    pub(super) fn start_request(&self) -> Limited<SemaphorePermit<'_>> {
         self.running.try_acquire().map_err(|_| Duration::from_secs(1))
     }
 }
 
-/// A bucket for each, of as many tokens as come in a second. Who was not here for a while has a full one, and is forgotten.
+/// A token bucket per key, as large as the requests per second. One that was not used for a while is full, and is dropped.
 struct Buckets<K> {
-    kept: Cache<K, Arc<DefaultDirectRateLimiter>>,
+    buckets: Cache<K, Arc<DefaultDirectRateLimiter>>,
     quota: Quota,
 }
 
 impl<K: Hash + Eq + Send + Sync + 'static> Buckets<K> {
-    fn new(a_second: NonZeroU32) -> Self {
+    fn new(per_second: NonZeroU32, capacity: u64) -> Self {
         Self {
-            kept: Cache::builder()
-                .max_capacity(LIMITS.rate_entries)
+            buckets: Cache::builder()
+                .max_capacity(capacity)
                 .time_to_idle(Duration::from_secs(10))
                 .build(),
-            quota: Quota::per_second(a_second),
+            quota: Quota::per_second(per_second),
         }
     }
 
-    fn take(&self, of: K) -> Limited<()> {
+    fn take(&self, key: K) -> Limited<()> {
         let bucket = self
-            .kept
-            .get_with(of, || Arc::new(DefaultDirectRateLimiter::direct(self.quota)));
+            .buckets
+            .get_with(key, || Arc::new(DefaultDirectRateLimiter::direct(self.quota)));
         bucket
             .check()
             .map_err(|until| until.wait_time_from(DefaultClock::default().now()))
     }
 }
 
-/// The middleware that finds out who asks, and refuses whom comes too often.
+/// The middleware that determines the client's address and limits its requests per second.
 pub(super) async fn limit(
     State(app): State<App>,
     ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
@@ -88,14 +88,14 @@ pub(super) async fn limit(
 ) -> Response {
     let client = peer::client(peer.ip(), request.headers(), &app.rates.trusted);
     if let Err(wait) = app.rates.addresses.take(client) {
-        return graphql::too_often(request.headers(), wait);
+        return response::rate_limited(request.headers(), wait);
     }
     request.extensions_mut().insert(Client(client));
     next.run(request).await
 }
 
-/// Whether a request came by way of a proxy, as far as it can be told.
-pub(super) fn passed_on(headers: &HeaderMap) -> bool {
+/// Whether a proxy says that it forwards the request.
+pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
     headers.contains_key(peer::FORWARDED_FOR) || headers.contains_key(axum::http::header::FORWARDED)
 }
 
@@ -104,8 +104,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_has_a_bucket_of_its_own() {
-        let buckets = Buckets::new(NonZeroU32::new(3).unwrap());
+    fn each_key_has_its_own_bucket() {
+        let buckets = Buckets::new(NonZeroU32::new(3).unwrap(), 10);
         for _ in 0..3 {
             assert!(buckets.take(1).is_ok());
         }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::sync::mpsc;
@@ -18,9 +19,8 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::connections::{Connection, Connections};
-use crate::config::LIMITS;
 use crate::error::{Error, Result};
-use crate::secrets::{FileStamp, seen};
+use crate::secrets::{FileStamp, file_stamp};
 
 /// A certificate with its key. TLS 1.2 and 1.3.
 pub struct Tls {
@@ -45,7 +45,7 @@ impl Tls {
     /// Where they cannot be read, or don't belong together.
     pub fn read(certificate: &Path, key: &Path) -> Result<Self> {
         let certificate = Arc::new(Certificate {
-            seen: Mutex::new([seen(certificate), seen(key)]),
+            seen: Mutex::new([file_stamp(certificate), file_stamp(key)]),
             shown: RwLock::new(Arc::new(read(certificate, key)?)),
             chain: certificate.to_owned(),
             key: key.to_owned(),
@@ -84,7 +84,7 @@ impl Certificate {
     /// Reads the files again, where one was written since: certificates are renewed. Between the two they may not belong
     /// together; the old one stays until they do.
     pub(super) fn read_again(&self) {
-        let now = [seen(&self.chain), seen(&self.key)];
+        let now = [file_stamp(&self.chain), file_stamp(&self.key)];
         {
             let mut before = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             if *before == now {
@@ -115,7 +115,7 @@ pub(super) struct Handshaken {
 }
 
 impl Handshaken {
-    pub(super) fn new(mut connections: Connections, tls: &Tls) -> io::Result<Self> {
+    pub(super) fn new(mut connections: Connections, tls: &Tls, handshake_timeout: Duration) -> io::Result<Self> {
         let address = connections.local_addr()?;
         let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
         let (shaken, done) = mpsc::channel(64);
@@ -127,7 +127,7 @@ impl Handshaken {
                 };
                 let (acceptor, shaken) = (acceptor.clone(), shaken.clone());
                 tokio::spawn(async move {
-                    if let Ok(Ok(stream)) = timeout(LIMITS.handshake, acceptor.accept(stream)).await {
+                    if let Ok(Ok(stream)) = timeout(handshake_timeout, acceptor.accept(stream)).await {
                         // Who stopped listening meanwhile takes no more.
                         let _ = shaken.send((stream, peer)).await;
                     }

@@ -183,7 +183,7 @@ pub async fn import(
     store.audit(vec![entry]).await?;
     imported?;
     progress.finish_and_clear();
-    store.prune_feed(hospital.id, crate::config::LIMITS.feed).await?;
+    store.prune_feed(hospital.id).await?;
     Ok(import.summary)
 }
 

@@ -36,7 +36,7 @@ const VISIT_COLUMNS: [&str; 8] = [
 const PATIENT_COLUMNS_OF_VISITS: [&str; 6] = ["name", "phone", "birth_date", "birth_year", "sex", "age"];
 
 /// The longest text that is taken, in characters.
-const MAX_TEXT_LENGTH: usize = 255;
+const MAX_TEXT_LENGTH: usize = crate::text::MAX_NAME_LENGTH;
 /// The greatest age that is taken, in years.
 const MAX_AGE: i32 = 130;
 

@@ -1,4 +1,4 @@
-//! The log: lines for people on a terminal, JSON for whoever collects it.
+//! The log: text on a terminal, JSON otherwise.
 
 use std::io::IsTerminal as _;
 
@@ -11,34 +11,34 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::traces;
 use crate::error::{Error, Result};
 
-/// What is logged where ROLLCALL_LOG says nothing else.
-const USUAL: &str = "warn,rollcall=info";
+/// The filter if `ROLLCALL_LOG` is not set.
+const DEFAULT_FILTER: &str = "warn,rollcall=info";
 
-/// The log and the traces while they run.
+/// The log and the traces of this process.
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
 }
 
-/// Starts the log as `ROLLCALL_LOG` and `ROLLCALL_LOG_FORMAT` say, and traces where there is a collector for them.
+/// Starts the log, configured by `ROLLCALL_LOG` and `ROLLCALL_LOG_FORMAT`, and traces if a collector is configured.
 ///
 /// # Errors
-/// Where a variable says what cannot be.
+/// If a variable has an invalid value.
 pub fn start() -> Result<Telemetry> {
     let terminal = std::io::stderr().is_terminal();
     let json = match std::env::var("ROLLCALL_LOG_FORMAT").as_deref() {
         Ok("json") => true,
         Ok("text") => false,
         Ok("") | Err(_) => !terminal,
-        Ok(_) => return Err(Error::input("ROLLCALL_LOG_FORMAT", "is json or text")),
+        Ok(_) => return Err(Error::input("ROLLCALL_LOG_FORMAT", "must be json or text")),
     };
-    let wanted = std::env::var("ROLLCALL_LOG").unwrap_or_default();
-    let wanted = if wanted.is_empty() { USUAL } else { &wanted };
-    let wanted = EnvFilter::try_new(wanted)
-        .map_err(|error| Error::input("ROLLCALL_LOG", format!("is no filter of tracing's: {error}")))?;
-    // Whatever is wanted, the libraries below say no more than warnings: what they trace are statements with their values.
-    let own = filter_fn(|of| of.target().starts_with("rollcall") || *of.level() <= Level::WARN);
-    // Without a hint, all that the libraries trace would be looked at each time.
-    let own = own.with_max_level_hint(Level::TRACE);
+    let filter = std::env::var("ROLLCALL_LOG").unwrap_or_default();
+    let filter = if filter.is_empty() { DEFAULT_FILTER } else { &filter };
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| Error::input("ROLLCALL_LOG", format!("is not a filter of tracing: {error}")))?;
+    // Whatever the filter says, libraries log warnings and errors only: below that they log statements with their values.
+    let safe = filter_fn(|event| event.target().starts_with("rollcall") || *event.level() <= Level::WARN);
+    // Without a hint, everything that libraries trace would be evaluated each time.
+    let safe = safe.with_max_level_hint(Level::TRACE);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = if json {
         lines.json().flatten_event(true).with_current_span(false).boxed()
@@ -46,13 +46,13 @@ pub fn start() -> Result<Telemetry> {
         lines.with_ansi(terminal).boxed()
     };
     let traces = traces::provider()?;
-    let registry = tracing_subscriber::registry().with(lines.with_filter(wanted.and(own)));
+    let registry = tracing_subscriber::registry().with(lines.with_filter(filter.and(safe)));
     match &traces {
         Some(provider) => registry.with(traces::layer(provider)).init(),
-        // Not a layer that is none: with one, spans that nobody wants are made and entered all the same.
+        // Not `Option<Layer>`: with it, spans are created and entered even if it is None.
         None => registry.init(),
     }
-    // The usual words on standard error would quote what was being worked on.
+    // The default hook prints the panic's message, which may contain a value.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(place, "a panic: this is a bug");
@@ -61,12 +61,12 @@ pub fn start() -> Result<Telemetry> {
 }
 
 impl Telemetry {
-    /// Sends what traces are left.
+    /// Sends the remaining traces.
     pub async fn finish(self) {
         let Some(traces) = self.traces else { return };
         let sent = tokio::task::spawn_blocking(move || traces.shutdown()).await;
         if !matches!(sent, Ok(Ok(()))) {
-            tracing::warn!("the last traces did not reach their collector");
+            tracing::warn!("the last traces could not be sent to the collector");
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Metrics as Prometheus reads them. No label can be chosen by a client: each is one of few words that stand here, in
-//! the schema or in the router.
+//! Metrics in the OpenMetrics format. Clients cannot choose labels: each value is one of a fixed set, defined here, in the schema or in
+//! the router.
 
 use std::fmt;
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -13,7 +14,7 @@ use prometheus_client::registry::{Metric, Registry};
 
 use super::RequestStats;
 
-/// How an answer was sent.
+/// The labels of a response.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResponseLabels {
     route: String,
@@ -21,7 +22,7 @@ struct ResponseLabels {
     status: u16,
 }
 
-/// What became of a GraphQL request.
+/// The labels of a GraphQL request by its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     r#type: &'static str,
@@ -29,7 +30,7 @@ struct OutcomeLabels {
     status: u16,
 }
 
-/// A root field.
+/// The labels of a root field.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FieldLabels {
     r#type: &'static str,
@@ -53,14 +54,14 @@ struct ConnectionLabels {
     state: &'static str,
 }
 
-/// What a snapshot is looked for by.
+/// What a snapshot is looked up by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
     Question,
     Id,
 }
 
-/// The connections of a pool.
+/// The connections of a pool to the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
     pub name: &'static str,
@@ -99,7 +100,7 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// From a tenth of a millisecond to a request's whole time.
+/// Buckets from 0.1 ms to the default request time-out.
 fn seconds() -> Histogram {
     Histogram::new([
         0.0001, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0,
@@ -115,19 +116,19 @@ impl Default for Metrics {
             in_flight: add(
                 registry_mut,
                 "http_requests_in_flight",
-                "Requests that run now",
+                "Requests being processed",
                 Gauge::default(),
             ),
             sent: add(
                 registry_mut,
                 "http_requests",
-                "Answers, by route, method and status; 499: the client went away",
+                "Responses by route, method and status; 499 if the client closed the connection",
                 Family::default(),
             ),
             sent_seconds: add(
                 registry_mut,
                 "graphql_seconds",
-                "From a GraphQL request's head to its answer",
+                "Time from the headers of a GraphQL request to its response",
                 seconds(),
             ),
             executed: add(
@@ -139,19 +140,19 @@ impl Default for Metrics {
             outcomes: add(
                 registry_mut,
                 "operations",
-                "GraphQL requests, by type, first error's code (OK: none) and status",
+                "GraphQL requests by type, code of the first error (OK if none) and status",
                 Family::default(),
             ),
             refusals: add(
                 registry_mut,
                 "refusals",
-                "Answers with an error of this code",
+                "Responses with an error of this code",
                 Family::default(),
             ),
             field_seconds: add(
                 registry_mut,
                 "root_field_seconds",
-                "GraphQL requests that were executed, by each root field they asked for",
+                "Time of executed GraphQL requests by each root field that they select",
                 timed(),
             ),
             statements: add(
@@ -163,13 +164,13 @@ impl Default for Metrics {
             statement_failures: add(
                 registry_mut,
                 "database_failures",
-                "Statements that the database refused or did not answer",
+                "Statements that failed",
                 Counter::default(),
             ),
             statement_seconds: add(
                 registry_mut,
                 "database_statement_seconds",
-                "A statement, waiting for a connection included",
+                "Time of a statement, including the wait for a connection",
                 seconds(),
             ),
             connections: add(
@@ -184,29 +185,24 @@ impl Default for Metrics {
                 "Hospitals whose ledger is in memory",
                 Gauge::default(),
             ),
-            ledger_bytes: add(
-                registry_mut,
-                "ledger_bytes",
-                "Memory that ledgers take",
-                Gauge::default(),
-            ),
+            ledger_bytes: add(registry_mut, "ledger_bytes", "Memory used by ledgers", Gauge::default()),
             ledger_loads: add(
                 registry_mut,
                 "ledger_loads",
-                "Ledgers loaded whole, rather than caught up",
+                "Ledgers loaded completely, not caught up",
                 Counter::default(),
             ),
-            ledger_load_seconds: add(registry_mut, "ledger_load_seconds", "A ledger's load", seconds()),
+            ledger_load_seconds: add(registry_mut, "ledger_load_seconds", "Time to load a ledger", seconds()),
             ledger_catch_up_seconds: add(
                 registry_mut,
                 "ledger_catch_up_seconds",
-                "A ledger's catching up with what changed",
+                "Time to apply changes to a ledger",
                 seconds(),
             ),
             snapshots: add(
                 registry_mut,
                 "snapshot_lookups",
-                "Snapshots looked for in memory, by question or by id",
+                "Look-ups of snapshots in memory, by question or by id",
                 Family::default(),
             ),
             snapshot_writes: add(registry_mut, "snapshot_writes", "Snapshots stored", Counter::default()),
@@ -221,42 +217,42 @@ fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metri
 }
 
 impl Metrics {
-    /// A request came in.
-    pub fn began(&self) {
+    /// Counts a request that begins.
+    pub fn request_started(&self) {
         self.in_flight.inc();
     }
 
-    /// A request is answered, or gave up. Route and method are the router's words.
-    pub fn ended(&self, route: &str, method: &'static str, status: u16) {
+    /// Counts a request that has been answered or was abandoned.
+    pub fn request_ended(&self, route: &str, method: &'static str, status: u16) {
         self.in_flight.dec();
         let route = route.to_owned();
         self.sent.get_or_create(&ResponseLabels { route, method, status }).inc();
     }
 
-    /// Requests that run now.
+    /// Requests being processed.
     #[must_use]
     pub fn in_flight(&self) -> i64 {
         self.in_flight.get()
     }
 
-    /// A GraphQL request is answered, or gave up.
-    pub fn operation(&self, notes: &RequestStats, status: u16, took: Duration) {
-        let r#type = notes
+    /// Counts a GraphQL request that has been answered or was abandoned.
+    pub fn operation(&self, stats: &RequestStats, status: u16, took: Duration) {
+        let r#type = stats
             .operation
             .as_ref()
             .map_or("none", |operation| operation.kind.as_str());
-        let code = notes.codes.first().map_or("OK", |code| code.as_str());
+        let code = stats.codes.first().map_or("OK", |code| code.as_str());
         self.outcomes
             .get_or_create(&OutcomeLabels { r#type, code, status })
             .inc();
-        for code in &notes.codes {
+        for code in &stats.codes {
             let code = code.as_str();
             self.refusals.get_or_create(&CodeLabels { code }).inc();
         }
         self.sent_seconds.observe(took.as_secs_f64());
-        if notes.executed {
+        if stats.executed {
             self.executed.inc();
-            let fields = notes.operation.iter().flat_map(|operation| &operation.fields);
+            let fields = stats.operation.iter().flat_map(|operation| &operation.fields);
             for field in fields.cloned() {
                 let field = FieldLabels { r#type, field };
                 self.field_seconds.get_or_create(&field).observe(took.as_secs_f64());
@@ -264,7 +260,7 @@ impl Metrics {
         }
     }
 
-    /// The database has answered a statement, or failed to.
+    /// Counts a statement.
     pub fn statement(&self, took: Duration, failed: bool) {
         self.statements.inc();
         self.statement_seconds.observe(took.as_secs_f64());
@@ -273,18 +269,18 @@ impl Metrics {
         }
     }
 
-    /// A ledger was loaded whole.
+    /// Counts a ledger that was loaded completely.
     pub fn ledger_loaded(&self, took: Duration) {
         self.ledger_loads.inc();
         self.ledger_load_seconds.observe(took.as_secs_f64());
     }
 
-    /// A ledger has caught up.
+    /// Counts a ledger to which changes were applied.
     pub fn ledger_caught_up(&self, took: Duration) {
         self.ledger_catch_up_seconds.observe(took.as_secs_f64());
     }
 
-    /// A snapshot was looked for in memory.
+    /// Counts a look-up of a snapshot in memory.
     pub fn snapshot_looked_up(&self, by: Lookup, found: bool) {
         let by = match by {
             Lookup::Question => "question",
@@ -294,15 +290,15 @@ impl Metrics {
         self.snapshots.get_or_create(&LookupLabels { by, result }).inc();
     }
 
-    /// A snapshot was stored.
+    /// Counts a snapshot that was stored in the database.
     pub fn snapshot_written(&self) {
         self.snapshot_writes.inc();
     }
 
-    /// All of them as Prometheus reads them, with what stands in memory and in the pools now.
+    /// All metrics as text, with the present values of the gauges.
     ///
     /// # Errors
-    /// Where they cannot be written.
+    /// If encoding fails.
     pub fn text(&self, ledgers: u64, ledger_bytes: u64, pools: &[Pool]) -> Result<String, fmt::Error> {
         self.ledgers.set(gauge(ledgers));
         self.ledger_bytes.set(gauge(ledger_bytes));
@@ -318,9 +314,9 @@ impl Metrics {
                     .set(gauge(count));
             }
         }
-        let mut written = String::new();
-        text::encode(&mut written, &self.registry)?;
-        Ok(written)
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
     }
 }
 

@@ -1,11 +1,15 @@
-//! What is seen from outside: the log, metrics, traces. Nothing in them is of a patient: no row, no variable, no text of
-//! a query, no query string, no value that a database quotes.
+//! The log, metrics and traces. They contain nothing about patients: no rows, no variables, no text of queries, no query strings, no
+//! values that a database quotes in its errors.
+//!
+//! Depends on `error` only; whoever handles a request records its statistics here.
 
+mod incident;
 mod logs;
 mod metrics;
 mod request_stats;
 mod traces;
 
+pub use incident::incident;
 pub use logs::{Telemetry, start};
 pub use metrics::{Lookup, Metrics, Pool};
 pub use request_stats::{

@@ -1,13 +1,13 @@
-//! What a request notes of itself while it runs, for its line in the log and for the metrics.
+//! What is recorded about a request while it runs, for its line in the log and for the metrics.
 //!
-//! They travel as a task-local: the store's statements and the conversion of errors know nothing of requests.
+//! The statistics are a task-local: the store's statements and the conversion of errors know nothing of requests.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::error::ErrorCode;
 
-/// What kind of operation a request asked for.
+/// The kind of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OperationKind {
     Query,
@@ -15,7 +15,7 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
-    /// The kind as GraphQL says it.
+    /// The keyword of GraphQL.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -25,36 +25,36 @@ impl OperationKind {
     }
 }
 
-/// The operation that a request asked for.
+/// The operation of a request.
 #[derive(Clone, Debug)]
 pub struct Operation {
     pub kind: OperationKind,
-    /// What the client calls it: a GraphQL name of 64 characters at most.
+    /// The name that the client gave it, cut to 64 characters.
     pub name: Option<String>,
-    /// Its root fields, each once, of those that the schema has.
+    /// The root fields that it selects, each once.
     pub fields: Vec<String>,
 }
 
-/// What is noted so far.
+/// What is known about a request so far.
 #[derive(Clone, Debug, Default)]
 pub struct RequestStats {
-    /// The id that the request goes by.
+    /// The value of the `X-Request-Id` header.
     pub request_id: String,
     pub operation: Option<Operation>,
-    /// Whether it passed every check and was executed.
+    /// Whether it passed all checks and was executed.
     pub executed: bool,
-    /// Codes of the answer's errors, each once.
+    /// Codes of the response's errors, each once.
     pub codes: Vec<ErrorCode>,
-    /// Under which names the log says more of internal errors.
+    /// Ids under which internal errors were logged.
     pub incidents: Vec<String>,
-    /// Statements that the database has answered.
+    /// Statements that the database answered.
     pub statements: u64,
-    /// How long they took together.
+    /// Their total time.
     pub database: Duration,
 }
 
 impl RequestStats {
-    /// Notes an error's code.
+    /// Adds an error's code.
     pub fn code(&mut self, code: ErrorCode) {
         if !self.codes.contains(&code) {
             self.codes.push(code);
@@ -63,34 +63,33 @@ impl RequestStats {
 }
 
 tokio::task_local! {
-    static NOTES: Arc<Mutex<RequestStats>>;
+    static CURRENT: Arc<Mutex<RequestStats>>;
 }
 
-/// Does the work of a request, which notes what it does.
-pub async fn with_request_stats<T>(notes: Arc<Mutex<RequestStats>>, work: impl Future<Output = T>) -> T {
-    NOTES.scope(notes, work).await
+/// Runs the work of a request, during which [`record`] writes to these statistics.
+pub async fn with_request_stats<T>(stats: Arc<Mutex<RequestStats>>, work: impl Future<Output = T>) -> T {
+    CURRENT.scope(stats, work).await
 }
 
-/// Lets work that is to be spawned note for the request that runs now.
+/// Lets work that is to be spawned as a task of its own record for the current request.
 pub fn with_current_request_stats<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
-    let notes = NOTES.try_with(Arc::clone).ok();
+    let stats = CURRENT.try_with(Arc::clone).ok();
     async move {
-        match notes {
-            Some(notes) => with_request_stats(notes, work).await,
+        match stats {
+            Some(stats) => with_request_stats(stats, work).await,
             None => work.await,
         }
     }
 }
 
-/// Notes something of the request that runs; outside of any, nothing.
-pub fn record(what: impl FnOnce(&mut RequestStats)) {
-    let _ = NOTES.try_with(|notes| what(&mut notes.lock().unwrap_or_else(PoisonError::into_inner)));
+/// Records something about the current request; does nothing outside of a request.
+pub fn record(update: impl FnOnce(&mut RequestStats)) {
+    let _ = CURRENT.try_with(|stats| update(&mut stats.lock().unwrap_or_else(PoisonError::into_inner)));
 }
 
-/// The id of the request that runs; none outside of any.
+/// The id of the current request; none outside of a request.
 #[must_use]
 pub fn request_id() -> Option<String> {
-    let noted =
-        |notes: &Arc<Mutex<RequestStats>>| notes.lock().unwrap_or_else(PoisonError::into_inner).request_id.clone();
-    NOTES.try_with(noted).ok()
+    let id = |stats: &Arc<Mutex<RequestStats>>| stats.lock().unwrap_or_else(PoisonError::into_inner).request_id.clone();
+    CURRENT.try_with(id).ok()
 }

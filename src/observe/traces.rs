@@ -1,4 +1,4 @@
-//! OpenTelemetry traces by OTLP (HTTP, protobuf). Off unless a collector is named by the standard's own variables.
+//! OpenTelemetry traces over OTLP (HTTP, protobuf). Off unless one of the standard's variables names a collector.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,35 +19,37 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::error::{Error, Result};
 
-/// Either switches traces on.
-const COLLECTOR: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+/// Each of them enables traces.
+const ENDPOINT_VARIABLES: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
-/// How long a batch may take on its way to the collector.
-const SENDING: Duration = Duration::from_secs(10);
+/// How long sending a batch to the collector may take.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where spans go; none where no collector is named.
+/// The exporter of spans; none if no collector is configured.
 pub(super) fn provider() -> Result<Option<SdkTracerProvider>> {
-    let mut named = COLLECTOR.iter().filter_map(|&name| Some((name, said(name)?)));
-    let Some((name, collector)) = named.next() else {
+    let mut endpoints = ENDPOINT_VARIABLES
+        .iter()
+        .filter_map(|&name| Some((name, variable(name)?)));
+    let Some((name, collector)) = endpoints.next() else {
         return Ok(None);
     };
-    if said("OTEL_SDK_DISABLED").is_some_and(|off| off.eq_ignore_ascii_case("true")) {
+    if variable("OTEL_SDK_DISABLED").is_some_and(|off| off.eq_ignore_ascii_case("true")) {
         return Ok(None);
     }
     if !collector.starts_with("http://") {
         return Err(Error::input(
             name,
-            "begins with http://: run a collector beside the server, and let it speak TLS",
+            "must begin with http://: run a collector on this machine, and let it use TLS",
         ));
     }
     let client = OnTokio {
         runtime: Handle::current(),
-        client: Arc::new(HyperClient::with_default_connector(SENDING, None)),
+        client: Arc::new(HyperClient::with_default_connector(SEND_TIMEOUT, None)),
     };
     let exporter = SpanExporter::builder().with_http().with_http_client(client).build();
     let exporter = exporter.map_err(|error| Error::input(name, format!("cannot be used: {error}")))?;
     let mut resource = Resource::builder();
-    if said("OTEL_SERVICE_NAME").is_none() {
+    if variable("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name("rollcall");
     }
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
@@ -58,7 +60,7 @@ pub(super) fn provider() -> Result<Option<SdkTracerProvider>> {
     Ok(Some(provider))
 }
 
-/// Our own spans. Events stay in the log: an error's text is for this house.
+/// Exports Rollcall's own spans. Events stay in the log: texts of errors must not leave the hospital's systems.
 pub(super) fn layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -69,15 +71,16 @@ where
         .with_threads(false)
         .with_tracked_inactivity(false)
         .with_filter(
-            filter_fn(|of| of.is_span() && of.target().starts_with("rollcall")).with_max_level_hint(Level::DEBUG),
+            filter_fn(|event| event.is_span() && event.target().starts_with("rollcall"))
+                .with_max_level_hint(Level::DEBUG),
         )
 }
 
-fn said(variable: &str) -> Option<String> {
-    std::env::var(variable).ok().filter(|value| !value.is_empty())
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The exporter works on a thread of its own; what it sends goes through the server's runtime.
+/// The exporter runs on a thread of its own, and sends through the server's runtime.
 #[derive(Debug)]
 struct OnTokio {
     runtime: Handle,

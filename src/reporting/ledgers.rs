@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
@@ -10,7 +11,7 @@ use tokio::sync::{Mutex, RwLock, Semaphore};
 use tracing::{Instrument as _, instrument};
 
 use super::{Snapshots, spawn_cpu};
-use crate::config::LIMITS;
+use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::statistics::{Ledger, TooManyIds};
 use crate::store::{HospitalState, LedgerChanges, Revision, Store};
@@ -30,6 +31,7 @@ pub(super) struct LedgerCache {
     clock: AtomicU64,
     /// Permits to load a ledger.
     load_permits: Semaphore,
+    load_timeout: Duration,
 }
 
 /// A hospital's ledger. A request that catches up holds `catching_up`; one that finds the ledger current needs only `current`.
@@ -49,14 +51,15 @@ type LedgerAt = (HospitalState, Arc<Ledger>);
 type SharedLoad = Shared<BoxFuture<'static, Result<LedgerAt>>>;
 
 impl LedgerCache {
-    pub(super) fn new(store: Store, limit: u64, snapshots: Snapshots) -> Self {
+    pub(super) fn new(store: Store, limit: u64, snapshots: Snapshots, limits: &Limits) -> Self {
         Self {
             store,
             limit,
             snapshots,
             slots: Mutex::default(),
             clock: AtomicU64::new(0),
-            load_permits: Semaphore::new(LIMITS.loads),
+            load_permits: Semaphore::new(limits.max_concurrent_loads()),
+            load_timeout: limits.ledger_load_timeout,
         }
     }
 
@@ -196,8 +199,8 @@ impl LedgerCache {
         let permit = self.load_permits.acquire().await;
         let _permit = permit.map_err(|error| Error::Internal(format!("cannot load a ledger: {error}")))?;
         let started = std::time::Instant::now();
-        let timed_out = |_| Error::Internal(format!("loading a ledger took longer than {:?}", LIMITS.load));
-        let load = tokio::time::timeout(LIMITS.load, self.store.load_ledger(hospital));
+        let timed_out = |_| Error::Internal(format!("loading a ledger took longer than {:?}", self.load_timeout));
+        let load = tokio::time::timeout(self.load_timeout, self.store.load_ledger(hospital));
         let (state, ledger) = load.await.map_err(timed_out)??;
         let took = started.elapsed();
         self.store.metrics().ledger_loaded(took);

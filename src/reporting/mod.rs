@@ -18,7 +18,7 @@ use moka::sync::Cache;
 use tokio::sync::{OnceCell, Semaphore};
 use tracing::{Instrument as _, instrument};
 
-use crate::config::{LIMITS, Memory, cores};
+use crate::config::{Limits, Memory, cores};
 use crate::error::{Error, Result};
 use crate::observe::Lookup;
 use crate::permissions::Viewer;
@@ -93,15 +93,21 @@ pub struct StatisticsRequest {
 impl Reporting {
     /// `memory` bounds the caches, in bytes.
     #[must_use]
-    pub fn new(store: Store, memory: Memory) -> Self {
+    pub fn new(store: Store, limits: &Limits) -> Self {
+        let memory = Memory::of(limits.cache_mebibytes);
         let weigh = |bytes: usize| u32::try_from(bytes + CACHE_ENTRY_OVERHEAD).unwrap_or(u32::MAX);
         let snapshots = Cache::builder()
             .max_capacity(memory.snapshots)
-            .time_to_live(LIMITS.snapshot_trust)
+            .time_to_live(limits.snapshot_recheck_interval)
             .weigher(move |_: &(i64, SnapshotId), resolved: &Arc<ResolvedStatistics>| weigh(resolved.bytes()))
             .build();
         Self {
-            ledgers: Arc::new(LedgerCache::new(store.clone(), memory.ledgers, snapshots.clone())),
+            ledgers: Arc::new(LedgerCache::new(
+                store.clone(),
+                memory.ledgers,
+                snapshots.clone(),
+                limits,
+            )),
             store,
             snapshots,
             current: Mutex::default(),
@@ -480,7 +486,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("test.db").display());
         let secrets = Secrets::open(&folder.path().join("key"), true).unwrap();
-        let store = Store::connect(&url, secrets, OpenMode::Create).await.unwrap();
+        let store = Store::connect(&url, secrets, OpenMode::Create, Arc::default())
+            .await
+            .unwrap();
         store.migrate().await.unwrap();
         let new = NewHospital {
             code: "H1".to_owned(),
@@ -502,7 +510,7 @@ mod tests {
             registered_on: None,
         };
         store.bulk_importer(hospital).patients(&[patient]).await.unwrap();
-        let reporting = Reporting::new(store.clone(), Memory::of(1 << 10));
+        let reporting = Reporting::new(store.clone(), &Limits::default());
         let request = |period| StatisticsRequest {
             period,
             range: DayRange::new(Day(738_900), Day(739_500)).unwrap(),

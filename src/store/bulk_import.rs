@@ -12,10 +12,9 @@ use sea_orm::{
 
 use super::Store;
 use super::hospital::full;
-use crate::config::LIMITS;
 use crate::error::Result;
 use crate::records::{PatientRecord, VisitRecord};
-use crate::statistics::VisitChannel;
+use crate::statistics::{MAX_DIMENSION_IDS, VisitChannel};
 use crate::text;
 
 /// What became of a record.
@@ -440,7 +439,7 @@ impl BulkImporter<'_> {
 
 /// How many more departments or doctors the hospital may have.
 fn free_numbers(known: &HashMap<String, i64>) -> usize {
-    (LIMITS.places as usize).saturating_sub(known.len())
+    (MAX_DIMENSION_IDS as usize).saturating_sub(known.len())
 }
 
 /// The department or doctor of a record, or why there is none of that name.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use sea_orm::ConnectionTrait as _;
 
 use super::ledger_load::{SELECT_LEDGER_ROWS, ledger_row};
+use super::sql::IDS_PER_STATEMENT;
 use super::{HospitalState, Revision, Store};
-use crate::config::LIMITS;
 use crate::error::Result;
 use crate::statistics::{Day, VisitRow};
 
@@ -61,7 +61,7 @@ impl Store {
         }
         let mut rows = Vec::new();
         let ids: Vec<i64> = patients.iter().copied().collect();
-        for ids in ids.chunks(LIMITS.ids_of_statement) {
+        for ids in ids.chunks(IDS_PER_STATEMENT) {
             let mut sql = self.sql(SELECT_LEDGER_ROWS);
             sql.bind(hospital).push(" AND patient_id").numbers(ids);
             for row in view.query_all_raw(sql.done()).await? {
@@ -78,15 +78,15 @@ impl Store {
         })
     }
 
-    /// Deletes the hospital's changes whose number is more than `keep` below the newest. Returns how many.
+    /// Deletes the hospital's changes beyond [`crate::config::Limits::max_feed_changes`]. Returns how many.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn prune_feed(&self, hospital: i64, keep: i64) -> Result<u64> {
+    pub async fn prune_feed(&self, hospital: i64) -> Result<u64> {
         let mut sql = self.sql("DELETE FROM change_feed WHERE hospital_id = ");
         sql.bind(hospital)
             .push(" AND number < (SELECT number FROM revision WHERE hospital_id = ");
-        sql.bind(hospital).push(") - ").bind(keep);
+        sql.bind(hospital).push(") - ").bind(self.limits.max_feed_changes);
         self.write(sql).await
     }
 }

@@ -7,16 +7,13 @@ use std::time::Duration;
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbBackend};
 use tokio::sync::Semaphore;
 
-use super::pool::{check_connection, statement_timeout_sql, with_release_timeout};
+use super::pool::{check_connection, session_settings_sql, with_release_timeout};
 use super::writer_queue::{WriterQueues, busy_timeout};
 use super::{Store, audit};
-use crate::config::LIMITS;
+use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::observe::{Metrics, record};
 use crate::secrets::Secrets;
-
-/// The largest number of connections that a process opens; with SQLite it opens one more, which writes.
-pub(super) const CONNECTIONS: u32 = 8;
 
 /// The prefixes of database URLs. `mariadb:` is replaced by `mysql:` first.
 const SCHEMES: [&str; 4] = ["sqlite:", "postgres:", "postgresql:", "mysql:"];
@@ -37,15 +34,15 @@ impl Store {
     ///
     /// # Errors
     /// Where the URL has another scheme or is malformed, or the database cannot be reached within
-    /// [`crate::config::Limits::connection`].
-    pub async fn connect(url: &str, secrets: Secrets, open: OpenMode) -> Result<Self> {
+    /// [`Limits::database_connect_timeout`].
+    pub async fn connect(url: &str, secrets: Secrets, open: OpenMode, limits: Arc<Limits>) -> Result<Self> {
         let url = supported_url(url)?;
         let folder = sqlite_folder(&url);
         if let (OpenMode::Create, Some(folder)) = (open, folder) {
             std::fs::create_dir_all(folder)
                 .map_err(|error| Error::Internal(format!("cannot create the folder {}: {error}", folder.display())))?;
         }
-        check_connection(&url).await?;
+        check_connection(&url, &limits).await?;
         let hint = match (open, folder) {
             (OpenMode::Existing | OpenMode::Serve, Some(_)) => {
                 "; if it does not exist yet, run `rollcall migrate` first"
@@ -54,24 +51,25 @@ impl Store {
         };
         let metrics = Arc::new(Metrics::default());
         let connect = async |connections| {
-            connect_pool(options(&url, connections, open), &metrics)
+            connect_pool(options(&url, connections, open, &limits), &metrics)
                 .await
                 .map_err(|error| Error::Internal(format!("cannot open the database: {error}{hint}")))
         };
-        let readers = connect(CONNECTIONS).await?;
-        let reader_permits = Arc::new(Semaphore::new(CONNECTIONS as usize));
+        let readers = connect(limits.database_connections).await?;
+        let reader_permits = Arc::new(Semaphore::new(limits.database_connections as usize));
         let (writer, writer_permits, writer_queues) = match readers.get_database_backend() {
             DbBackend::Sqlite => (connect(1).await?, Arc::new(Semaphore::new(1)), WriterQueues::new(1)),
             _ => (
                 readers.clone(),
                 Arc::clone(&reader_permits),
-                WriterQueues::new(CONNECTIONS / 2),
+                WriterQueues::new(limits.max_waiting_writers()),
             ),
         };
         Ok(Self {
             readers,
             writer,
             secrets,
+            limits,
             audit_queues: Arc::<audit::AuditQueues>::default(),
             metrics,
             reader_permits,
@@ -128,14 +126,19 @@ async fn connect_pool(
     Ok(pool)
 }
 
-fn options(url: &str, connections: u32, open: OpenMode) -> ConnectOptions {
-    let first = move |database| (open == OpenMode::Serve).then(|| statement_timeout_sql(database, LIMITS.statement));
+fn options(url: &str, connections: u32, open: OpenMode, limits: &Limits) -> ConnectOptions {
+    let first = |database| {
+        (open == OpenMode::Serve).then(|| session_settings_sql(database, limits.statement_timeout(), limits))
+    };
+    let (first_postgres, first_mariadb) = (first(DbBackend::Postgres), first(DbBackend::MySql));
+    let release_timeout = limits.connection_release_timeout;
+    let busy_timeout = busy_timeout(open == OpenMode::Serve, limits);
     let (postgres, mariadb) = (url.to_owned(), url.to_owned());
     let mut options = ConnectOptions::new(url.to_owned());
     options
         .max_connections(connections)
         .connect_timeout(Duration::from_secs(5))
-        .acquire_timeout(LIMITS.connection)
+        .acquire_timeout(limits.database_connect_timeout)
         // A connection used a moment ago works: no database restarts that fast.
         .test_before_acquire_if_idle_for(Duration::from_millis(20))
         // With either of the two, sqlx 0.9 checks idle connections in a background task, which counts them in two steps. When
@@ -143,8 +146,12 @@ fn options(url: &str, connections: u32, open: OpenMode) -> ConnectOptions {
         .idle_timeout(None)
         .max_lifetime(None)
         .sqlx_logging(false)
-        .map_sqlx_postgres_pool_opts(move |pool| with_release_timeout(pool, &postgres, first(DbBackend::Postgres)))
-        .map_sqlx_mysql_pool_opts(move |pool| with_release_timeout(pool, &mariadb, first(DbBackend::MySql)))
+        .map_sqlx_postgres_pool_opts(move |pool| {
+            with_release_timeout(pool, &postgres, first_postgres.clone(), release_timeout)
+        })
+        .map_sqlx_mysql_pool_opts(move |pool| {
+            with_release_timeout(pool, &mariadb, first_mariadb.clone(), release_timeout)
+        })
         .map_sqlx_sqlite_opts(move |sqlite| {
             sqlite
                 .create_if_missing(open == OpenMode::Create)
@@ -153,7 +160,7 @@ fn options(url: &str, connections: u32, open: OpenMode) -> ConnectOptions {
                 .pragma("journal_mode", "WAL")
                 .pragma("synchronous", "NORMAL")
                 .pragma("cache_size", "-65536")
-                .busy_timeout(busy_timeout(open == OpenMode::Serve))
+                .busy_timeout(busy_timeout)
         });
     options
 }

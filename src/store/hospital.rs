@@ -6,9 +6,8 @@ use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect as _};
 
 use super::{Store, unknown_value};
-use crate::config::LIMITS;
 use crate::error::{Error, Result};
-use crate::statistics::{Definition, WeekStart};
+use crate::statistics::{Definition, MAX_DIMENSION_IDS, WeekStart};
 
 /// A row of the table of staff.
 pub type StaffRow = staff::Model;
@@ -30,8 +29,7 @@ pub struct NewHospital {
 /// Why one more department or doctor is refused.
 pub(super) fn full(table: &str) -> String {
     format!(
-        "the hospital already has {} {table}s, retired ones included, and may not have more: rename one that is not needed",
-        LIMITS.places
+        "the hospital already has {MAX_DIMENSION_IDS} {table}s, retired ones included, and may not have more: rename one that is not needed"
     )
 }
 

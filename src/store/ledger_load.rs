@@ -21,7 +21,7 @@ pub(super) const SELECT_LEDGER_ROWS: &str =
 
 impl Store {
     /// The hospital's visits as a ledger, and the hospital's state at the same moment. Each statement may take up to
-    /// [`crate::config::Limits::load`].
+    /// [`crate::config::Limits::ledger_load_timeout`].
     ///
     /// # Errors
     /// BEING_RESTORED where the data is incomplete. Where the database fails, or a visit holds a value that cannot be read.

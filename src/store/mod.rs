@@ -30,6 +30,7 @@ use migration::{Migrator, MigratorTrait};
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::Semaphore;
 
+use crate::config::Limits;
 use crate::error::{DatabaseCode, DatabaseError, Error, Result};
 use crate::observe::Metrics;
 use crate::secrets::Secrets;
@@ -48,6 +49,8 @@ pub use readiness::Unready;
 pub use revision::{HospitalState, Revision};
 pub use session::RefreshUse;
 pub use snapshot::{SnapshotRow, StoredSnapshot};
+#[cfg(test)]
+pub(crate) use sql::IDS_PER_STATEMENT;
 use sql::Sql;
 pub use visit::{KeyedVisit, PatientEnds, PatientVisitPage, VisitDetails, VisitKey, VisitQuery};
 pub use visit_versions::{RevisionRange, VersionChange, VersionedVisit, VisitVersions};
@@ -60,6 +63,7 @@ pub struct Store {
     /// The one connection that writes to an SQLite file; for other databases the same pool as `readers`.
     writer: DatabaseConnection,
     secrets: Secrets,
+    limits: Arc<Limits>,
     /// Audit entries that wait to be written.
     audit_queues: Arc<audit::AuditQueues>,
     metrics: Arc<Metrics>,

@@ -7,10 +7,9 @@ use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use string_enum::string_enum;
 
 use super::keyset::seek_sql;
-use super::sql::{Sql, one_count};
+use super::sql::{IDS_PER_STATEMENT, Sql, one_count};
 use super::visit::attended_sql;
 use super::{Keyset, Store};
-use crate::config::LIMITS;
 use crate::error::Result;
 use crate::statistics::DayRange;
 use crate::text;
@@ -123,7 +122,7 @@ impl Store {
         let mut keys = HashMap::with_capacity(ids.len());
         // One view: rows may change between the statements.
         let view = self.read_view().await?;
-        for ids in ids.chunks(LIMITS.ids_of_statement) {
+        for ids in ids.chunks(IDS_PER_STATEMENT) {
             let mut sql = self.sql(&format!(
                 "SELECT p.id, {expression} FROM patient p WHERE p.hospital_id = "
             ));
@@ -377,10 +376,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("test.db").display());
         let secrets = Secrets::open(&folder.path().join("key"), true).unwrap();
-        let store = Store::connect(&url, secrets, OpenMode::Create).await.unwrap();
+        let store = Store::connect(&url, secrets, OpenMode::Create, std::sync::Arc::default())
+            .await
+            .unwrap();
         store.migrate().await.unwrap();
         let parts: i64 = 3;
-        let known = parts * i64::try_from(LIMITS.ids_of_statement).unwrap();
+        let known = parts * i64::try_from(IDS_PER_STATEMENT).unwrap();
         for sql in [
             "INSERT INTO hospital (id, code, name, time_zone, week_start, created_at) VALUES (1, 'H1', 'One', 'Asia/Seoul', 'MONDAY', '2025-01-01')".to_owned(),
             format!("WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {known})

@@ -9,37 +9,42 @@ use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Connection, Database, Error, 
 use sea_orm::{DatabaseConnection, DbBackend};
 
 use super::Store;
-use crate::config::LIMITS;
+use crate::config::Limits;
 use crate::error;
 use crate::observe::Pool;
 
-/// Session settings that make the database end statements that run longer than `statement`, idle transactions and long waits
+/// Session settings that make the database end statements that run longer than `statement_timeout`, idle transactions and long waits
 /// for locks, also where the server that began them is gone.
-pub(super) fn statement_timeout_sql(database: DbBackend, statement: Duration) -> String {
-    let idle = LIMITS.idle_transaction;
+pub(super) fn session_settings_sql(database: DbBackend, statement_timeout: Duration, limits: &Limits) -> String {
+    let idle = limits.idle_transaction_timeout;
     match database {
         DbBackend::Postgres => format!(
             "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}; SET lock_timeout = {}",
-            statement.as_millis(),
+            statement_timeout.as_millis(),
             idle.as_millis(),
-            LIMITS.lock.as_millis()
+            limits.lock_timeout.as_millis()
         ),
         _ => format!(
             "SET SESSION max_statement_time = {}, idle_transaction_timeout = {}, innodb_lock_wait_timeout = {}",
-            statement.as_secs(),
+            statement_timeout.as_secs(),
             idle.as_secs(),
-            LIMITS.lock.as_secs()
+            limits.lock_timeout.as_secs()
         ),
     }
 }
 
 /// Adds hooks to a pool of connections to `url`: a new connection executes the statement `first`, and a released one must be
-/// ready within [`crate::config::Limits::release`].
+/// ready within `release_timeout`.
 ///
 /// A released connection first reads the rest of the response to a cancelled request. The driver has no timeout for that, and
 /// none for closing a connection, which with TLS waits for the other end. When the database stops responding, cancelled requests
 /// would use up the pool. So a connection that is not ready in time is replaced by a new one.
-pub(super) fn with_release_timeout<D>(pool: PoolOptions<D>, url: &str, first: Option<String>) -> PoolOptions<D>
+pub(super) fn with_release_timeout<D>(
+    pool: PoolOptions<D>,
+    url: &str,
+    first: Option<String>,
+    release_timeout: Duration,
+) -> PoolOptions<D>
 where
     D: Database,
     for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
@@ -52,7 +57,7 @@ where
     pool.after_release(move |connection, _| {
         let (url, first) = (url.clone(), first_of_replacement.clone());
         Box::pin(async move {
-            if let Ok(done) = tokio::time::timeout(LIMITS.release, connection.flush()).await {
+            if let Ok(done) = tokio::time::timeout(release_timeout, connection.flush()).await {
                 return done.map(|()| true);
             }
             let options: <D::Connection as Connection>::Options = url.parse()?;
@@ -63,7 +68,7 @@ where
                 Ok::<_, Error>(new)
             };
             *connection = loop {
-                match tokio::time::timeout(LIMITS.release, new()).await {
+                match tokio::time::timeout(release_timeout, new()).await {
                     Ok(Ok(new)) => break new,
                     _ => tokio::time::sleep(Duration::from_secs(1)).await,
                 }
@@ -77,19 +82,19 @@ where
 ///
 /// # Errors
 /// Where the URL is malformed or the database cannot be reached. The text has host, port and reason, never the password.
-pub async fn check_connection(url: &str) -> error::Result<()> {
+pub async fn check_connection(url: &str, limits: &Limits) -> error::Result<()> {
     if url.starts_with("postgres") {
         let options: PgConnectOptions = url.parse().map_err(|error| unusable_url(&error))?;
         let place = match options.get_socket() {
             Some(folder) => folder.display().to_string(),
             None => format!("{}:{}", options.get_host(), options.get_port()),
         };
-        return connect_once::<PgConnection>(options, &format!("PostgreSQL at {place}")).await;
+        return connect_once::<PgConnection>(options, &format!("PostgreSQL at {place}"), limits).await;
     }
     if url.starts_with("mysql:") {
         let options: MySqlConnectOptions = url.parse().map_err(|error| unusable_url(&error))?;
         let place = format!("MariaDB at {}:{}", options.get_host(), options.get_port());
-        return connect_once::<MySqlConnection>(options, &place).await;
+        return connect_once::<MySqlConnection>(options, &place, limits).await;
     }
     Ok(())
 }
@@ -98,17 +103,21 @@ fn unusable_url(error: &Error) -> error::Error {
     error::Error::input("database-url", error.to_string())
 }
 
-async fn connect_once<C: Connection>(options: C::Options, place: &str) -> error::Result<()> {
-    let connected = tokio::time::timeout(LIMITS.connection, options.disable_statement_logging().connect()).await;
+async fn connect_once<C: Connection>(options: C::Options, place: &str, limits: &Limits) -> error::Result<()> {
+    let connected = tokio::time::timeout(
+        limits.database_connect_timeout,
+        options.disable_statement_logging().connect(),
+    )
+    .await;
     let why = match connected {
         Ok(Ok(connection)) => {
             // However closing ends: the connection is not needed any more.
-            let _ = tokio::time::timeout(LIMITS.release, connection.close()).await;
+            let _ = tokio::time::timeout(limits.connection_release_timeout, connection.close()).await;
             return Ok(());
         }
         Ok(Err(Error::Io(error))) => error.kind().to_string(),
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} s", LIMITS.connection.as_secs()),
+        Err(_) => format!("no answer within {} s", limits.database_connect_timeout.as_secs()),
     };
     Err(error::Error::Internal(format!("cannot connect to {place}: {why}")))
 }
@@ -165,7 +174,7 @@ mod tests {
     use std::future::poll_fn;
     use std::io::Write as _;
     use std::pin::pin;
-    use std::sync::LazyLock;
+    use std::sync::{Arc, LazyLock};
     use std::task::Poll;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -176,7 +185,6 @@ mod tests {
     use sea_orm::DatabaseTransaction;
     use sea_orm::sqlx::{self, MySql, Postgres, Row as _};
 
-    use super::super::connect::CONNECTIONS;
     use super::super::{OpenMode, Store};
     use super::*;
     use crate::error::{DatabaseCode, DatabaseError};
@@ -194,7 +202,9 @@ mod tests {
     {
         let url = reachable(variable, default_url).await?;
         let pool = PoolOptions::new().idle_timeout(None).max_lifetime(None);
-        let pool = with_release_timeout(pool, &url, Some(statement_timeout_sql(kind, Duration::from_secs(1))));
+        let limits = Limits::default();
+        let settings = session_settings_sql(kind, Duration::from_secs(1), &limits);
+        let pool = with_release_timeout(pool, &url, Some(settings), limits.connection_release_timeout);
         let pool = pool.connect(&url).await.unwrap();
         Some((url, pool))
     }
@@ -208,7 +218,7 @@ mod tests {
         }
         let url = std::env::var(variable).unwrap_or_else(|_| default_url.to_owned());
         let url = url.replacen("mariadb:", "mysql:", 1);
-        let found = match check_connection(&url).await {
+        let found = match check_connection(&url, &Limits::default()).await {
             Ok(()) => Some(url),
             Err(error) => {
                 let why = error.for_operator();
@@ -224,7 +234,7 @@ mod tests {
 
     async fn store(url: &str, open: OpenMode) -> Store {
         let secrets = Secrets::from_base64("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap();
-        Store::connect(url, secrets, open).await.unwrap()
+        Store::connect(url, secrets, open, Arc::default()).await.unwrap()
     }
 
     async fn pool_of(url: &str, open: OpenMode) -> DatabaseConnection {
@@ -280,7 +290,7 @@ mod tests {
     {
         let all = async || {
             let mut connections = Vec::new();
-            for _ in 0..CONNECTIONS {
+            for _ in 0..Limits::default().database_connections {
                 connections.push(pool.acquire().await.unwrap());
             }
             connections

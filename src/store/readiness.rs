@@ -7,7 +7,6 @@ use migration::{Migrator, MigratorTrait as _};
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr};
 
 use super::Store;
-use crate::config::LIMITS;
 use crate::error::Error;
 
 /// Why a server is not ready.
@@ -22,12 +21,12 @@ pub enum Unready {
 }
 
 impl Store {
-    /// Checks the database, within [`crate::config::Limits::readiness`].
+    /// Checks the database, within [`crate::config::Limits::readiness_timeout`].
     ///
     /// # Errors
     /// The first check that fails.
     pub async fn ready(&self) -> Result<(), Unready> {
-        let checks = tokio::time::timeout(LIMITS.readiness, async {
+        let checks = tokio::time::timeout(self.limits.readiness_timeout, async {
             let applied = self.applied_migrations().await.map_err(|_| Unready::Database)?;
             let known = Migrator::migrations();
             let known: BTreeSet<&str> = known.iter().map(|migration| migration.name()).collect();

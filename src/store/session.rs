@@ -4,7 +4,7 @@
 //! Functions that begin, continue or end sessions lock the staff member's row first, so that no token of a session is stored
 //! after the session has ended.
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use entity::{refresh_token, staff};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{
@@ -13,7 +13,6 @@ use sea_orm::{
 };
 
 use super::{StaffRow, Store};
-use crate::config::LIMITS;
 use crate::error::Result;
 use crate::permissions::Viewer;
 
@@ -47,7 +46,14 @@ impl Store {
             let Some(row) = row.filter(unchanged) else {
                 return Ok(None);
             };
-            add_token(&transaction, &row, token_hash, family).await?;
+            add_token(
+                &transaction,
+                &row,
+                token_hash,
+                family,
+                Utc::now() + self.limits.refresh_token_lifetime,
+            )
+            .await?;
             transaction.commit().await?;
             Ok(Some(row))
         })
@@ -55,7 +61,7 @@ impl Store {
     }
 
     /// Uses a refresh token, which is replaced by the first of these successors. When it is presented again within
-    /// [`crate::config::Limits::refresh_repeat`], while its successor is unused, the result is that successor again: the first
+    /// [`crate::config::Limits::refresh_token_reuse_window`], while its successor is unused, the result is that successor again: the first
     /// response may have been lost.
     ///
     /// # Errors
@@ -97,7 +103,14 @@ impl Store {
             let mut used = token.into_active_model();
             used.used_at = Set(Some(now));
             used.update(&transaction).await?;
-            add_token(&transaction, &staff, successor, &family).await?;
+            add_token(
+                &transaction,
+                &staff,
+                successor,
+                &family,
+                Utc::now() + self.limits.refresh_token_lifetime,
+            )
+            .await?;
             transaction.commit().await?;
             return Ok(RefreshUse::Good {
                 staff,
@@ -105,7 +118,7 @@ impl Store {
                 successor: 0,
             });
         };
-        if now < used_at + LIMITS.refresh_repeat {
+        if now < used_at + self.limits.refresh_token_reuse_window {
             let unused = refresh_token::Entity::find()
                 .filter(refresh_token::Column::HospitalId.eq(hospital))
                 .filter(refresh_token::Column::Family.eq(&family))
@@ -164,13 +177,19 @@ async fn locked_member(transaction: &DatabaseTransaction, hospital: i64, id: i64
     Ok(member.one(transaction).await?)
 }
 
-async fn add_token(transaction: &DatabaseTransaction, staff: &StaffRow, token_hash: &str, family: &str) -> Result<()> {
+async fn add_token(
+    transaction: &DatabaseTransaction,
+    staff: &StaffRow,
+    token_hash: &str,
+    family: &str,
+    expires_at: DateTime<Utc>,
+) -> Result<()> {
     let row = refresh_token::ActiveModel {
         hospital_id: Set(staff.hospital_id),
         token_hash: Set(token_hash.to_owned()),
         staff_id: Set(staff.id),
         family: Set(family.to_owned()),
-        expires_at: Set(Utc::now() + LIMITS.refresh_token),
+        expires_at: Set(expires_at),
         used_at: Set(None),
         session_epoch: Set(staff.session_epoch),
     };

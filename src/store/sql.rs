@@ -4,6 +4,9 @@ use sea_orm::{DbBackend, QueryResult, Statement, Value};
 
 use crate::error::Result;
 
+/// Ids in one statement: at some 20 bytes each they stay well below what a database takes in one packet.
+pub(crate) const IDS_PER_STATEMENT: usize = 40_000;
+
 pub(super) struct Sql {
     backend: DbBackend,
     text: String,
@@ -39,7 +42,7 @@ impl Sql {
     }
 
     /// Adds the condition that the expression before is one of the numbers, which are bound as one value. The caller splits lists
-    /// that may be longer than [`crate::config::Limits::ids_of_statement`].
+    /// that may be longer than [`IDS_PER_STATEMENT`].
     pub(super) fn numbers(&mut self, numbers: &[i64]) -> &mut Self {
         match self.backend {
             // Not = ANY: its generic plan compares with the elements one by one.

@@ -1,6 +1,7 @@
 //! Transactions: how they begin, and when they are retried.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sea_orm::{
     AccessMode, ConnAcquireErr, ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
@@ -10,7 +11,6 @@ use tokio::sync::Semaphore;
 
 use super::Store;
 use super::sql::Sql;
-use crate::config::LIMITS;
 use crate::error::{Error, Result};
 
 /// How often a write is attempted at most.
@@ -27,7 +27,13 @@ impl Store {
                 ..TransactionOptions::default()
             },
         };
-        begin_uncancelled(&self.readers, &self.reader_permits, options).await
+        begin_uncancelled(
+            &self.readers,
+            &self.reader_permits,
+            options,
+            self.limits.database_connect_timeout,
+        )
+        .await
     }
 
     /// Begins a read-only transaction whose statements may take as long as a ledger may take to load: each must be made by
@@ -35,7 +41,10 @@ impl Store {
     pub(super) async fn long_view(&self) -> Result<DatabaseTransaction> {
         let view = self.read_view().await?;
         if self.readers.get_database_backend() == DbBackend::Postgres {
-            let longer = format!("SET LOCAL statement_timeout = {}", LIMITS.load.as_millis());
+            let longer = format!(
+                "SET LOCAL statement_timeout = {}",
+                self.limits.ledger_load_timeout.as_millis()
+            );
             view.execute_unprepared(&longer).await?;
         }
         Ok(view)
@@ -46,7 +55,7 @@ impl Store {
         match self.readers.get_database_backend() {
             DbBackend::MySql => self.sql(&format!(
                 "SET STATEMENT max_statement_time = {} FOR {text}",
-                LIMITS.load.as_secs()
+                self.limits.ledger_load_timeout.as_secs()
             )),
             _ => self.sql(text),
         }
@@ -64,7 +73,13 @@ impl Store {
                 ..TransactionOptions::default()
             },
         };
-        begin_uncancelled(&self.writer, &self.writer_permits, options).await
+        begin_uncancelled(
+            &self.writer,
+            &self.writer_permits,
+            options,
+            self.limits.database_connect_timeout,
+        )
+        .await
     }
 
     /// Runs one statement that writes, in no transaction. Returns the number of rows that it changed.
@@ -97,10 +112,11 @@ async fn begin_uncancelled(
     pool: &DatabaseConnection,
     permits: &Arc<Semaphore>,
     options: TransactionOptions,
+    connect_timeout: Duration,
 ) -> Result<DatabaseTransaction> {
     let pool = pool.clone();
     // As many permits as the pool has connections: a caller cancelled while all are in use leaves no task behind.
-    let permit = tokio::time::timeout(LIMITS.connection, Arc::clone(permits).acquire_owned()).await;
+    let permit = tokio::time::timeout(connect_timeout, Arc::clone(permits).acquire_owned()).await;
     let backend = pool.get_database_backend();
     let permit = permit.map_err(|_| acquire_error(backend, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)))?;
     let permit = permit.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
@@ -125,6 +141,7 @@ fn acquire_error(backend: DbBackend, error: DbErr) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Limits;
     use crate::secrets::Secrets;
     use crate::store::{AuditAction, NewEntry, OpenMode};
 
@@ -133,14 +150,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("test.db").display());
         let secrets = Secrets::open(&folder.path().join("key"), true).unwrap();
-        let store = Store::connect(&url, secrets, OpenMode::Create).await.unwrap();
+        let limits = Limits {
+            database_connect_timeout: Duration::from_millis(500),
+            ..Limits::default()
+        };
+        let store = Store::connect(&url, secrets, OpenMode::Create, Arc::new(limits))
+            .await
+            .unwrap();
         store.migrate().await.unwrap();
         let transaction = store.begin_write().await.unwrap();
         let entry = NewEntry::new(1, None, AuditAction::Imported);
         // Each waits as long as a connection may take.
         let (begin, feed, tokens, keys, audit) = tokio::join!(
             async { store.begin_write().await.map(drop) },
-            async { store.prune_feed(1, 10).await.map(drop) },
+            async { store.prune_feed(1).await.map(drop) },
             async { store.prune_refresh_tokens(1).await.map(drop) },
             store.forget_old_keys(),
             store.audit(vec![entry]),
@@ -155,7 +178,7 @@ mod tests {
             assert!(matches!(result, Err(Error::Busy)), "{write}: {result:?}");
         }
         transaction.rollback().await.unwrap();
-        store.prune_feed(1, 10).await.unwrap();
+        store.prune_feed(1).await.unwrap();
         store.close().await.unwrap();
     }
 }

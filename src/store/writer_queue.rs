@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
 use super::Store;
-use crate::config::LIMITS;
+use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::observe::with_current_request_stats;
 
@@ -30,10 +30,10 @@ pub(super) struct WriterPermit {
 }
 
 impl WriterQueues {
-    pub(super) fn new(waiting: u32) -> Self {
+    pub(super) fn new(waiting: usize) -> Self {
         Self {
             hospitals: Mutex::default(),
-            waiting: Arc::new(Semaphore::new(waiting as usize)),
+            waiting: Arc::new(Semaphore::new(waiting)),
         }
     }
 
@@ -54,9 +54,9 @@ impl Store {
     /// deadlock. The permit is to be held as long as the transaction.
     ///
     /// # Errors
-    /// BUSY where other changes hold a lock longer than [`crate::config::Limits::lock`]. Where the database fails.
+    /// BUSY where other changes hold a lock longer than [`Limits::lock_timeout`]. Where the database fails.
     pub(super) async fn begin_change(&self, hospital: i64) -> Result<(DatabaseTransaction, WriterPermit)> {
-        let until = Instant::now() + LIMITS.lock;
+        let until = Instant::now() + self.limits.lock_timeout;
         let queue = self.writer_queues.queue(hospital).lock_owned();
         let queue = timeout_at(until, queue).await.map_err(|_| Error::Busy)?;
         let waiting = Arc::clone(&self.writer_queues.waiting).acquire_owned();
@@ -81,8 +81,12 @@ impl Store {
 }
 
 /// How long a statement waits for SQLite's write lock while another process holds it.
-pub(super) const fn busy_timeout(serves: bool) -> Duration {
-    if serves { LIMITS.lock } else { Duration::from_secs(60) }
+pub(super) const fn busy_timeout(serves: bool, limits: &Limits) -> Duration {
+    if serves {
+        limits.lock_timeout
+    } else {
+        Duration::from_secs(60)
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ pub struct Definition {
 }
 
 impl Definition {
+    /// The largest number of days of a rule.
+    pub const MAX_DAYS: i32 = 36_500;
+
     /// A definition that is not published, to preview its effect.
     #[must_use]
     pub const fn proposed(churn_after_days: i32, overdue_after_days: Option<i32>) -> Self {

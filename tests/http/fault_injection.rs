@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use migration::{Migrator, MigratorTrait as _};
 use reqwest::StatusCode;
-use rollcall::config::LIMITS;
+use rollcall::config::Limits;
 use rollcall::statistics::sha256;
 use sea_orm::{
     ConnectionTrait as _, DatabaseTransaction, SqliteTransactionMode, Statement, TransactionOptions,
@@ -340,7 +340,7 @@ on_each_database! {
         let many = futures_util::future::join_all((1..20).map(ask));
         let (responses, ready) = tokio::join!(many, readiness(app, &server.base));
         assert_eq!(ready, (StatusCode::SERVICE_UNAVAILABLE, json!({"ready": false, "failed": "database"})));
-        assert!(started.elapsed() < LIMITS.request + Duration::from_secs(10));
+        assert!(started.elapsed() < Limits::default().request_timeout + Duration::from_secs(10));
         for (status, response) in responses {
             match status {
                 StatusCode::GATEWAY_TIMEOUT => assert_eq!(response["errors"][0]["extensions"]["code"], "REQUEST_TIMEOUT"),
@@ -438,7 +438,7 @@ on_each_database! {
                 }
             })
             .await;
-            tokio::time::sleep(LIMITS.notice).await;
+            tokio::time::sleep(Limits::default().shutdown_notice).await;
             stallable.resume().await;
         };
         let (response, ()) = tokio::join!(pending, rest);

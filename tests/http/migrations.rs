@@ -43,7 +43,7 @@ on_each_database! {
         let days = ["hospital", "add", "--code", "H2", "--name", "N", "--time-zone", "Asia/Seoul", "--churn-after-days", "0"];
         assert!(refused(&days).contains("churn-after-days"));
         let staff = ["staff", "add", "--hospital", "H1", "--login", "x", "--name", "X", "--role", "ADMIN"];
-        assert!(refused(&staff).contains("8 characters or more"));
+        assert!(refused(&staff).contains("must be 8–1024 characters"));
         assert!(refused(&["serve", "--database-url", "oracle://x"]).contains("begin with sqlite:"));
         for (scheme, database) in [("postgres", "PostgreSQL"), ("mysql", "MariaDB"), ("mariadb", "MariaDB")] {
             let url = format!("{scheme}://root:secret@127.0.0.1:1/none");

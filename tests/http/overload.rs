@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use reqwest::StatusCode;
-use rollcall::config::LIMITS;
+use rollcall::config::Limits;
 use serde_json::{Value, json};
 use test_support::{DatabaseKind, PASSWORD, SERVE, TestApp, TestServer, wait_until, with_app};
 use tokio::io::AsyncWriteExt as _;
@@ -67,7 +67,10 @@ async fn concurrent_requests_are_limited() {
             (StatusCode::TOO_MANY_REQUESTS, Some("1"))
         );
         assert_eq!(extensions, &json!({"code": "RATE_LIMITED", "retryAfter": 1}));
-        assert!(connections.len() * 200 >= LIMITS.concurrent, "rejected too early");
+        assert!(
+            connections.len() * 200 >= Limits::default().max_concurrent_requests,
+            "rejected too early"
+        );
         // Other routes are not affected.
         let ready = app.http().get(format!("{}/readyz", app.base())).send().await.unwrap();
         assert_eq!(ready.status(), StatusCode::OK);
@@ -88,7 +91,9 @@ async fn concurrent_sign_ins_are_limited() {
             let input = json!({"hospital": "H1", "login": "desk", "password": PASSWORD});
             post(app, json!({"query": query, "variables": {"input": input}})).await
         };
-        let mut requests: FuturesUnordered<_> = (0..LIMITS.sign_ins + 144).map(|_| sign_in()).collect();
+        let mut requests: FuturesUnordered<_> = (0..Limits::default().max_waiting_sign_ins + 144)
+            .map(|_| sign_in())
+            .collect();
         let refused = loop {
             let response = requests.next().await.expect("no request was rejected");
             if response.0 != StatusCode::OK {
@@ -150,7 +155,7 @@ async fn a_renewed_certificate_is_served() {
         // An invalid certificate file changes nothing; a valid one with a longer name is served.
         let first = std::fs::read(&certificate).unwrap();
         std::fs::write(&certificate, "half a fi").unwrap();
-        tokio::time::sleep(LIMITS.key_file + Duration::from_secs(1)).await;
+        tokio::time::sleep(Limits::default().file_check_interval + Duration::from_secs(1)).await;
         std::fs::write(&certificate, first).unwrap();
         assert!(trusted().await);
         create_certificate("the one that comes after");

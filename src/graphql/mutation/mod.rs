@@ -10,11 +10,10 @@ use async_graphql::{Context, ID, MaybeUndefined, MergedObject};
 
 use super::hospital::{Department, Doctor};
 use super::{context, id};
-use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::records::Patch;
 use crate::store::Command;
-use crate::text;
+use crate::text::{self, MAX_NAME_LENGTH, MAX_TEXT_LENGTH};
 
 pub(super) use statistics::days as definition_days;
 
@@ -77,10 +76,10 @@ async fn make(ctx: &Context<'_>, mut bad: BadFields, change: Command, idempotenc
 /// A text of one line, trimmed and in NFC: a name or a number.
 fn line(argument: &str, text: &str) -> Result<String> {
     let text = text::nfc(text.trim());
-    if text.is_empty() || text.chars().count() > LIMITS.line || text.chars().any(char::is_control) {
+    if text.is_empty() || text.chars().count() > MAX_NAME_LENGTH || text.chars().any(char::is_control) {
         let message = format!(
             "1 to {} characters are wanted, none of them a control character",
-            LIMITS.line
+            MAX_NAME_LENGTH
         );
         return Err(Error::input(argument, message));
     }
@@ -91,10 +90,10 @@ fn line(argument: &str, text: &str) -> Result<String> {
 fn lines(argument: &str, text: &str) -> Result<String> {
     let text = text::nfc(text.trim());
     let odd = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
-    if text.is_empty() || text.chars().count() > LIMITS.text || text.chars().any(odd) {
+    if text.is_empty() || text.chars().count() > MAX_TEXT_LENGTH || text.chars().any(odd) {
         let message = format!(
             "1 to {} characters are wanted, no control characters but line ends",
-            LIMITS.text
+            MAX_TEXT_LENGTH
         );
         return Err(Error::input(argument, message));
     }

@@ -235,7 +235,7 @@ impl StaffMutation {
         let mut bad = BadFields::default();
         let login = bad.check(line("input.login", &input.login))?;
         let name = bad.check(line("input.name", &input.name))?;
-        let password = NewPassword::made("input.password", input.password).await;
+        let password = NewPassword::hashed("input.password", input.password).await;
         let Some(password) = bad.take(password)? else {
             return Err(bad.error());
         };
@@ -279,7 +279,7 @@ impl StaffMutation {
     ) -> Result<ResetPasswordPayload> {
         let mut bad = BadFields::default();
         let id = bad.check(id::staff("input.id", &input.id))?;
-        let password = NewPassword::made("input.password", input.password).await;
+        let password = NewPassword::hashed("input.password", input.password).await;
         let Some(password) = bad.take(password)? else {
             return Err(bad.error());
         };

@@ -3,12 +3,12 @@
 use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
 
 use super::{BadFields, line, make};
-use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::graphql::context;
 use crate::graphql::hospital::StatisticsDefinition;
 use crate::graphql::id;
 use crate::graphql::statistics::Statistics;
+use crate::statistics::Definition;
 use crate::store::{Command, definition_of};
 
 #[derive(Default)]
@@ -136,9 +136,9 @@ async fn pin(ctx: &Context<'_>, id: &ID, pinned: bool, idempotency_key: Option<S
 
 /// A number of days as a definition takes it.
 pub(in crate::graphql) fn days(argument: &str, days: i32) -> Result<i32> {
-    if (1..=LIMITS.definition_days).contains(&days) {
+    if (1..=Definition::MAX_DAYS).contains(&days) {
         return Ok(days);
     }
-    let message = format!("1 to {} days are wanted", LIMITS.definition_days);
+    let message = format!("1 to {} days are wanted", Definition::MAX_DAYS);
     Err(Error::input(argument, message))
 }

@@ -1,5 +1,5 @@
-//! Completes the data of an executed operation: fields stand in the order of the selection, and a field that failed is null, or where
-//! it may not be, its nearest nullable parent is (6.4.4).
+//! Completes the data of an executed operation: puts fields in the order of the selection, and makes a failed field, or its nearest
+//! nullable parent, null (6.4.4).
 
 use std::collections::HashMap;
 
@@ -10,17 +10,17 @@ use async_graphql::{Name, PathSegment, ServerError, Value};
 use super::selection::{Plan, PlannedField};
 use crate::graphql::TYPE_KEY;
 
-/// The data that an answer has.
+/// The data of the response.
 pub(super) fn complete(plan: &Plan<'_>, data: Value, errors: &[ServerError]) -> Value {
     let failures = Failures::of(errors);
     match (plan, data) {
-        // async-graphql says null where no field is left.
+        // async-graphql returns null if no field is left.
         (Plan::Object(fields), Value::Null) => object(fields, IndexMap::new(), failures.any()).unwrap_or_default(),
         (plan, data) => named(plan, data, failures.any()),
     }
 }
 
-/// Where errors lie under a value.
+/// The places of errors below a value.
 #[derive(Default)]
 struct Failures<'e> {
     fields: HashMap<&'e str, Self>,
@@ -42,7 +42,7 @@ impl<'e> Failures<'e> {
         all
     }
 
-    /// None where nothing failed under the value.
+    /// None if nothing failed below the value.
     fn any(&self) -> Option<&Self> {
         (!self.fields.is_empty() || !self.elements.is_empty()).then_some(self)
     }
@@ -56,18 +56,18 @@ impl<'e> Failures<'e> {
     }
 }
 
-/// A null where the type has none.
-struct NotNull;
+/// A null value of a non-null type.
+struct NullViolation;
 
-/// A value of a type.
-fn value(ty: &Type, plan: &Plan<'_>, value: Value, failures: Option<&Failures<'_>>) -> Result<Value, NotNull> {
+/// Completes a value of a type.
+fn value(ty: &Type, plan: &Plan<'_>, value: Value, failures: Option<&Failures<'_>>) -> Result<Value, NullViolation> {
     let value = match (&ty.base, value) {
         (BaseType::List(of), Value::List(items)) => list(of, plan, items, failures).unwrap_or_default(),
         (BaseType::List(_), other) => other,
         (BaseType::Named(_), other) => named(plan, other, failures),
     };
     match value {
-        Value::Null if !ty.nullable => Err(NotNull),
+        Value::Null if !ty.nullable => Err(NullViolation),
         value => Ok(value),
     }
 }
@@ -83,10 +83,10 @@ fn list(of: &Type, plan: &Plan<'_>, items: Vec<Value>, failures: Option<&Failure
     items.collect::<Option<_>>().map(Value::List)
 }
 
-/// A value of a type with a name; null also where it is an object of which a field is null that may not be.
+/// Completes a value of a named type; null if it is an object with a null in a non-null field.
 fn named(plan: &Plan<'_>, value: Value, failures: Option<&Failures<'_>>) -> Value {
     let fields = match plan {
-        // Bytes are JSON that is complete.
+        // Binary values are complete JSON.
         Plan::Leaf => return value,
         Plan::Object(fields) => fields.as_slice(),
         Plan::Abstract(possible) => match &value {
@@ -101,15 +101,15 @@ fn named(plan: &Plan<'_>, value: Value, failures: Option<&Failures<'_>>) -> Valu
     };
     match value {
         Value::Object(found) => object(fields, found, failures).unwrap_or_default(),
-        // Fields of it failed: so it is an object, and none of its fields was left.
+        // Fields of it failed: it is an object of which no field was left.
         Value::Null if failures.is_some() => object(fields, IndexMap::new(), failures).unwrap_or_default(),
-        // Introspection's lists, whose types are not known here.
+        // A list of introspection, whose types are not known here.
         Value::List(items) => Value::List(items.into_iter().map(|item| named(plan, item, None)).collect()),
         value => value,
     }
 }
 
-/// None where a field is null that may not be.
+/// Completes an object; none if a non-null field is null.
 fn object(
     fields: &[PlannedField<'_>],
     mut found: IndexMap<Name, Value>,
@@ -117,25 +117,25 @@ fn object(
 ) -> Option<Value> {
     if found.keys().eq(fields.iter().map(|field| &field.key)) {
         for (field, value) in fields.iter().zip(found.values_mut()) {
-            *value = completed(field, Some(std::mem::take(value)), failures).ok()?;
+            *value = complete_field(field, Some(std::mem::take(value)), failures).ok()?;
         }
         return Some(Value::Object(found));
     }
     let mut object = IndexMap::with_capacity(fields.len());
     for field in fields {
-        let value = completed(field, found.swap_remove(&field.key), failures).ok()?;
+        let value = complete_field(field, found.swap_remove(&field.key), failures).ok()?;
         object.insert(field.key.clone(), value);
     }
     Some(Value::Object(object))
 }
 
-/// A field's value; one that is not there failed.
-fn completed(
+/// Completes the value of a field; a missing one has failed.
+fn complete_field(
     field: &PlannedField<'_>,
     found: Option<Value>,
     failures: Option<&Failures<'_>>,
-) -> Result<Value, NotNull> {
-    if let Some(text) = field.instead {
+) -> Result<Value, NullViolation> {
+    if let Some(text) = field.replacement {
         return Ok(Value::from(text));
     }
     let (found, failures) = match found {
@@ -161,7 +161,7 @@ mod tests {
     use super::super::types::Types;
     use super::*;
 
-    /// What becomes of the value at a path: it fails, is null where it may be, or is there.
+    /// The outcome of the value at a path: it fails, is null if nullable, or present.
     #[derive(Clone, Copy, PartialEq)]
     enum Fate {
         Fails,
@@ -460,7 +460,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(400))]
         #[test]
-        fn answers_are_what_the_specification_says(seed: u64) {
+        fn data_is_what_the_specification_says(seed: u64) {
             let mut draw = Draw(seed);
             let text = draw.selection("O", 4) + " fragment F on O { y os { x } __typename j { x ... on A { y } } }";
             let schema = Schema::new(O, EmptyMutation, EmptySubscription);

@@ -1,16 +1,16 @@
-//! Executes an operation as the GraphQL specification says.
+//! Executes an operation according to the GraphQL specification.
 //!
-//! async-graphql 7.2.1 does not in some places. Whatever works around it is here, and in `graphql::raw_json`, which writes JSON
-//! past it; once async-graphql does as the specification says, this becomes one call of `Schema::execute`.
+//! async-graphql 7.2.1 deviates from it in some places. All work-arounds are here, and in `graphql::raw_json`, which writes JSON
+//! without async-graphql's values; once async-graphql conforms, this becomes one call of `Schema::execute`.
 //!
 //! | async-graphql | the specification | here |
 //! | --- | --- | --- |
 //! | leaves a field that failed out of its object (`do_resolve_container`) | null; where the type is non-null, in its nearest nullable parent (6.4.4) | [`completion`] |
-//! | says null of an object with no field left (`do_resolve_container`) | an object | [`selection`] selects one more field, [`completion`] removes it |
-//! | has the fields of an object in the order in which they were done (`do_resolve_container`) | in the order of the selection | [`completion`] |
-//! | resolves a field that is selected twice twice, so that a mutation runs twice and rows of two moments are mixed, and merges the values (`insert_value`) | merges the selections and resolves once (6.3.2) | [`selection`] |
-//! | does not look at defaults of variables in @skip and @include (`remove_skipped_selection`) | they count | [`selection`] |
-//! | describes every schema in the same words (`__Schema`) | the schema's own description (4.6.1) | [`completion`] |
+//! | returns null for an object with no field left (`do_resolve_container`) | an object | [`selection`] selects one more field, [`completion`] removes it |
+//! | returns the fields of an object in the order in which they were resolved (`do_resolve_container`) | in the order of the selection | [`completion`] |
+//! | resolves a field that is selected twice two times, so that a mutation runs twice, and merges the values (`insert_value`) | merges the selections and resolves once (6.3.2) | [`selection`] |
+//! | ignores defaults of variables in @skip and @include (`remove_skipped_selection`) | they apply | [`selection`] |
+//! | describes every schema with the same text (`__Schema`) | the schema's own description (4.6.1) | [`completion`] |
 
 mod completion;
 mod selection;
@@ -27,22 +27,22 @@ use crate::error::Error;
 use crate::graphql::{self, RequestContext, Schema, Services};
 pub(super) use types::Types;
 
-/// What operations are executed with.
+/// Executes operations on the schema.
 pub(super) struct Executor {
-    /// Validates documents as they were sent, and executes nothing.
+    /// Validates documents as they were sent, without executing them.
     validating: Schema,
-    /// Executes what was validated.
+    /// Executes validated operations.
     executing: Schema,
     types: Types,
 }
 
 impl Executor {
-    pub(super) fn new(shared: Services) -> Result<Self, Error> {
+    pub(super) fn new(services: Services) -> Result<Self, Error> {
         let validating = graphql::builder().extension(ValidateOnly).finish();
         Ok(Self {
             types: Types::of(&validating.sdl())?,
             validating,
-            executing: graphql::schema(shared),
+            executing: graphql::schema(services),
         })
     }
 
@@ -50,8 +50,8 @@ impl Executor {
         &self.types
     }
 
-    /// Executes an operation of a document that the guard let pass: its fragments exist, spread none of themselves, and are bounded
-    /// where they are spread. The errors of a document that is not valid, of which nothing ran.
+    /// Executes an operation of a document that [`query_limits::check`] accepted: its fragments exist, do not spread themselves, and
+    /// are bounded in size. Returns the errors of a document that is invalid and was not executed.
     pub(super) async fn execute(
         &self,
         document: Arc<ExecutableDocument>,
@@ -60,7 +60,7 @@ impl Executor {
         context: Arc<RequestContext>,
     ) -> Result<Response, Vec<ServerError>> {
         let (_, operation) = query_limits::select_operation(&document, name.as_deref())
-            .map_err(|refusal| vec![ServerError::new(refusal.message, refusal.location)])?;
+            .map_err(|rejection| vec![ServerError::new(rejection.message, rejection.location)])?;
         let (plan, operation) = selection::plan(&self.types, &document, operation, &variables);
         let mut request = Request::new("").variables(variables.clone());
         request.operation_name = name;
@@ -81,7 +81,7 @@ impl Executor {
     }
 }
 
-/// Ends a request after its validation.
+/// An extension that ends a request after its validation.
 struct ValidateOnly;
 
 impl ExtensionFactory for ValidateOnly {

@@ -1,5 +1,5 @@
-//! What an operation selects, after CollectFields (6.3.2): variables put into @skip and @include, fragments spread, and fields of the
-//! same response key merged.
+//! Plans what an operation selects, by CollectFields (6.3.2): evaluates @skip and @include, spreads fragments, and merges fields with the
+//! same response key.
 
 use async_graphql::indexmap::IndexMap;
 use async_graphql::parser::types::{
@@ -12,41 +12,41 @@ use async_graphql_value::{ConstValue, Value};
 use super::types::{Types, named};
 use crate::graphql::{SCHEMA_DESCRIPTION, TYPE_KEY};
 
-/// What is selected of a value.
+/// The selection of a value.
 #[derive(Debug, Default, PartialEq)]
 pub(super) enum Plan<'a> {
-    /// Nothing: it has no fields.
+    /// A value without fields.
     #[default]
     Leaf,
     Object(Vec<PlannedField<'a>>),
-    /// Of an interface or union: of each object type that it may be.
+    /// An interface or union: the selection of each possible object type.
     Abstract(Vec<(&'a Name, Vec<PlannedField<'a>>)>),
 }
 
 #[derive(Debug, PartialEq)]
 pub(super) struct PlannedField<'a> {
     pub(super) key: Name,
-    /// None of `__typename` and of introspection's fields, which do not fail.
+    /// None for `__typename` and fields of introspection, which do not fail.
     pub(super) ty: Option<&'a Type>,
     pub(super) below: Plan<'a>,
-    /// What is said in place of what async-graphql says.
-    pub(super) instead: Option<&'static str>,
+    /// Replaces the value that async-graphql returns.
+    pub(super) replacement: Option<&'static str>,
 }
 
-/// What an operation selects, and the operation that selects it without directives, fragments, or anything twice.
+/// The plan of an operation, and an equivalent operation without directives, fragments and repeated fields.
 pub(super) fn plan<'a>(
     types: &'a Types,
     document: &ExecutableDocument,
     operation: &Positioned<OperationDefinition>,
     variables: &Variables,
 ) -> (Plan<'a>, Positioned<OperationDefinition>) {
-    let selecting = Selecting {
+    let planner = Planner {
         types,
         document,
         operation: &operation.node,
         variables,
     };
-    let (fields, items) = selecting.object(types.root(operation.node.ty), &[&operation.node.selection_set.node]);
+    let (fields, items) = planner.object(types.root(operation.node.ty), &[&operation.node.selection_set.node]);
     let selected = OperationDefinition {
         ty: operation.node.ty,
         variable_definitions: operation.node.variable_definitions.clone(),
@@ -56,18 +56,18 @@ pub(super) fn plan<'a>(
     (Plan::Object(fields), Positioned::new(selected, operation.pos))
 }
 
-struct Selecting<'a, 'd> {
+struct Planner<'a, 'd> {
     types: &'a Types,
     document: &'d ExecutableDocument,
     operation: &'d OperationDefinition,
     variables: &'d Variables,
 }
 
-/// By response key: the first field of that key, and what all of them select.
+/// By response key: the first field with that key, and the selections of all of them.
 type Collected<'d> = IndexMap<&'d Name, (&'d Positioned<Field>, Vec<&'d SelectionSet>)>;
 
-impl<'a, 'd> Selecting<'a, 'd> {
-    /// What some selections select together of an object of this type.
+impl<'a, 'd> Planner<'a, 'd> {
+    /// Merges selections of an object of this type.
     fn object(&self, object: &str, sets: &[&'d SelectionSet]) -> (Vec<PlannedField<'a>>, Vec<Positioned<Selection>>) {
         let mut collected = Collected::new();
         let mut spread = Vec::new();
@@ -129,13 +129,13 @@ impl<'a, 'd> Selecting<'a, 'd> {
         let (plan, items) = if below.iter().all(|set| set.items.is_empty()) {
             (Plan::Leaf, Vec::new())
         } else {
-            // Types that are not known are introspection's, and object types.
+            // Unknown types are the object types of introspection.
             let name = match field.node.name.node.as_str() {
                 "__schema" => "__Schema",
                 _ => ty.map_or("", |ty| named(ty)),
             };
             match self.types.possible(name) {
-                Some(possible) => self.of_any(possible, below, pos),
+                Some(possible) => self.possible_types(possible, below, pos),
                 None => {
                     let (fields, mut items) = self.object(name, below);
                     if items.is_empty() {
@@ -145,7 +145,7 @@ impl<'a, 'd> Selecting<'a, 'd> {
                 }
             }
         };
-        let field_again = Field {
+        let planned_field = Field {
             alias: field.node.alias.clone(),
             name: field.node.name.clone(),
             arguments: field.node.arguments.clone(),
@@ -156,16 +156,16 @@ impl<'a, 'd> Selecting<'a, 'd> {
             key: key.clone(),
             ty,
             below: plan,
-            instead: (object == "__Schema" && field.node.name.node == "description").then_some(SCHEMA_DESCRIPTION),
+            replacement: (object == "__Schema" && field.node.name.node == "description").then_some(SCHEMA_DESCRIPTION),
         };
         (
             planned,
-            Positioned::new(Selection::Field(Positioned::new(field_again, field.pos)), field.pos),
+            Positioned::new(Selection::Field(Positioned::new(planned_field, field.pos)), field.pos),
         )
     }
 
-    /// What is selected of an object of any of these types.
-    fn of_any(
+    /// The selection of each of the possible types.
+    fn possible_types(
         &self,
         possible: &'a [Name],
         below: &[&'d SelectionSet],
@@ -197,7 +197,7 @@ impl<'a, 'd> Selecting<'a, 'd> {
         (Plan::Abstract(plans), items)
     }
 
-    /// Whether a @skip or @include leaves out what it stands at.
+    /// Whether the directive is a @skip or @include that excludes its selection.
     fn excludes(&self, directive: &Directive) -> bool {
         let condition = || match &directive.get_argument("if")?.node {
             Value::Boolean(written) => Some(*written),
@@ -226,7 +226,7 @@ impl<'a, 'd> Selecting<'a, 'd> {
     }
 }
 
-/// `__typename` under a key of our own.
+/// `__typename` under [`TYPE_KEY`].
 fn type_name(pos: Pos) -> Positioned<Selection> {
     let field = Field {
         alias: Some(Positioned::new(Name::new(TYPE_KEY), pos)),

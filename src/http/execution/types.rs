@@ -7,7 +7,7 @@ use async_graphql::parser::types::{BaseType, OperationType, Type, TypeKind, Type
 
 use crate::error::Error;
 
-/// The composite types of the schema. Those of introspection are not among them.
+/// The composite types of the schema, without those of introspection.
 #[derive(Default)]
 pub(in crate::http) struct Types {
     query: Option<Name>,
@@ -19,10 +19,10 @@ pub(in crate::http) struct Types {
 }
 
 impl Types {
-    /// Reads the schema's text.
+    /// Reads the schema from its SDL.
     pub(super) fn of(sdl: &str) -> Result<Self, Error> {
         let document = async_graphql::parser::parse_schema(sdl)
-            .map_err(|error| Error::Internal(format!("the schema cannot be read: {error}")))?;
+            .map_err(|error| Error::Internal(format!("cannot read the schema: {error}")))?;
         let mut types = Self::default();
         for definition in document.definitions {
             let definition = match definition {
@@ -54,7 +54,7 @@ impl Types {
         Ok(types)
     }
 
-    /// The type that operations of this kind begin with; empty where there are none.
+    /// The root type of operations of this kind; empty if there is none.
     pub(super) fn root(&self, kind: OperationType) -> &str {
         let root = match kind {
             OperationType::Query => &self.query,
@@ -64,24 +64,24 @@ impl Types {
         root.as_deref().unwrap_or_default()
     }
 
-    /// The fields that operations of this kind may begin with.
+    /// The root fields of operations of this kind.
     pub(in crate::http) fn root_fields(&self, kind: OperationType) -> impl Iterator<Item = &str> {
         let fields = self.objects.get(self.root(kind)).into_iter().flatten();
         fields.map(|(name, _)| name.as_str())
     }
 
-    /// The type of a field; none of `__typename`, of introspection's, and where there is no such field.
+    /// The type of a field; none for `__typename`, fields of introspection, and unknown fields.
     pub(super) fn field(&self, object: &str, field: &str) -> Option<&Type> {
         self.objects.get(object)?.get(field)
     }
 
-    /// The object types that an interface or union may be; none of another type.
+    /// The possible object types of an interface or union; none for other types.
     pub(super) fn possible(&self, name: &str) -> Option<&[Name]> {
         self.possible.get(name).map(Vec::as_slice)
     }
 
-    /// Whether what is selected on a type applies to an object. Of types that are not known, which are introspection's and no
-    /// interfaces, everything does: the document is validated.
+    /// Whether a fragment on a type applies to an object. If the object's type is unknown, it is one of introspection, and every fragment
+    /// applies: the document is valid.
     pub(super) fn applies(&self, condition: &str, object: &str) -> bool {
         condition == object
             || match self.possible.get(condition) {
@@ -91,7 +91,7 @@ impl Types {
     }
 }
 
-/// The name of the type of a list's elements, or of the type itself.
+/// The named type of a list's innermost elements, or the type itself.
 pub(super) fn named(ty: &Type) -> &Name {
     match &ty.base {
         BaseType::Named(name) => name,

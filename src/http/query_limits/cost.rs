@@ -1,4 +1,4 @@
-//! What a query may cost at most, before anything runs: one for a field, times the rows or buckets that it stands under.
+//! Estimates the cost of a query before it is executed: 1 for each field, times the rows or buckets above it.
 
 use std::collections::HashMap;
 
@@ -8,20 +8,20 @@ use async_graphql_value::{ConstValue, Value};
 use chrono::NaiveDate;
 
 use super::{Rejection, check_limit};
-use crate::config::LIMITS;
+use crate::config::Limits;
 use crate::statistics::{Day, DayRange, Period};
 
-/// What is asked of the database or the desk before the first field of a question, a list and a page is there.
+/// The cost of a statistics question before its first field is resolved.
 const STATISTICS_COST: usize = 1_000;
+/// The cost of a page before its first row.
 const LIST_COST: usize = 10;
 
-/// Fields that are cut into pages.
+/// Fields that are connections.
 pub(super) const CONNECTIONS: [&str; 5] = ["patients", "visits", "entered", "left", "audit"];
 
-const NESTED: &str = "selections in one another";
+const NESTED: &str = "nested selections";
 
-/// Lists of which no argument says how long they are, with the length that they are priced at: what is usual, not what is
-/// possible.
+/// Lists whose length depends on no argument, with the length that is assumed: a usual one, not the longest possible.
 const LISTS: [(&str, usize); 19] = [
     ("departments", 50),
     ("doctors", 50),
@@ -33,7 +33,7 @@ const LISTS: [(&str, usize); 19] = [
     ("reasons", 3),
     ("patientIds", 10),
     ("visitIds", 10),
-    // Of introspection.
+    // Introspection.
     ("types", 120),
     ("fields", 8),
     ("args", 2),
@@ -45,29 +45,29 @@ const LISTS: [(&str, usize); 19] = [
     ("locations", 3),
 ];
 
-/// What a snapshot that is found by its id is taken to have: a year by DAY. How many it has in truth is known once it is open.
+/// The buckets that are assumed of a snapshot that is opened by its id: a year by DAY. The number is known only once it is open.
 const ASSUMED_BUCKETS: usize = 366;
 
-/// Whether a field of this name is priced as a list.
+/// Whether the cost of a field with this name is that of a list.
 #[cfg(test)]
 pub(super) fn is_list(name: &str) -> bool {
     ["edges", "nodes", "buckets", "visits"].contains(&name) || LISTS.iter().any(|(list, _)| *list == name)
 }
 
-/// What a selection costs, fragments spread. How many rows or buckets it stands under is known above it, and not within a
-/// fragment: so it is told per row and per bucket.
+/// The cost of a selection with fragments spread. The numbers of rows and buckets are known above it, but not inside a fragment: so the
+/// cost is split into parts per row and per bucket.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Cost {
-    /// Fields, each counted once wherever it is spread.
+    /// Fields, counted at each spread.
     pub(super) fields: usize,
     pub(super) depth: usize,
-    /// Selections in one another.
+    /// Levels of nested selections.
     nested: usize,
-    /// What does not depend on what is above.
+    /// The part that does not depend on what is above.
     fixed: usize,
-    /// For each row of the page that this is a selection of.
+    /// The part per row of the page that this is a selection of.
     per_row: usize,
-    /// For each bucket of the question that this is a selection of.
+    /// The part per bucket of the question that this is a selection of.
     per_bucket: usize,
 }
 
@@ -81,26 +81,27 @@ impl Cost {
         self.per_bucket = self.per_bucket.saturating_add(other.per_bucket);
     }
 
-    /// With so many rows and buckets.
-    fn of(self, rows: usize, buckets: usize) -> usize {
+    /// The cost with so many rows and buckets.
+    fn total(self, rows: usize, buckets: usize) -> usize {
         let rows = self.per_row.saturating_mul(rows);
         let buckets = self.per_bucket.saturating_mul(buckets);
         self.fixed.saturating_add(rows).saturating_add(buckets)
     }
 
-    /// Where nothing above says how many rows or buckets there are.
-    pub(super) fn whole(self) -> usize {
-        self.of(LIMITS.page_most, ASSUMED_BUCKETS)
+    /// The cost if nothing above tells the number of rows or buckets.
+    pub(super) fn max_total(self, limits: &Limits) -> usize {
+        self.total(limits.max_page_size, ASSUMED_BUCKETS)
     }
 }
 
 pub(super) struct CostEstimator<'a> {
     document: &'a ExecutableDocument,
     variables: &'a Variables,
+    limits: &'a Limits,
     defaults: HashMap<&'a Name, &'a ConstValue>,
-    /// None while a fragment is being priced: who meets that goes in circles.
+    /// None while a fragment is being estimated: meeting it then means that it spreads itself.
     fragments: HashMap<&'a Name, Option<Cost>>,
-    /// Selections that are being priced, one in another.
+    /// The nesting of the selection that is being estimated.
     level: usize,
 }
 
@@ -109,6 +110,7 @@ impl<'a> CostEstimator<'a> {
         document: &'a ExecutableDocument,
         operation: &'a Positioned<OperationDefinition>,
         variables: &'a Variables,
+        limits: &'a Limits,
     ) -> Self {
         let defaults = operation.node.variable_definitions.iter().filter_map(|variable| {
             let default = variable.node.default_value.as_ref()?;
@@ -117,6 +119,7 @@ impl<'a> CostEstimator<'a> {
         Self {
             document,
             variables,
+            limits,
             defaults: defaults.collect(),
             fragments: HashMap::new(),
             level: 0,
@@ -124,12 +127,12 @@ impl<'a> CostEstimator<'a> {
     }
 
     pub(super) fn set(&mut self, set: &'a SelectionSet) -> Result<Cost, Rejection> {
-        // Asked on the way down for the stack's sake, and on the way up whatever fragment was priced first.
+        // Checked on the way down to bound the stack, and on the way up since fragments may have been estimated before.
         self.level += 1;
-        check_limit(NESTED, self.level, LIMITS.brackets)?;
-        let mut price = Cost::default();
+        check_limit(NESTED, self.level, self.limits.max_query_nesting)?;
+        let mut cost = Cost::default();
         for selection in &set.items {
-            price.add(match &selection.node {
+            cost.add(match &selection.node {
                 Selection::Field(field) => {
                     let below = self.set(&field.node.selection_set.node)?;
                     self.field(&field.node, below)
@@ -139,31 +142,31 @@ impl<'a> CostEstimator<'a> {
             });
         }
         self.level -= 1;
-        price.nested += 1;
-        check_limit(NESTED, price.nested, LIMITS.brackets)?;
-        Ok(price)
+        cost.nested += 1;
+        check_limit(NESTED, cost.nested, self.limits.max_query_nesting)?;
+        Ok(cost)
     }
 
-    /// A fragment is priced once, however often it is spread.
+    /// A fragment is estimated once, however often it is spread.
     pub(super) fn fragment(&mut self, name: &'a Name) -> Result<Cost, Rejection> {
         match self.fragments.get(name) {
-            Some(Some(price)) => Ok(*price),
+            Some(Some(cost)) => Ok(*cost),
             Some(None) => Err(Rejection::invalid(format!("the fragment {name} spreads itself"))),
             None => {
                 let Some(fragment) = self.document.fragments.get(name) else {
-                    return Err(Rejection::invalid(format!("there is no fragment {name}")));
+                    return Err(Rejection::invalid(format!("the fragment {name} does not exist")));
                 };
                 self.fragments.insert(name, None);
-                let price = self.set(&fragment.node.selection_set.node)?;
-                self.fragments.insert(name, Some(price));
-                Ok(price)
+                let cost = self.set(&fragment.node.selection_set.node)?;
+                self.fragments.insert(name, Some(cost));
+                Ok(cost)
             }
         }
     }
 
-    /// A field with what is below it. Names are enough to tell lists by: a test holds them against the schema.
+    /// A field with the selection below it. Lists are recognised by their names, which a test checks against the schema.
     fn field(&self, field: &'a Field, below: Cost) -> Cost {
-        let mut price = Cost {
+        let mut cost = Cost {
             fields: below.fields.saturating_add(1),
             depth: below.depth + 1,
             nested: below.nested,
@@ -171,47 +174,49 @@ impl<'a> CostEstimator<'a> {
         };
         let one = |below: usize| below.saturating_add(1);
         match field.name.node.as_str() {
-            "edges" => price.per_row = one(below.whole()),
+            "edges" => cost.per_row = one(below.max_total(self.limits)),
             "nodes" => match self.argument(field, "ids") {
                 Some(ids) => {
-                    let ids = ids.length().min(LIMITS.page_most);
-                    price.fixed = one(below.whole().saturating_mul(ids));
+                    let ids = ids.length().min(self.limits.max_page_size);
+                    cost.fixed = one(below.max_total(self.limits).saturating_mul(ids));
                 }
-                None => price.per_row = one(below.whole()),
+                None => cost.per_row = one(below.max_total(self.limits)),
             },
-            "buckets" => price.per_bucket = one(below.whole()),
+            "buckets" => cost.per_bucket = one(below.max_total(self.limits)),
             name if CONNECTIONS.contains(&name) => {
-                price.fixed = LIST_COST.saturating_add(below.of(self.rows(field), ASSUMED_BUCKETS))
+                cost.fixed = LIST_COST.saturating_add(below.total(self.rows(field), ASSUMED_BUCKETS))
             }
-            // Of the same buckets as what stands above.
+            // With the same buckets as the question above.
             "changes" | "explain" => {
-                price.fixed = STATISTICS_COST.saturating_add(below.of(LIMITS.page_most, 0));
-                price.per_bucket = below.per_bucket;
+                cost.fixed = STATISTICS_COST.saturating_add(below.total(self.limits.max_page_size, 0));
+                cost.per_bucket = below.per_bucket;
             }
             "statistics" | "previewDefinition" => {
-                price.fixed = STATISTICS_COST.saturating_add(below.of(LIMITS.page_most, self.buckets(field)));
+                cost.fixed =
+                    STATISTICS_COST.saturating_add(below.total(self.limits.max_page_size, self.buckets(field)));
             }
             name => {
                 let list = LISTS.iter().find(|(list, _)| *list == name);
-                price.fixed = match list {
-                    Some((_, length)) => one(below.whole()).saturating_mul(*length),
-                    None => one(below.whole()),
+                cost.fixed = match list {
+                    Some((_, length)) => one(below.max_total(self.limits)).saturating_mul(*length),
+                    None => one(below.max_total(self.limits)),
                 };
             }
         }
-        price
+        cost
     }
 
-    /// The rows of a page. More than a page may have is refused later, by who cuts it.
+    /// The rows of a page. More than are allowed are refused when the page is resolved.
     fn rows(&self, field: &'a Field) -> usize {
-        let asked = ["first", "last"].map(|name| self.argument(field, name)?.number());
-        let asked = asked.into_iter().flatten().max();
-        asked.unwrap_or(LIMITS.page_default).min(LIMITS.page_most)
+        let size = ["first", "last"].map(|name| self.argument(field, name)?.number());
+        let size = size.into_iter().flatten().max();
+        size.unwrap_or(self.limits.default_page_size)
+            .min(self.limits.max_page_size)
     }
 
-    /// The buckets of a question at most; all that may be where it cannot be told.
+    /// The most buckets that a question can have; the limit if that is unknown.
     fn buckets(&self, field: &'a Field) -> usize {
-        // Of a snapshot that stands already, as a payload shows it.
+        // A snapshot in the payload of a mutation.
         if field.get_argument("period").is_none() {
             return ASSUMED_BUCKETS;
         }
@@ -225,7 +230,9 @@ impl<'a> CostEstimator<'a> {
             }
             Some(period.max_buckets(DayRange::new(from.into(), to.into())?))
         };
-        buckets().unwrap_or(LIMITS.buckets).min(LIMITS.buckets)
+        buckets()
+            .unwrap_or(self.limits.max_buckets)
+            .min(self.limits.max_buckets)
     }
 
     fn argument(&self, field: &'a Field, name: &str) -> Option<Known<'a>> {
@@ -253,7 +260,7 @@ impl<'a> CostEstimator<'a> {
     }
 }
 
-/// A value as it stands in the query or among its variables. Borrowed: a list of variables may be long, and be used often.
+/// A value in the query or in its variables, borrowed: a list in a variable may be long, and used often.
 #[derive(Clone, Copy)]
 enum Known<'a> {
     Written(&'a Value),
@@ -269,7 +276,7 @@ impl<'a> Known<'a> {
         usize::try_from(number).ok()
     }
 
-    /// Of a text, or of an enum.
+    /// The text of a string or an enum.
     fn as_str(self) -> Option<&'a str> {
         match self {
             Self::Written(Value::String(text)) | Self::Given(ConstValue::String(text)) => Some(text),
@@ -278,7 +285,7 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// Of a list; what is none is a list of one.
+    /// The length of a list; other values are coerced to lists of one.
     fn length(self) -> usize {
         match self {
             Self::Written(Value::List(list)) => list.len(),

@@ -1,48 +1,52 @@
-//! What a document holds as it is written, each thing once: how much of it, and directives that nobody else looks at.
+//! Checks a document as it is written, fragments not spread: its size, and directives, which async-graphql does not check.
 
 use async_graphql::Positioned;
 use async_graphql::parser::types::{Directive, ExecutableDocument, Selection, SelectionSet};
 
 use super::{Rejection, check_limit};
-use crate::config::LIMITS;
+use crate::config::Limits;
 
 /// The directives that a query may use; each has the one argument `if`.
 const DIRECTIVES: [&str; 2] = ["include", "skip"];
 
-#[derive(Default)]
-struct DocumentCounts {
+struct DocumentCounts<'a> {
+    limits: &'a Limits,
     aliases: usize,
     directives: usize,
 }
 
-/// Refuses too many definitions, aliases and directives, directives that do not exist, and arguments on `__typename`.
-/// async-graphql lets the latter two pass.
-pub(super) fn check(document: &ExecutableDocument) -> Result<(), Rejection> {
+/// Rejects too many definitions, aliases and directives, unknown directives, and arguments of `__typename`. async-graphql accepts the
+/// latter two.
+pub(super) fn check(document: &ExecutableDocument, limits: &Limits) -> Result<(), Rejection> {
     let definitions = document.operations.iter().count() + document.fragments.len();
-    check_limit("operations and fragments", definitions, LIMITS.definitions)?;
-    let mut written = DocumentCounts::default();
+    check_limit("operations and fragments", definitions, limits.max_query_definitions)?;
+    let mut counts = DocumentCounts {
+        limits,
+        aliases: 0,
+        directives: 0,
+    };
     for (_, operation) in document.operations.iter() {
         let variables = &operation.node.variable_definitions;
         let on_variables = variables.iter().flat_map(|variable| &variable.node.directives);
         reject_misplaced(operation.node.directives.iter().chain(on_variables))?;
-        written.set(&operation.node.selection_set.node)?;
+        counts.set(&operation.node.selection_set.node)?;
     }
     for fragment in document.fragments.values() {
         reject_misplaced(&fragment.node.directives)?;
-        written.set(&fragment.node.selection_set.node)?;
+        counts.set(&fragment.node.selection_set.node)?;
     }
-    check_limit("aliases", written.aliases, LIMITS.aliases)?;
-    check_limit("directives", written.directives, LIMITS.directives)
+    check_limit("aliases", counts.aliases, limits.max_query_aliases)?;
+    check_limit("directives", counts.directives, limits.max_query_directives)
 }
 
 fn reject_misplaced<'a>(directives: impl IntoIterator<Item = &'a Positioned<Directive>>) -> Result<(), Rejection> {
     directives.into_iter().next().map_or(Ok(()), |directive| {
         let name = &directive.node.name.node;
-        Err(Rejection::invalid(format!("no directive @{name} may stand here")))
+        Err(Rejection::invalid(format!("the directive @{name} is not allowed here")))
     })
 }
 
-impl DocumentCounts {
+impl DocumentCounts<'_> {
     fn set(&mut self, set: &SelectionSet) -> Result<(), Rejection> {
         for selection in &set.items {
             match &selection.node {
@@ -68,15 +72,15 @@ impl DocumentCounts {
     fn directives(&mut self, directives: &[Positioned<Directive>]) -> Result<(), Rejection> {
         self.directives += directives.len();
         check_limit(
-            "directives in one place",
+            "directives on one selection",
             directives.len(),
-            LIMITS.directives_in_one_place,
+            self.limits.max_directives_per_selection,
         )?;
         for directive in directives {
             let directive = &directive.node;
             let name = directive.name.node.as_str();
             if !DIRECTIVES.contains(&name) {
-                return Err(Rejection::invalid(format!("there is no directive @{name}")));
+                return Err(Rejection::invalid(format!("the directive @{name} does not exist")));
             }
             if !matches!(&directive.arguments[..], [(argument, _)] if argument.node == "if") {
                 return Err(Rejection::invalid(format!("@{name} takes one argument, if")));

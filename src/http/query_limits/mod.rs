@@ -1,5 +1,4 @@
-//! What a query may be before anything runs: its size is bounded, what it may cost is estimated, each fragment once, and
-//! nobody but sign-in gets in without a token.
+//! Checks a document before it is validated and executed: its size, its estimated cost, and whether it needs a signed-in viewer.
 
 mod cost;
 mod document;
@@ -12,39 +11,34 @@ use async_graphql::parser::types::{
 };
 use async_graphql::{Name, Pos, Positioned, Value, Variables};
 
-use super::execution::Types;
-use crate::config::LIMITS;
+use crate::config::Limits;
 use crate::error::ErrorCode;
 use crate::observe::{Operation, OperationKind};
 use cost::CostEstimator;
 
-/// Fields that may be asked for by who is not signed in.
+/// Root fields that need no access token.
 const PUBLIC_FIELDS: [&str; 3] = ["signIn", "refreshSession", "__typename"];
 
-/// Characters of an operation's name at most, where it is shown.
+/// Characters of an operation's name in the log and in traces; the rest is cut off.
 const MAX_NAME_LENGTH: usize = 64;
 
-/// The fields that an operation may begin with. What a client calls its operations and fields is its own affair; only
-/// these names are counted by.
+/// The names of the schema's root fields. Metrics are labelled with these only, never with names that clients choose.
 pub(super) struct RootFields {
     query: HashSet<String>,
     mutation: HashSet<String>,
 }
 
 impl RootFields {
-    pub(super) fn of(types: &Types) -> Self {
-        let fields = |kind| types.root_fields(kind).map(str::to_owned);
+    /// From the fields of the schema's root types; those of introspection are added.
+    pub(super) fn new<'a>(query: impl Iterator<Item = &'a str>, mutation: impl Iterator<Item = &'a str>) -> Self {
+        let introspection = ["__schema", "__type", "__typename"];
         Self {
-            query: fields(OperationType::Query)
-                .chain(["__schema", "__type", "__typename"].map(str::to_owned))
-                .collect(),
-            mutation: fields(OperationType::Mutation)
-                .chain(["__typename".to_owned()])
-                .collect(),
+            query: query.chain(introspection).map(str::to_owned).collect(),
+            mutation: mutation.chain(["__typename"]).map(str::to_owned).collect(),
         }
     }
 
-    /// Adds those that a selection asks for, each once. Fragments were priced before, so none spreads itself.
+    /// Adds the root fields of a selection, each once. Fragments that spread themselves were rejected before.
     fn collect(
         &self,
         kind: OperationKind,
@@ -77,23 +71,23 @@ impl RootFields {
     }
 }
 
-/// What a guard found of the operation that is to run.
+/// An operation within the limits.
 pub(super) struct CheckedOperation {
     pub(super) operation: Operation,
-    /// It costs so much that it waits for its turn.
+    /// Its estimated cost is above [`Limits::costly_query`].
     pub(super) costly: bool,
-    /// Every root field may be asked for by anybody.
+    /// All its root fields need no access token.
     pub(super) public: bool,
 }
 
-/// Why a document does not pass.
+/// Why a document is rejected.
 #[derive(Debug)]
 pub(super) struct Rejection {
     pub(super) code: ErrorCode,
     pub(super) message: String,
-    /// Where in the document.
+    /// The place in the document.
     pub(super) location: Option<Pos>,
-    /// What else the error's extensions say.
+    /// Further entries of the error's `extensions`.
     pub(super) more: Vec<(&'static str, serde_json::Value)>,
 }
 
@@ -107,7 +101,7 @@ impl Rejection {
         }
     }
 
-    /// What it would cost, and what it may.
+    /// With the cost and the limit in the extensions.
     fn too_costly(message: String, cost: usize, limit: usize) -> Self {
         Self {
             code: ErrorCode::QueryTooCostly,
@@ -118,12 +112,12 @@ impl Rejection {
     }
 }
 
-/// Refuses more of something than its limit.
+/// Rejects more of something than its limit.
 pub(super) fn check_limit(what: &str, cost: usize, limit: usize) -> Result<(), Rejection> {
     if cost <= limit {
         return Ok(());
     }
-    let message = format!("the query has {cost} {what}, at most {limit} are taken");
+    let message = format!("the query has {cost} {what}, at most {limit} are allowed");
     Err(Rejection::too_costly(message, cost, limit))
 }
 
@@ -133,27 +127,28 @@ pub(super) fn check(
     operation_name: Option<&str>,
     variables: &Variables,
     known: &RootFields,
+    limits: &Limits,
 ) -> Result<CheckedOperation, Rejection> {
-    document::check(document)?;
+    document::check(document, limits)?;
     let (name, operation) = select_operation(document, operation_name)?;
-    let mut pricing = CostEstimator::new(document, operation, variables);
+    let mut estimator = CostEstimator::new(document, operation, variables, limits);
     for fragment in document.fragments.keys() {
-        pricing.fragment(fragment)?;
+        estimator.fragment(fragment)?;
     }
     for (_, other) in document.operations.iter() {
-        let size = pricing.set(&other.node.selection_set.node)?;
-        check_limit("levels", size.depth, LIMITS.depth)?;
+        let size = estimator.set(&other.node.selection_set.node)?;
+        check_limit("levels", size.depth, limits.max_query_depth)?;
         check_limit(
             "fields, fragments counted wherever they are spread",
             size.fields,
-            LIMITS.fields,
+            limits.max_query_fields,
         )?;
     }
-    let cost = pricing.set(&operation.node.selection_set.node)?.whole();
-    if cost > LIMITS.cost {
-        let limit = LIMITS.cost;
+    let cost = estimator.set(&operation.node.selection_set.node)?.max_total(limits);
+    let limit = limits.max_query_cost;
+    if cost > limit {
         let message = format!(
-            "the query's estimated cost is {cost}, at most {limit} is taken: ask for fewer rows or buckets at once"
+            "the query's estimated cost is {cost}, at most {limit} is allowed: request fewer rows or buckets at once"
         );
         return Err(Rejection::too_costly(message, cost, limit));
     }
@@ -171,17 +166,17 @@ pub(super) fn check(
             name: name.map(|name| name.chars().take(MAX_NAME_LENGTH).collect()),
             fields,
         },
-        costly: cost > LIMITS.costly,
+        costly: cost > limits.costly_query,
         public: operation.node.selection_set.node.items.iter().all(is_public),
     })
 }
 
-/// The operation that is to run, and its name.
+/// The operation that is executed, and its name.
 pub(super) fn select_operation<'a>(
     document: &'a ExecutableDocument,
     name: Option<&str>,
 ) -> Result<(Option<&'a Name>, &'a Positioned<OperationDefinition>), Rejection> {
-    let none = |name: &str| Rejection::invalid(format!("the document has no operation of the name {name:?}"));
+    let none = |name: &str| Rejection::invalid(format!("the document has no operation named {name:?}"));
     match (&document.operations, name) {
         (DocumentOperations::Single(operation), None) => Ok((None, operation)),
         (DocumentOperations::Single(_), Some(name)) => Err(none(name)),
@@ -193,13 +188,13 @@ pub(super) fn select_operation<'a>(
             let mut all = operations.iter();
             match (all.next(), all.next()) {
                 (Some((name, operation)), None) => Ok((Some(name), operation)),
-                _ => Err(Rejection::invalid("operationName must say which operation is to run")),
+                _ => Err(Rejection::invalid("operationName must name one of the operations")),
             }
         }
     }
 }
 
-/// Refuses where a variable that is needed is not given. async-graphql notices only where a field's argument uses it.
+/// Rejects an operation if a required variable has no value. async-graphql notices that only where an argument of a field uses it.
 fn check_required_variables(
     operation: &Positioned<OperationDefinition>,
     variables: &Variables,
@@ -211,7 +206,7 @@ fn check_required_variables(
         if needed && matches!(variables.get(name), None | Some(Value::Null)) {
             return Err(Rejection {
                 code: ErrorCode::BadUserInput,
-                message: format!("variables.{name}: a value is needed"),
+                message: format!("variables.{name}: a value is required"),
                 location: None,
                 more: vec![("argument", format!("variables.{name}").into())],
             });
@@ -262,7 +257,13 @@ mod tests {
             query: HashSet::new(),
             mutation: HashSet::new(),
         };
-        check(&document, None, &Variables::from_json(variables), &roots)
+        check(
+            &document,
+            None,
+            &Variables::from_json(variables),
+            &roots,
+            &Limits::default(),
+        )
     }
 
     /// The estimated cost of a query of one operation.
@@ -270,8 +271,12 @@ mod tests {
         let document = async_graphql::parser::parse_query(query).unwrap();
         let variables = Variables::from_json(variables);
         let (_, operation) = select_operation(&document, None).unwrap();
-        let mut pricing = CostEstimator::new(&document, operation, &variables);
-        pricing.set(&operation.node.selection_set.node).unwrap().whole()
+        let limits = Limits::default();
+        let mut estimator = CostEstimator::new(&document, operation, &variables, &limits);
+        estimator
+            .set(&operation.node.selection_set.node)
+            .unwrap()
+            .max_total(&limits)
     }
 
     fn code(query: &str) -> &'static str {
@@ -294,7 +299,7 @@ mod tests {
                 .flat_map(|(_, operation)| &operation.node.variable_definitions);
             let variables = variables.map(|variable| (variable.node.name.node.to_string(), "x".into()));
             let variables = serde_json::Value::Object(variables.collect());
-            tokens::check(query).unwrap();
+            tokens::check(query, &Limits::default()).unwrap();
             checked(query, variables)
                 .map_err(|refusal| format!("{query}: {refusal:?}"))
                 .unwrap();
@@ -402,8 +407,9 @@ mod tests {
         let cost = cost(query, serde_json::json!({}));
         assert!(cost > 1_000_000);
         assert_eq!(refusal.code, ErrorCode::QueryTooCostly);
-        assert!(refusal.message.contains(&cost.to_string()) && refusal.message.contains(&LIMITS.cost.to_string()));
-        assert_eq!(refusal.more, [("cost", cost.into()), ("limit", LIMITS.cost.into())]);
+        let limit = Limits::default().max_query_cost;
+        assert!(refusal.message.contains(&cost.to_string()) && refusal.message.contains(&limit.to_string()));
+        assert_eq!(refusal.more, [("cost", cost.into()), ("limit", limit.into())]);
     }
 
     #[test]
@@ -433,14 +439,15 @@ mod tests {
         let deep = |levels: usize| {
             format!("{}a{}", "{ a ".repeat(levels - 1), " }".repeat(levels - 1)).replacen("{ a a", "{ a", 1)
         };
+        let limits = Limits::default();
         let cases = [
-            format!("{{ {} }}", many(LIMITS.aliases + 1, &|i| format!("a{i}: viewer {{ name }} "))),
-            format!("{{ {} }}", many(LIMITS.directives + 1, &|_| "a @skip(if: true) ".to_owned())),
-            format!("{{ a {} }}", "@skip(if: true) ".repeat(LIMITS.directives_in_one_place + 1)),
-            format!("{{ a }} {}", many(LIMITS.definitions, &|i| format!("fragment f{i} on Query {{ a }} "))),
-            deep(LIMITS.depth + 2),
-            format!("{{ ...f0 }} {}", many(LIMITS.brackets, &|i| format!("fragment f{i} on Query {{ ...f{} }} ", i + 1)))
-                + &format!("fragment f{} on Query {{ a }}", LIMITS.brackets),
+            format!("{{ {} }}", many(limits.max_query_aliases + 1, &|i| format!("a{i}: viewer {{ name }} "))),
+            format!("{{ {} }}", many(limits.max_query_directives + 1, &|_| "a @skip(if: true) ".to_owned())),
+            format!("{{ a {} }}", "@skip(if: true) ".repeat(limits.max_directives_per_selection + 1)),
+            format!("{{ a }} {}", many(limits.max_query_definitions, &|i| format!("fragment f{i} on Query {{ a }} "))),
+            deep(limits.max_query_depth + 2),
+            format!("{{ ...f0 }} {}", many(limits.max_query_nesting, &|i| format!("fragment f{i} on Query {{ ...f{} }} ", i + 1)))
+                + &format!("fragment f{} on Query {{ a }}", limits.max_query_nesting),
             "{ __schema { types { fields { type { fields { type { fields { type { fields { type { fields { type { name } } } } } } } } } } } } }".to_owned(),
         ];
         for query in cases {

@@ -1,11 +1,11 @@
 //! Counts the tokens of a query before it is parsed: the parser takes memory for each, and stack for each bracket.
 
 use super::{Rejection, check_limit};
-use crate::config::LIMITS;
+use crate::config::Limits;
 
-/// Refuses a query of too many tokens, or of brackets too deep in one another. It reads each byte once. Where the text is no
-/// GraphQL, it counts something, and the parser says so.
-pub(in crate::http) fn check(query: &str) -> Result<(), Rejection> {
+/// Rejects a query with too many tokens, or with brackets nested too deeply. Reads each byte once. If the text is not GraphQL, the counts
+/// mean nothing, and the parser rejects it.
+pub(in crate::http) fn check(query: &str, limits: &Limits) -> Result<(), Rejection> {
     let bytes = query.as_bytes();
     let (mut at, mut tokens, mut open, mut deepest) = (0, 0, 0_usize, 0);
     while let Some(&byte) = bytes.get(at) {
@@ -33,8 +33,8 @@ pub(in crate::http) fn check(query: &str) -> Result<(), Rejection> {
         };
         tokens += 1;
     }
-    check_limit("tokens", tokens, LIMITS.tokens)?;
-    check_limit("brackets in one another", deepest, LIMITS.brackets)
+    check_limit("tokens", tokens, limits.max_query_tokens)?;
+    check_limit("nested brackets", deepest, limits.max_query_nesting)
 }
 
 /// Of names and numbers.
@@ -69,15 +69,18 @@ mod tests {
     use super::*;
 
     fn message(query: &str) -> Option<String> {
-        check(query).err().map(|refusal| refusal.message)
+        check(query, &Limits::default()).err().map(|refusal| refusal.message)
     }
 
     #[test]
     fn tokens_are_counted_whatever_stands_between_them() {
         let many = |count: usize| format!("{{{}}}", "a,".repeat(count - 2));
-        assert_eq!(message(&many(LIMITS.tokens)), None);
-        let told = message(&many(LIMITS.tokens + 1)).unwrap();
-        assert!(told.contains(&(LIMITS.tokens + 1).to_string()), "{told}");
+        assert_eq!(message(&many(Limits::default().max_query_tokens)), None);
+        let told = message(&many(Limits::default().max_query_tokens + 1)).unwrap();
+        assert!(
+            told.contains(&(Limits::default().max_query_tokens + 1).to_string()),
+            "{told}"
+        );
         // Comments, strings and their quotes are one token or none.
         let quiet = format!(
             "{{ a(b: \"{}\", c: \"\"\"{}\"\"\") }} #{}",
@@ -93,8 +96,8 @@ mod tests {
     #[test]
     fn brackets_are_bounded_before_the_parser_meets_them() {
         let nested = |depth: usize| format!("{{ a(b: {}{}) }}", "[".repeat(depth), "]".repeat(depth));
-        assert_eq!(message(&nested(LIMITS.brackets - 2)), None);
-        assert!(message(&nested(LIMITS.brackets - 1)).is_some());
+        assert_eq!(message(&nested(Limits::default().max_query_nesting - 2)), None);
+        assert!(message(&nested(Limits::default().max_query_nesting - 1)).is_some());
         assert!(message(&"[".repeat(100_000)).is_some());
     }
 

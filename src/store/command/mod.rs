@@ -8,7 +8,7 @@ mod visit;
 
 use std::collections::BTreeSet;
 
-use chrono::{SubsecRound as _, TimeDelta, Utc};
+use chrono::{SubsecRound as _, Utc};
 use entity::{definition, idempotency_key, visit_tombstone};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait};
@@ -347,13 +347,14 @@ impl Store {
         })
     }
 
-    /// Forgets the keys of changes that were made longer ago than `age`.
+    /// Deletes expired idempotency keys.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn prune_keys(&self, hospital: i64, age: TimeDelta) -> Result<u64> {
+    pub async fn prune_keys(&self, hospital: i64) -> Result<u64> {
+        let expired = Utc::now() - self.limits.idempotency_key_lifetime;
         let mut sql = self.sql("DELETE FROM idempotency_key WHERE hospital_id = ");
-        sql.bind(hospital).push(" AND created_at < ").bind(Utc::now() - age);
+        sql.bind(hospital).push(" AND created_at < ").bind(expired);
         self.write(sql).await
     }
 }

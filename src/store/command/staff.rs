@@ -9,11 +9,11 @@ use sea_orm::{
 };
 
 use super::CommandTx;
-use crate::config::LIMITS;
 use crate::error::{Error, Result};
 use crate::password::{self, PasswordHash};
 use crate::permissions::Role;
 use crate::records::Patch;
+use crate::statistics::MAX_DIMENSION_IDS;
 use crate::store::hospital::full;
 use crate::store::sql::one_count;
 
@@ -177,7 +177,7 @@ impl CommandTx<'_> {
             .store
             .sql(&format!("SELECT COUNT(*) FROM {table} WHERE hospital_id = "));
         sql.bind(self.hospital);
-        if one_count(self.transaction.query_one_raw(sql.done()).await?)? < u64::from(LIMITS.places) {
+        if one_count(self.transaction.query_one_raw(sql.done()).await?)? < u64::from(MAX_DIMENSION_IDS) {
             return Ok(());
         }
         Err(Error::input("input.name", full(table)))

@@ -23,7 +23,7 @@ use proptest::strategy::Strategy as _;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
-use rollcall::config::LIMITS;
+use rollcall::config::Limits;
 use serde_json::{Value, json};
 use test_support::{
     Checked, Client, EXAMPLE, EXAMPLE_VISITS, KINDS, PASSWORD, SERVE, TIMEOUT, TestApp, TestServer, conformance,
@@ -229,7 +229,7 @@ impl<'a> Target<'a> {
             foreign_client,
             client: reqwest::Client::builder()
                 .local_address(Some(address.into()))
-                .timeout(LIMITS.request + TIMEOUT)
+                .timeout(Limits::default().request_timeout + TIMEOUT)
                 .build()
                 .unwrap(),
             address,
@@ -486,7 +486,7 @@ fn documented(status: StatusCode, headers: &HeaderMap, body: &str) -> Checked<St
         .as_array()
         .filter(|errors| !errors.is_empty())
         .ok_or("errors are no list")?;
-    ensure!(errors.len() <= LIMITS.errors + 1, "too many errors");
+    ensure!(errors.len() <= Limits::default().max_errors + 1, "too many errors");
     let mut codes = Vec::new();
     for error in errors {
         let code = error["extensions"]["code"].as_str().unwrap_or_default();
@@ -504,6 +504,7 @@ fn documented(status: StatusCode, headers: &HeaderMap, body: &str) -> Checked<St
         (false, "BAD_USER_INPUT") => &[refused, 400, 405, 406, 415],
         (false, "UNAUTHENTICATED") => &[401],
         (false, "RATE_LIMITED") => &[429],
+        (false, "BUSY") => &[503],
         (false, "REQUEST_TIMEOUT") => &[504],
         (false, _) => &[],
     };
