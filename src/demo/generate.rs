@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc, Weekday};
 
-use crate::records::{PatientRecord, Sex, VisitRecord};
+use crate::records::{Patch, PatientDraft, Sex, VisitDraft};
 use crate::statistics::{VisitChannel, VisitStatus};
 
 /// How long the hospital has been open, in days.
@@ -136,10 +136,65 @@ const FOREIGN_NAMES: [[&str; 12]; 3] = [
     ],
 ];
 
+/// A patient as generated.
+#[derive(Debug, PartialEq)]
+pub struct DemoPatient {
+    pub chart_no: String,
+    pub name: String,
+    pub phone: Option<String>,
+    pub birth_date: Option<NaiveDate>,
+    pub birth_year: Option<i32>,
+    pub sex: Sex,
+    pub registered_on: NaiveDate,
+}
+
+impl From<DemoPatient> for PatientDraft {
+    fn from(patient: DemoPatient) -> Self {
+        Self {
+            chart_no: Some(patient.chart_no),
+            name: Patch::Put(patient.name),
+            phone: patient.phone.into(),
+            birth_date: patient.birth_date.into(),
+            birth_year: patient.birth_year.into(),
+            sex: Some(patient.sex),
+            registered_on: Patch::Put(patient.registered_on),
+            memo: Patch::Keep,
+        }
+    }
+}
+
+/// A visit as generated.
+#[derive(Debug, PartialEq)]
+pub struct DemoVisit {
+    pub visit_no: String,
+    pub chart_no: String,
+    pub date: NaiveDate,
+    pub scheduled_at: Option<DateTime<Utc>>,
+    pub status: VisitStatus,
+    pub department: String,
+    pub doctor: String,
+    pub channel: VisitChannel,
+}
+
+impl From<DemoVisit> for VisitDraft<String> {
+    fn from(visit: DemoVisit) -> Self {
+        Self {
+            visit_no: Patch::Put(visit.visit_no),
+            patient: Some(visit.chart_no),
+            date: Some(visit.date),
+            scheduled_at: visit.scheduled_at.into(),
+            status: Some(visit.status),
+            department: Patch::Put(visit.department),
+            doctor: Patch::Put(visit.doctor),
+            channel: Some(visit.channel),
+        }
+    }
+}
+
 /// A hospital's patients in the order of registration, and visits in the order in which they were first recorded.
 pub struct DemoHospital {
-    pub patients: Vec<PatientRecord>,
-    pub visits: Vec<VisitRecord>,
+    pub patients: Vec<DemoPatient>,
+    pub visits: Vec<DemoVisit>,
 }
 
 /// Generates a hospital with so many patients, as it is before noon of `today` in Seoul.
@@ -178,7 +233,7 @@ pub fn generate(seed: u64, today: NaiveDate, patients: usize) -> DemoHospital {
 struct Booking {
     on: NaiveDate,
     minute: u64,
-    visit: VisitRecord,
+    visit: DemoVisit,
 }
 
 struct Generator {
@@ -189,7 +244,7 @@ struct Generator {
 }
 
 impl Generator {
-    fn patient(&mut self) -> (PatientRecord, Vec<Booking>) {
+    fn patient(&mut self) -> (DemoPatient, Vec<Booking>) {
         let department = self.random.weighted(&DEPARTMENTS.map(|department| department.share));
         let Department { ages, season, .. } = DEPARTMENTS[department];
         let registered = self.registration(season);
@@ -198,14 +253,14 @@ impl Generator {
         let decade = random.weighted(ages);
         let born = registered - Days::new(decade as u64 * 3_652 + random.below(3_652));
         let year_only = random.chance(BIRTH_YEAR_ONLY);
-        let patient = PatientRecord {
+        let patient = DemoPatient {
             chart_no: String::new(),
-            name: Some(random.name(sex)),
+            name: random.name(sex),
             phone: (!random.chance(NO_PHONE)).then(|| random.phone()),
             birth_date: (!year_only).then_some(born),
             birth_year: year_only.then(|| born.year()),
             sex,
-            registered_on: Some(registered),
+            registered_on: registered,
         };
         let visits = if random.chance(NEVER_CAME) {
             Vec::new()
@@ -259,15 +314,15 @@ impl Generator {
                 } else {
                     MORNING + random.below(9 * 60)
                 },
-                visit: VisitRecord {
+                visit: DemoVisit {
                     visit_no: String::new(),
                     chart_no: String::new(),
                     date,
                     scheduled_at: timed.then(|| instant(date, minute)),
                     status,
-                    department: Some(DEPARTMENTS[department].name.to_owned()),
-                    doctor: Some(self.doctors[department][doctor].clone()),
-                    channel: Some(channel),
+                    department: DEPARTMENTS[department].name.to_owned(),
+                    doctor: self.doctors[department][doctor].clone(),
+                    channel,
                 },
             });
 
@@ -540,7 +595,7 @@ mod tests {
     #[test]
     fn departments_differ_in_how_many_patients_return() {
         let visits = demo().visits;
-        let mut attended: BTreeMap<&Option<String>, BTreeMap<&str, usize>> = BTreeMap::new();
+        let mut attended: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
         for visit in visits.iter().filter(|visit| visit.status.attended()) {
             *attended
                 .entry(&visit.department)
@@ -550,7 +605,7 @@ mod tests {
         }
         assert_eq!(attended.len(), DEPARTMENTS.len());
         let once = |name: &str| {
-            let counts = &attended[&Some(name.to_owned())];
+            let counts = &attended[name];
             100 * counts.values().filter(|visits| **visits == 1).count() / counts.len()
         };
         assert!(
@@ -571,21 +626,18 @@ mod tests {
         for visit in &hospital.visits {
             assert!((first..=today + Days::new(56)).contains(&visit.date), "{visit:?}");
             assert!(visit.date.weekday() != Weekday::Sun);
-            assert!(
-                registered[&visit.chart_no] <= Some(visit.date),
-                "and the patient exists"
-            );
+            assert!(registered[&visit.chart_no] <= visit.date, "and the patient exists");
             let clinic = instant(visit.date, MORNING)..instant(visit.date, 18 * 60);
             assert!(visit.scheduled_at.is_none_or(|at| clinic.contains(&at)));
-            assert!(visit.scheduled_at.is_some() || visit.channel == Some(VisitChannel::WalkIn));
+            assert!(visit.scheduled_at.is_some() || visit.channel == VisitChannel::WalkIn);
             let waiting = [VisitStatus::CheckedIn, VisitStatus::InProgress].contains(&visit.status);
             assert!(!waiting || visit.date == today);
             assert!(visit.date <= today || !visit.status.attended() && visit.status != VisitStatus::NoShow);
         }
         assert!(hospital.visits.iter().any(|visit| visit.date > today + Days::new(28)));
         for patient in &hospital.patients {
-            assert!((Some(first)..=Some(today)).contains(&patient.registered_on));
-            assert!(patient.birth_date <= patient.registered_on);
+            assert!((first..=today).contains(&patient.registered_on));
+            assert!(patient.birth_date <= Some(patient.registered_on));
             assert!(patient.birth_date.is_some() != patient.birth_year.is_some());
             assert!(
                 patient

@@ -12,6 +12,7 @@ use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::password::NewPassword;
 use crate::permissions::Role;
+use crate::records::{PatientDraft, VisitDraft};
 use crate::secrets::Secrets;
 use crate::statistics::WeekStart;
 use crate::store::{Command, NewHospital, OpenMode, Store};
@@ -87,10 +88,12 @@ async fn fill(store: &Store) -> Result<()> {
     let today = Utc::now().with_timezone(&TIME_ZONE).date_naive();
     let demo = generate::generate(SEED, today, PATIENTS);
     let mut importer = store.bulk_importer(hospital);
-    for batch in demo.patients.chunks(BATCH) {
+    let patients: Vec<PatientDraft> = demo.patients.into_iter().map(Into::into).collect();
+    for batch in patients.chunks(BATCH) {
         importer.patients(batch).await?;
     }
-    for batch in demo.visits.chunks(BATCH) {
+    let visits: Vec<VisitDraft<String>> = demo.visits.into_iter().map(Into::into).collect();
+    for batch in visits.chunks(BATCH) {
         importer.visits(batch, &[]).await?;
     }
     let password = NewPassword::of("password", PASSWORD.to_owned())?;

@@ -7,11 +7,12 @@ use async_graphql::{InputType, InputValueError, InputValueResult, Scalar, Scalar
 use chrono::{NaiveDate, Utc};
 
 use crate::error::{Error, Result};
+use crate::records::rules::{self, Checked};
 use crate::statistics::Day;
 
-/// A date, or a text that should be one: what is wrong with it is said where its argument has a name.
+/// A date, or why the text is none: the error is returned where the name of the argument is known.
 #[derive(Clone, Debug)]
-pub(super) struct Date(std::result::Result<NaiveDate, String>);
+pub(super) struct Date(Checked<NaiveDate>);
 
 /// A calendar date of the hospital, YYYY-MM-DD; as an argument from 1900-01-01 to 2200-12-31.
 #[Scalar(
@@ -21,7 +22,7 @@ pub(super) struct Date(std::result::Result<NaiveDate, String>);
 impl ScalarType for Date {
     fn parse(value: Value) -> InputValueResult<Self> {
         match value {
-            Value::String(text) => Ok(Self(iso(&text).ok_or(text))),
+            Value::String(text) => Ok(Self(rules::parse_date(&text))),
             other => Err(InputValueError::expected_type(other)),
         }
     }
@@ -34,26 +35,16 @@ impl ScalarType for Date {
     }
 }
 
-/// Takes YYYY-MM-DD and nothing else.
-fn iso(text: &str) -> Option<NaiveDate> {
-    let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
-    (date.to_string() == text).then_some(date)
-}
-
 impl Date {
+    /// The date as a date and not as a number.
+    pub(super) fn date(&self, argument: &str) -> Result<NaiveDate> {
+        Ok(self.day(argument)?.date())
+    }
+
     /// The day, where it is one that Rollcall takes.
     pub(super) fn day(&self, argument: &str) -> Result<Day> {
-        match &self.0 {
-            Ok(date) if Day::accepts(*date) => Ok(Day::from(*date)),
-            Ok(date) => Err(Error::input(
-                argument,
-                format!("{date} lies outside 1900-01-01 to 2200-12-31"),
-            )),
-            Err(_) => Err(Error::input(
-                argument,
-                "a date that exists, written YYYY-MM-DD, is wanted",
-            )),
-        }
+        let date = self.0.clone().and_then(rules::date);
+        date.map(Day::from).map_err(|message| Error::input(argument, message))
     }
 }
 

@@ -13,7 +13,7 @@ use csv::StringRecord;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::{Error, Result};
-use crate::records::{PatientRecord, VisitRecord};
+use crate::records::{PatientDraft, VisitDraft};
 use crate::store::{AuditAction, BulkImporter, NewEntry, Store, UpsertOutcome};
 use crate::text;
 
@@ -80,25 +80,27 @@ impl std::fmt::Display for RowProblem {
     }
 }
 
-/// A row as read.
+/// A row as read. Its drafts have their numbers.
 enum Row {
-    Patient(PatientRecord),
-    Visit(VisitRecord, Option<PatientRecord>),
+    Patient(PatientDraft),
+    Visit(VisitDraft<String>, Option<PatientDraft>),
 }
 
 impl Row {
+    /// The number that no other row of the file may have.
     fn number(&self) -> &str {
         match self {
-            Self::Patient(patient) => &patient.chart_no,
-            Self::Visit(visit, _) => &visit.visit_no,
+            Self::Patient(_) => self.chart_no(),
+            Self::Visit(visit, _) => visit.visit_no.given().flatten().map_or("", String::as_str),
         }
     }
 
     fn chart_no(&self) -> &str {
-        match self {
+        let chart_no = match self {
             Self::Patient(patient) => &patient.chart_no,
-            Self::Visit(visit, _) => &visit.chart_no,
-        }
+            Self::Visit(visit, _) => &visit.patient,
+        };
+        chart_no.as_deref().unwrap_or_default()
     }
 }
 

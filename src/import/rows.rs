@@ -1,16 +1,17 @@
-//! A row of a file as a record.
+//! A row of a file as drafts.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 
 use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime, TimeZone as _, Utc};
+use chrono_tz::Tz;
 use csv::StringRecord;
 
 use super::mapping::{DateMeaning, Mapping};
 use super::{FileKind, Row};
 use crate::error::{Error, Result};
-use crate::records::{PatientRecord, Sex, VisitRecord, e164};
-use crate::statistics::{Day, VisitChannel, VisitStatus};
+use crate::records::{FieldError, Patch, PatientDraft, Sex, VisitDraft, rules};
+use crate::statistics::{VisitChannel, VisitStatus};
 
 /// What a file of patients may have.
 const PATIENT_COLUMNS: [&str; 7] = [
@@ -35,8 +36,6 @@ const VISIT_COLUMNS: [&str; 8] = [
 ];
 const PATIENT_COLUMNS_OF_VISITS: [&str; 6] = ["name", "phone", "birth_date", "birth_year", "sex", "age"];
 
-/// The longest text that is taken, in characters.
-const MAX_TEXT_LENGTH: usize = crate::text::MAX_NAME_LENGTH;
 /// The greatest age that is taken, in years.
 const MAX_AGE: i32 = 130;
 
@@ -50,7 +49,9 @@ pub(super) struct Columns {
     places: HashMap<&'static str, usize>,
     header: Vec<String>,
     mapping: Mapping,
-    time_zone: chrono_tz::Tz,
+    time_zone: Tz,
+    /// In the hospital's time zone.
+    today: NaiveDate,
     country: Option<String>,
 }
 
@@ -106,17 +107,19 @@ impl Columns {
                 (None, _) => {}
             }
         }
+        let time_zone: Tz = hospital.time_zone.parse().map_err(|_| {
+            Error::Internal(format!(
+                "hospital.time_zone holds the unknown zone {:?}",
+                hospital.time_zone
+            ))
+        })?;
         let columns = Self {
             kind,
             places,
             header,
             mapping: own,
-            time_zone: hospital.time_zone.parse().map_err(|_| {
-                Error::Internal(format!(
-                    "hospital.time_zone holds the unknown zone {:?}",
-                    hospital.time_zone
-                ))
-            })?,
+            time_zone,
+            today: Utc::now().with_timezone(&time_zone).date_naive(),
             country: hospital.country.clone(),
         };
         columns.complete(mapping.is_some(), &names)?;
@@ -159,23 +162,12 @@ impl Columns {
             let reason = format!("{} fields where the header has {}", record.len(), self.header.len());
             return Err((None, reason));
         }
-        for (place, value) in record.iter().enumerate() {
-            if value.chars().count() > MAX_TEXT_LENGTH {
-                return Err((
-                    self.header.get(place).cloned(),
-                    format!("longer than {MAX_TEXT_LENGTH} characters"),
-                ));
-            }
-            if value.chars().any(char::is_control) {
-                return Err((self.header.get(place).cloned(), "holds a control character".to_owned()));
-            }
-        }
         Ok(match self.kind {
             FileKind::Patients => Row::Patient(self.patient(record, None, remarks)?),
             FileKind::Visits => {
                 let visit = self.visit(record)?;
                 let patient = if self.mapping.brings_patients {
-                    Some(self.patient(record, Some(visit.date), remarks)?)
+                    Some(self.patient(record, visit.date, remarks)?)
                 } else {
                     None
                 };
@@ -203,23 +195,13 @@ impl Columns {
         value.ok_or_else(|| self.reason(name, "empty"))
     }
 
-    fn date(&self, record: &StringRecord, name: &str) -> Parsed<Option<NaiveDate>> {
-        let Some(value) = self.value(record, name) else {
-            return Ok(None);
-        };
-        let date = NaiveDate::parse_from_str(value, "%Y-%m-%d")
-            .ok()
-            .filter(|date| date.to_string() == value);
-        self.accepted(name, date, "a date that exists, written YYYY-MM-DD, is wanted")
-            .map(Some)
+    fn text(&self, record: &StringRecord, name: &str) -> Patch<String> {
+        self.value(record, name).map(str::to_owned).into()
     }
 
-    fn accepted(&self, name: &str, date: Option<NaiveDate>, wanted: &str) -> Parsed<NaiveDate> {
-        let date = date.ok_or_else(|| self.reason(name, wanted))?;
-        if Day::accepts(date) {
-            return Ok(date);
-        }
-        Err(self.reason(name, "lies outside 1900-01-01 to 2200-12-31"))
+    fn date(&self, record: &StringRecord, name: &str) -> Parsed<Option<NaiveDate>> {
+        let date = self.value(record, name).map(rules::parse_date);
+        date.transpose().map_err(|message| self.reason(name, message))
     }
 
     /// One of our words, or the file's word for it.
@@ -238,21 +220,10 @@ impl Columns {
         let found = read(ours);
         found
             .map(Some)
-            .ok_or_else(|| self.reason(name, format!("an unknown word; known are: {}", all())))
+            .ok_or_else(|| self.reason(name, format!("unknown value; must be one of: {}", all())))
     }
 
-    fn visit(&self, record: &StringRecord) -> Parsed<VisitRecord> {
-        let scheduled_at = self.instant(record)?;
-        let date = match self.visit_date(record)? {
-            Some(date) => date,
-            None => match scheduled_at {
-                Some(at) => {
-                    let date = at.with_timezone(&self.time_zone).date_naive();
-                    self.accepted("scheduled_at", Some(date), "")?
-                }
-                None => return Err(self.reason("date", "empty, and so is scheduled_at")),
-            },
-        };
+    fn visit(&self, record: &StringRecord) -> Parsed<VisitDraft<String>> {
         let all = || {
             join(
                 VisitStatus::ALL.iter().map(|status| status.as_str()),
@@ -267,36 +238,46 @@ impl Columns {
             )
         };
         let channel = self.word(record, "channel", &self.mapping.channels, VisitChannel::parse, all)?;
-        Ok(VisitRecord {
-            visit_no: self.needed(record, "visit_no")?,
-            chart_no: self.needed(record, "chart_no")?,
-            date,
-            scheduled_at,
-            status: status.ok_or_else(|| self.reason("status", "empty"))?,
-            department: self.value(record, "department").map(str::to_owned),
-            doctor: self.value(record, "doctor").map(str::to_owned),
+        let scheduled_at = self.instant(record)?;
+        let mut draft = VisitDraft {
+            visit_no: Patch::Put(self.needed(record, "visit_no")?),
+            patient: Some(self.needed(record, "chart_no")?),
+            date: self.visit_date(record)?,
+            scheduled_at: scheduled_at.into(),
+            status: Some(status.ok_or_else(|| self.reason("status", "empty"))?),
+            department: self.text(record, "department"),
+            doctor: self.text(record, "doctor"),
             channel,
-        })
+        };
+        if let Some(FieldError { field, message }) = draft.validate(self.time_zone).into_iter().next() {
+            return Err(self.reason(field, message));
+        }
+        // A file's date holds also where scheduled_at is on another day: sources record when a visit was moved.
+        if draft.date.is_none() {
+            let at = scheduled_at.ok_or_else(|| self.reason("date", "empty, and so is scheduled_at"))?;
+            draft.date = Some(at.with_timezone(&self.time_zone).date_naive());
+        }
+        Ok(draft)
     }
 
     fn visit_date(&self, record: &StringRecord) -> Parsed<Option<NaiveDate>> {
         let Some(value) = self.value(record, "date") else {
             return Ok(None);
         };
-        let (date, wanted) = match self.mapping.date {
+        let (date, message) = match self.mapping.date {
             DateMeaning::Day => return self.date(record, "date"),
             DateMeaning::CalendarDay => (
                 value.get(..10).and_then(|day| day.parse().ok()),
-                "a time stamp that begins YYYY-MM-DD is wanted",
+                "must be a time stamp that begins with a date, YYYY-MM-DD",
             ),
             DateMeaning::Instant => (
                 DateTime::parse_from_rfc3339(value)
                     .ok()
                     .map(|at| at.with_timezone(&self.time_zone).date_naive()),
-                "a time stamp with an offset, such as 2025-05-11T09:30:00+09:00, is wanted",
+                "must be a time stamp with an offset, such as 2025-05-11T09:30:00+09:00",
             ),
         };
-        self.accepted("date", date, wanted).map(Some)
+        date.map(Some).ok_or_else(|| self.reason("date", message))
     }
 
     /// scheduled_at: with an offset an instant, without one the hospital's local time.
@@ -319,7 +300,7 @@ impl Columns {
                 let local = local.ok_or_else(|| {
                     self.reason(
                         "scheduled_at",
-                        "a time that exists is wanted, such as 2025-05-11T09:30 or 2025-05-11T09:30:00+09:00",
+                        "must be an existing time, such as 2025-05-11T09:30 or 2025-05-11T09:30:00+09:00",
                     )
                 })?;
                 let at = self.time_zone.from_local_datetime(&local).earliest();
@@ -327,61 +308,63 @@ impl Columns {
                     .with_timezone(&Utc)
             }
         };
-        self.accepted("scheduled_at", Some(at.date_naive()), "")?;
         Ok(Some(at))
     }
 
-    /// A patient; of a visit's row where `seen_on` says when the patient was seen.
+    /// A patient; of a visit's row where `seen_on` is the visit's date.
     fn patient(
         &self,
         record: &StringRecord,
         seen_on: Option<NaiveDate>,
         remarks: &mut Vec<Refusal>,
-    ) -> Parsed<PatientRecord> {
+    ) -> Parsed<PatientDraft> {
         let all = || join(Sex::ALL.iter().map(|sex| sex.as_str()), &self.mapping.sexes);
         let sex = self.word(record, "sex", &self.mapping.sexes, Sex::parse, all)?;
-        let phone = match self.value(record, "phone") {
-            None => None,
-            Some(value) => {
-                let phone = e164(value, self.country.as_deref());
-                if phone.is_none() {
-                    remarks.push(self.reason(
-                        "phone",
-                        "left empty: no phone number of the hospital's country or with a country code",
-                    ));
-                }
-                phone
-            }
-        };
+        let birth_date = self.date(record, "birth_date")?;
         let birth_year = match self.value(record, "birth_year") {
-            None => self.born(record, seen_on, remarks),
-            Some(value) => {
-                let year = value.parse().ok().filter(|year| (1900..=2200).contains(year));
-                Some(year.ok_or_else(|| self.reason("birth_year", "a year from 1900 to 2200 is wanted"))?)
-            }
+            None => self.birth_year_by_age(record, seen_on, remarks),
+            Some(value) => Some(value.parse().map_err(|_| self.reason("birth_year", "must be a year"))?),
         };
-        Ok(PatientRecord {
-            chart_no: self.needed(record, "chart_no")?,
-            name: self.value(record, "name").map(str::to_owned),
-            phone,
-            birth_date: self.date(record, "birth_date")?,
-            birth_year,
-            sex: sex.unwrap_or(Sex::Unknown),
+        let mut draft = PatientDraft {
+            chart_no: Some(self.needed(record, "chart_no")?),
+            name: self.text(record, "name"),
+            phone: self.text(record, "phone"),
+            birth_date: birth_date.into(),
+            // The birth year follows the date.
+            birth_year: birth_year.filter(|_| birth_date.is_none()).into(),
+            // UNKNOWN in a file leaves the sex as it is.
+            sex: sex.filter(|sex| *sex != Sex::Unknown),
             registered_on: match seen_on {
-                None => self.date(record, "registered_on")?,
-                Some(_) => None,
+                None => self.date(record, "registered_on")?.into(),
+                Some(_) => Patch::Keep,
             },
-        })
+            memo: Patch::Keep,
+        };
+        for FieldError { field, message } in draft.validate(self.today, self.country.as_deref()) {
+            if field != "phone" {
+                return Err(self.reason(field, message));
+            }
+            remarks.push(self.reason(field, format!("left empty: {message}")));
+        }
+        Ok(draft)
     }
 
-    /// The birth year by the age on a day, to a year. An age that nobody has is left empty.
-    fn born(&self, record: &StringRecord, seen_on: Option<NaiveDate>, remarks: &mut Vec<Refusal>) -> Option<i32> {
+    /// The birth year by the age on a day, accurate to a year. An age that cannot be is left empty.
+    fn birth_year_by_age(
+        &self,
+        record: &StringRecord,
+        seen_on: Option<NaiveDate>,
+        remarks: &mut Vec<Refusal>,
+    ) -> Option<i32> {
         let (value, seen_on) = (self.value(record, "age")?, seen_on?);
         let age = value.parse().ok().filter(|age| (0..=MAX_AGE).contains(age));
-        if age.is_none() {
-            remarks.push(self.reason("age", format!("left empty: an age from 0 to {MAX_AGE} is wanted")));
-        }
-        age.map(|age| seen_on.year() - age)
+        let Some(age) = age else {
+            remarks.push(self.reason("age", format!("left empty: must be an age within 0 to {MAX_AGE}")));
+            return None;
+        };
+        rules::birth_year(seen_on.year() - age, self.today)
+            .map_err(|message| remarks.push(self.reason("age", format!("left empty: the birth year {message}"))))
+            .ok()
     }
 }
 

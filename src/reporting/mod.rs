@@ -462,21 +462,18 @@ impl ResolvedStatistics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::{PatientRecord, Sex, VisitRecord};
+    use crate::records::{Patch, PatientDraft, VisitDraft};
     use crate::secrets::Secrets;
     use crate::statistics::{Day, DayRange, VisitStatus};
     use crate::store::{NewHospital, OpenMode};
 
-    fn visit(number: usize, date: &str) -> VisitRecord {
-        VisitRecord {
-            visit_no: number.to_string(),
-            chart_no: "A".to_owned(),
-            date: date.parse().unwrap(),
-            scheduled_at: None,
-            status: VisitStatus::Completed,
-            department: None,
-            doctor: None,
-            channel: None,
+    fn visit(number: usize, date: &str) -> VisitDraft<String> {
+        VisitDraft {
+            visit_no: Patch::Put(number.to_string()),
+            patient: Some("A".to_owned()),
+            date: Some(date.parse().unwrap()),
+            status: Some(VisitStatus::Completed),
+            ..VisitDraft::default()
         }
     }
 
@@ -500,14 +497,9 @@ mod tests {
             overdue_after_days: None,
         };
         let hospital = store.add_hospital(&new).await.unwrap();
-        let patient = PatientRecord {
-            chart_no: "A".to_owned(),
-            name: None,
-            phone: None,
-            birth_date: None,
-            birth_year: None,
-            sex: Sex::Unknown,
-            registered_on: None,
+        let patient = PatientDraft {
+            chart_no: Some("A".to_owned()),
+            ..PatientDraft::default()
         };
         store.bulk_importer(hospital).patients(&[patient]).await.unwrap();
         let reporting = Reporting::new(store.clone(), &Limits::default());

@@ -2,22 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use entity::scheduled_at::ScheduledAt;
 use entity::{department, doctor, patient, visit};
-use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::{
-    ActiveModelTrait as _, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, FromQueryResult,
-    IntoActiveModel as _,
-};
+use sea_orm::ActiveValue::{NotSet, Set, Unchanged};
+use sea_orm::{ActiveModelTrait as _, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, FromQueryResult};
 
 use super::Store;
+use super::draft::{new_patient, new_visit, visit_with};
 use super::hospital::full;
+use super::patient::fold_name;
 use crate::error::Result;
-use crate::records::{PatientRecord, VisitRecord};
-use crate::statistics::{MAX_DIMENSION_IDS, VisitChannel};
-use crate::text;
+use crate::records::{Patch, PatientDraft, VisitDraft};
+use crate::statistics::MAX_DIMENSION_IDS;
 
-/// What became of a record.
+/// What became of a draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpsertOutcome {
     Inserted,
@@ -25,7 +22,7 @@ pub enum UpsertOutcome {
     Unchanged,
     /// Its chart number was an erased patient's: nothing was changed.
     Erased,
-    /// The visit is an erased patient's, whatever the record says: nothing was changed.
+    /// The visit is an erased patient's, whatever the draft says: nothing was changed.
     VisitOfErased,
     /// It could not be taken, for this reason.
     Refused(String),
@@ -37,7 +34,7 @@ struct KnownVisit {
     of_erased: bool,
 }
 
-/// Takes records into one hospital.
+/// Writes drafts of a file into one hospital.
 pub struct BulkImporter<'a> {
     store: &'a Store,
     hospital: i64,
@@ -45,7 +42,7 @@ pub struct BulkImporter<'a> {
 }
 
 impl Store {
-    /// Takes records into the hospital.
+    /// Writes drafts of a file into the hospital.
     #[must_use]
     pub fn bulk_importer(&self, hospital: i64) -> BulkImporter<'_> {
         BulkImporter {
@@ -57,24 +54,29 @@ impl Store {
 }
 
 impl BulkImporter<'_> {
-    /// Takes patients, in one transaction. An attribute that a record leaves out stays as it is.
+    /// Writes patients, in one transaction: known by their chart number, or new.
     ///
     /// # Errors
     /// Where the database fails; nothing of the batch is taken then.
-    pub async fn patients(&mut self, records: &[PatientRecord]) -> Result<Vec<UpsertOutcome>> {
-        let taken = self.store.with_retry(|| self.patients_once(records)).await?;
+    pub async fn patients(&mut self, drafts: &[PatientDraft]) -> Result<Vec<UpsertOutcome>> {
+        let outcomes = self.store.with_retry(|| self.patients_once(drafts)).await?;
         self.batch_done().await?;
-        Ok(taken)
+        Ok(outcomes)
     }
 
-    /// Takes visits, in one transaction. What a record leaves out stays as it is. `brought` are patients that come along with them: who is not known is inserted.
+    /// Writes visits, in one transaction: known by their visit number, or new. `brought` are patients of the same file; those not known are
+    /// inserted.
     ///
     /// # Errors
     /// Where the database fails; nothing of the batch is taken then.
-    pub async fn visits(&mut self, records: &[VisitRecord], brought: &[PatientRecord]) -> Result<Vec<UpsertOutcome>> {
-        let taken = self.store.with_retry(|| self.visits_once(records, brought)).await?;
+    pub async fn visits(
+        &mut self,
+        drafts: &[VisitDraft<String>],
+        brought: &[PatientDraft],
+    ) -> Result<Vec<UpsertOutcome>> {
+        let outcomes = self.store.with_retry(|| self.visits_once(drafts, brought)).await?;
         self.batch_done().await?;
-        Ok(taken)
+        Ok(outcomes)
     }
 
     /// PostgreSQL plans badly for tables that have grown much since it looked: it is made to look at each doubling.
@@ -89,35 +91,39 @@ impl BulkImporter<'_> {
         Ok(())
     }
 
-    async fn patients_once(&self, records: &[PatientRecord]) -> Result<Vec<UpsertOutcome>> {
+    async fn patients_once(&self, drafts: &[PatientDraft]) -> Result<Vec<UpsertOutcome>> {
         let (transaction, _turn) = self.store.begin_change(self.hospital).await?;
-        let known = self
-            .known_patients(&transaction, records.iter().map(|r| r.chart_no.as_str()))
-            .await?;
-        let erased = self
-            .erased_numbers(&transaction, records.iter().map(|r| r.chart_no.as_str()), &known)
-            .await?;
-        let mut taken = Vec::with_capacity(records.len());
+        let chart_nos = || drafts.iter().filter_map(|draft| draft.chart_no.as_deref());
+        let known = self.known_patients(&transaction, chart_nos()).await?;
+        let erased = self.erased_numbers(&transaction, chart_nos(), &known).await?;
+        let mut outcomes = Vec::with_capacity(drafts.len());
         let mut new = Vec::new();
-        for record in records {
-            let Some(row) = known.get(&record.chart_no) else {
-                if erased.contains(&record.chart_no) {
-                    taken.push(UpsertOutcome::Erased);
-                    continue;
-                }
-                new.push(self.new_patient(record)?);
-                taken.push(UpsertOutcome::Inserted);
+        for draft in drafts {
+            let Some(chart_no) = &draft.chart_no else {
+                outcomes.push(missing_value("chart_no"));
                 continue;
             };
-            let changed = self.changed_patient(row, record)?;
-            taken.push(if changed.is_changed() {
-                UpsertOutcome::Changed
-            } else {
-                UpsertOutcome::Unchanged
-            });
-            if changed.is_changed() {
-                changed.update(&transaction).await?;
+            let Some(row) = known.get(chart_no) else {
+                if erased.contains(chart_no) {
+                    outcomes.push(UpsertOutcome::Erased);
+                    continue;
+                }
+                new.push(self.new_patient(draft)?);
+                outcomes.push(UpsertOutcome::Inserted);
+                continue;
+            };
+            let mut wanted = self.store.patient_with(row, draft)?;
+            if wanted == *row {
+                outcomes.push(UpsertOutcome::Unchanged);
+                continue;
             }
+            fold_name(&mut wanted);
+            let mut changed = patient::ActiveModel::from(wanted).reset_all();
+            changed.hospital_id = Unchanged(row.hospital_id);
+            changed.id = Unchanged(row.id);
+            changed.version = Set(row.version + 1);
+            changed.update(&transaction).await?;
+            outcomes.push(UpsertOutcome::Changed);
         }
         if !new.is_empty() {
             patient::Entity::insert_many(new)
@@ -125,7 +131,7 @@ impl BulkImporter<'_> {
                 .await?;
         }
         transaction.commit().await?;
-        Ok(taken)
+        Ok(outcomes)
     }
 
     async fn known_patients(
@@ -157,149 +163,77 @@ impl BulkImporter<'_> {
         self.store.erased_numbers(transaction, self.hospital, unknown).await
     }
 
-    fn new_patient(&self, record: &PatientRecord) -> Result<patient::ActiveModel> {
-        let secrets = self.store.secrets();
-        let phone = record.phone.as_deref();
-        Ok(patient::ActiveModel {
-            hospital_id: Set(self.hospital),
-            id: NotSet,
-            state: Set("ACTIVE".to_owned()),
-            merged_into: Set(None),
-            chart_no: Set(Some(record.chart_no.clone())),
-            name: Set(record.name.clone()),
-            folded_name: Set(record.name.as_deref().map(text::folded)),
-            folded_from: Set(record.name.clone()),
-            phone: Set(phone
-                .map(|phone| secrets.seal(self.hospital, "phone", phone))
-                .transpose()?),
-            phone_index: Set(phone
-                .map(|phone| secrets.phone_index(self.hospital, phone))
-                .transpose()?),
-            birth_date: Set(record.birth_date),
-            birth_year: Set(birth_year(record)),
-            sex: Set(record.sex.as_str().to_owned()),
-            registered_on: Set(record.registered_on),
-            memo: Set(None),
-            version: Set(1),
-        })
+    fn new_patient(&self, draft: &PatientDraft) -> Result<patient::ActiveModel> {
+        let mut row = self.store.patient_with(&new_patient(self.hospital), draft)?;
+        fold_name(&mut row);
+        let mut new = patient::ActiveModel::from(row).reset_all();
+        new.id = NotSet;
+        Ok(new)
     }
 
-    fn changed_patient(&self, row: &patient::Model, record: &PatientRecord) -> Result<patient::ActiveModel> {
-        let mut changed = row.clone().into_active_model();
-        if record.name.is_some() && record.name != row.name {
-            changed.name = Set(record.name.clone());
-            changed.folded_name = Set(record.name.as_deref().map(text::folded));
-            changed.folded_from = Set(record.name.clone());
-        }
-        if let Some(phone) = &record.phone {
-            let secrets = self.store.secrets();
-            let kept = row.phone_index.as_ref();
-            if !kept.is_some_and(|kept| {
-                secrets
-                    .phone_indexes(self.hospital, phone)
-                    .is_ok_and(|all| all.contains(kept))
-            }) {
-                changed.phone = Set(Some(secrets.seal(self.hospital, "phone", phone)?));
-                changed.phone_index = Set(Some(secrets.phone_index(self.hospital, phone)?));
-            }
-        }
-        if record.birth_date.is_some() && record.birth_date != row.birth_date {
-            changed.birth_date = Set(record.birth_date);
-        }
-        if birth_year(record).is_some() && birth_year(record) != row.birth_year {
-            changed.birth_year = Set(birth_year(record));
-        }
-        if record.sex != crate::records::Sex::Unknown && record.sex.as_str() != row.sex {
-            changed.sex = Set(record.sex.as_str().to_owned());
-        }
-        if record.registered_on.is_some() && record.registered_on != row.registered_on {
-            changed.registered_on = Set(record.registered_on);
-        }
-        if changed.is_changed() {
-            changed.version = Set(row.version + 1);
-        }
-        Ok(changed)
-    }
-
-    async fn visits_once(&self, records: &[VisitRecord], brought: &[PatientRecord]) -> Result<Vec<UpsertOutcome>> {
+    async fn visits_once(&self, drafts: &[VisitDraft<String>], brought: &[PatientDraft]) -> Result<Vec<UpsertOutcome>> {
         let (transaction, _turn) = self.store.begin_change(self.hospital).await?;
-        let (patients, erased) = self.patients_of_visits(&transaction, records, brought).await?;
-        let known = self.known_visits(&transaction, records).await?;
-        let left_out = |record: &VisitRecord| {
-            if erased.contains(&record.chart_no) {
+        let (patients, erased) = self.patients_of_visits(&transaction, drafts, brought).await?;
+        let known = self.known_visits(&transaction, drafts).await?;
+        let left_out = |draft: &VisitDraft<String>| {
+            let (Some(visit_no), Some(chart_no)) = (visit_no(draft), &draft.patient) else {
+                return Some(missing_value("visit_no or chart_no"));
+            };
+            if draft.date.is_none() || draft.status.is_none() {
+                return Some(missing_value("date or status"));
+            }
+            if erased.contains(chart_no) {
                 return Some(UpsertOutcome::Erased);
             }
-            if known.get(&record.visit_no).is_some_and(|known| known.of_erased) {
+            if known.get(visit_no).is_some_and(|known| known.of_erased) {
                 return Some(UpsertOutcome::VisitOfErased);
             }
-            let reason = || {
-                format!(
-                    "chart_no: no patient has the number {}; import patients first",
-                    record.chart_no
-                )
-            };
-            (!patients.contains_key(&record.chart_no)).then(|| UpsertOutcome::Refused(reason()))
+            let reason = || format!("chart_no: no patient has the number {chart_no}; import patients first");
+            (!patients.contains_key(chart_no)).then(|| UpsertOutcome::Refused(reason()))
         };
-        let let_in: Vec<&VisitRecord> = records.iter().filter(|record| left_out(record).is_none()).collect();
-        let departments = self.departments(&transaction, &let_in).await?;
-        let doctors = self.doctors(&transaction, &let_in, &departments).await?;
-        let mut taken = Vec::with_capacity(records.len());
+        let accepted: Vec<_> = drafts.iter().filter(|draft| left_out(draft).is_none()).collect();
+        let departments = self.departments(&transaction, &accepted).await?;
+        let doctors = self.doctors(&transaction, &accepted, &departments).await?;
+        let mut outcomes = Vec::with_capacity(drafts.len());
         let mut new = Vec::new();
-        for record in records {
-            let patient_id = match (left_out(record), patients.get(&record.chart_no)) {
+        for draft in drafts {
+            let patient = draft.patient.as_ref().and_then(|chart_no| patients.get(chart_no));
+            let patient_id = match (left_out(draft), patient) {
                 (None, Some(&patient)) => patient,
                 (left_out, _) => {
-                    taken.extend(left_out);
+                    outcomes.extend(left_out);
                     continue;
                 }
             };
-            let department = id_by_name("department", record.department.as_ref(), &departments);
-            let doctor = id_by_name("doctor", record.doctor.as_ref(), &doctors);
+            let department = id_by_name("department", given(&draft.department), &departments);
+            let doctor = id_by_name("doctor", given(&draft.doctor), &doctors);
             let (department, doctor) = match (department, doctor) {
                 (Ok(department), Ok(doctor)) => (department, doctor),
                 (Err(reason), _) | (_, Err(reason)) => {
-                    taken.push(UpsertOutcome::Refused(reason));
+                    outcomes.push(UpsertOutcome::Refused(reason));
                     continue;
                 }
             };
-            let channel = record.channel.map(|channel| channel.as_str().to_owned());
-            let Some(KnownVisit { row, .. }) = known.get(&record.visit_no) else {
-                new.push(visit::ActiveModel {
-                    hospital_id: Set(self.hospital),
-                    id: NotSet,
-                    visit_no: Set(Some(record.visit_no.clone())),
-                    patient_id: Set(patient_id),
-                    date: Set(record.date),
-                    scheduled_at: Set(record.scheduled_at.map(ScheduledAt)),
-                    status: Set(record.status.as_str().to_owned()),
-                    department_id: Set(department),
-                    doctor_id: Set(doctor),
-                    channel: Set(channel.unwrap_or_else(|| VisitChannel::Other.as_str().to_owned())),
-                    version: Set(1),
-                });
-                taken.push(UpsertOutcome::Inserted);
+            let draft = draft.with_ids(patient_id, department, doctor);
+            let Some(KnownVisit { row, .. }) = visit_no(&draft).and_then(|number| known.get(number)) else {
+                let row = visit_with(&new_visit(self.hospital), &draft);
+                let mut insert = visit::ActiveModel::from(row).reset_all();
+                insert.id = NotSet;
+                new.push(insert);
+                outcomes.push(UpsertOutcome::Inserted);
                 continue;
             };
-            let wanted = visit::Model {
-                patient_id,
-                date: record.date,
-                scheduled_at: record.scheduled_at.map(ScheduledAt).or(row.scheduled_at),
-                status: record.status.as_str().to_owned(),
-                department_id: department.or(row.department_id),
-                doctor_id: doctor.or(row.doctor_id),
-                channel: channel.unwrap_or_else(|| row.channel.clone()),
-                ..row.clone()
-            };
+            let wanted = visit_with(row, &draft);
             if wanted == *row {
-                taken.push(UpsertOutcome::Unchanged);
+                outcomes.push(UpsertOutcome::Unchanged);
                 continue;
             }
             let mut changed = visit::ActiveModel::from(wanted).reset_all();
-            changed.hospital_id = sea_orm::ActiveValue::Unchanged(row.hospital_id);
-            changed.id = sea_orm::ActiveValue::Unchanged(row.id);
+            changed.hospital_id = Unchanged(row.hospital_id);
+            changed.id = Unchanged(row.id);
             changed.version = Set(row.version + 1);
             changed.update(&transaction).await?;
-            taken.push(UpsertOutcome::Changed);
+            outcomes.push(UpsertOutcome::Changed);
         }
         if !new.is_empty() {
             visit::Entity::insert_many(new)
@@ -307,16 +241,16 @@ impl BulkImporter<'_> {
                 .await?;
         }
         transaction.commit().await?;
-        Ok(taken)
+        Ok(outcomes)
     }
 
     /// The visits that are there already, by number.
     async fn known_visits(
         &self,
         transaction: &DatabaseTransaction,
-        records: &[VisitRecord],
+        drafts: &[VisitDraft<String>],
     ) -> Result<HashMap<String, KnownVisit>> {
-        let numbers: Vec<&str> = records.iter().map(|record| record.visit_no.as_str()).collect();
+        let numbers: Vec<&str> = drafts.iter().filter_map(visit_no).collect();
         let mut sql = self.store.sql(
             "SELECT v.*, p.state AS patient_state FROM visit v
             JOIN patient p ON p.hospital_id = v.hospital_id AND p.id = v.patient_id WHERE v.hospital_id = ",
@@ -338,18 +272,19 @@ impl BulkImporter<'_> {
     async fn patients_of_visits(
         &self,
         transaction: &DatabaseTransaction,
-        records: &[VisitRecord],
-        brought: &[PatientRecord],
+        drafts: &[VisitDraft<String>],
+        brought: &[PatientDraft],
     ) -> Result<(HashMap<String, i64>, HashSet<String>)> {
-        let chart_nos = || records.iter().map(|record| record.chart_no.as_str());
+        let chart_nos = || drafts.iter().filter_map(|draft| draft.patient.as_deref());
         let mut known = self.known_patients(transaction, chart_nos()).await?;
         let erased = self.erased_numbers(transaction, chart_nos(), &known).await?;
         let mut new = Vec::new();
         let mut seen = HashSet::new();
-        let unknown = |chart_no| !known.contains_key(chart_no) && !erased.contains(chart_no);
-        for record in brought {
-            if unknown(&record.chart_no) && seen.insert(&record.chart_no) {
-                new.push(self.new_patient(record)?);
+        let unknown = |chart_no: &str| !known.contains_key(chart_no) && !erased.contains(chart_no);
+        for draft in brought {
+            let chart_no = draft.chart_no.as_deref();
+            if chart_no.is_some_and(|chart_no| unknown(chart_no) && seen.insert(chart_no)) {
+                new.push(self.new_patient(draft)?);
             }
         }
         if !new.is_empty() {
@@ -367,11 +302,11 @@ impl BulkImporter<'_> {
     async fn departments(
         &self,
         transaction: &DatabaseTransaction,
-        records: &[&VisitRecord],
+        drafts: &[&VisitDraft<String>],
     ) -> Result<HashMap<String, i64>> {
-        let wanted = records
+        let wanted = drafts
             .iter()
-            .filter_map(|record| record.department.as_ref())
+            .filter_map(|draft| given(&draft.department))
             .map(|name| (name, None));
         let known = self.named(transaction, "department").await?;
         let new: Vec<_> = missing(wanted, &known)
@@ -396,12 +331,12 @@ impl BulkImporter<'_> {
     async fn doctors(
         &self,
         transaction: &DatabaseTransaction,
-        records: &[&VisitRecord],
+        drafts: &[&VisitDraft<String>],
         departments: &HashMap<String, i64>,
     ) -> Result<HashMap<String, i64>> {
-        let wanted = records.iter().filter_map(|record| {
-            let department = id_by_name("department", record.department.as_ref(), departments).ok()?;
-            record.doctor.as_ref().map(|name| (name, department))
+        let wanted = drafts.iter().filter_map(|draft| {
+            let department = id_by_name("department", given(&draft.department), departments).ok()?;
+            given(&draft.doctor).map(|name| (name, department))
         });
         let known = self.named(transaction, "doctor").await?;
         let new: Vec<_> = missing(wanted, &known)
@@ -442,7 +377,7 @@ fn free_numbers(known: &HashMap<String, i64>) -> usize {
     (MAX_DIMENSION_IDS as usize).saturating_sub(known.len())
 }
 
-/// The department or doctor of a record, or why there is none of that name.
+/// The department or doctor of a draft, or why there is none of that name.
 fn id_by_name(
     table: &str,
     name: Option<&String>,
@@ -465,8 +400,15 @@ fn missing<'a>(
     missing
 }
 
-/// The birth year follows the birth date where that is known.
-fn birth_year(record: &PatientRecord) -> Option<i32> {
-    use chrono::Datelike as _;
-    record.birth_date.map(|date| date.year()).or(record.birth_year)
+/// The outcome of a draft that lacks a value without which no row can be written.
+fn missing_value(field: &str) -> UpsertOutcome {
+    UpsertOutcome::Refused(format!("{field}: empty"))
+}
+
+fn visit_no<R>(draft: &VisitDraft<R>) -> Option<&str> {
+    given(&draft.visit_no).map(String::as_str)
+}
+
+fn given(value: &Patch<String>) -> Option<&String> {
+    value.given().flatten()
 }

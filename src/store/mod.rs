@@ -7,6 +7,7 @@ mod change_feed;
 mod command;
 mod complete;
 mod connect;
+mod draft;
 mod erasure;
 mod hospital;
 mod keys;

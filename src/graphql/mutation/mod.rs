@@ -11,9 +11,8 @@ use async_graphql::{Context, ID, MaybeUndefined, MergedObject};
 use super::hospital::{Department, Doctor};
 use super::{context, id};
 use crate::error::{Error, Result};
-use crate::records::Patch;
+use crate::records::{FieldError, Patch, rules};
 use crate::store::Command;
-use crate::text::{self, MAX_NAME_LENGTH, MAX_TEXT_LENGTH};
 
 pub(super) use statistics::days as definition_days;
 
@@ -49,6 +48,11 @@ impl BadFields {
         }
     }
 
+    /// The fields that a draft's validation refused.
+    fn extend(&mut self, errors: Vec<FieldError>) {
+        self.0.extend(errors.into_iter().map(Error::from));
+    }
+
     fn finish(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(self.error()) }
     }
@@ -73,31 +77,14 @@ async fn make(ctx: &Context<'_>, mut bad: BadFields, change: Command, idempotenc
         .await
 }
 
-/// A text of one line, trimmed and in NFC: a name or a number.
+/// A name or a number that is no field of a draft.
 fn line(argument: &str, text: &str) -> Result<String> {
-    let text = text::nfc(text.trim());
-    if text.is_empty() || text.chars().count() > MAX_NAME_LENGTH || text.chars().any(char::is_control) {
-        let message = format!(
-            "1 to {} characters are wanted, none of them a control character",
-            MAX_NAME_LENGTH
-        );
-        return Err(Error::input(argument, message));
-    }
-    Ok(text.into_owned())
+    rules::line(text).map_err(|message| Error::input(argument, message))
 }
 
-/// A text of some lines, trimmed and in NFC: a memo or a reason.
+/// A reason.
 fn lines(argument: &str, text: &str) -> Result<String> {
-    let text = text::nfc(text.trim());
-    let odd = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
-    if text.is_empty() || text.chars().count() > MAX_TEXT_LENGTH || text.chars().any(odd) {
-        let message = format!(
-            "1 to {} characters are wanted, no control characters but line ends",
-            MAX_TEXT_LENGTH
-        );
-        return Err(Error::input(argument, message));
-    }
-    Ok(text.into_owned())
+    rules::lines(text).map_err(|message| Error::input(argument, message))
 }
 
 /// An absent value stays, null clears it.

@@ -1,16 +1,14 @@
 //! Patients: registered, changed, erased, merged.
 
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObject};
-use chrono::Datelike as _;
 
-use super::{BadFields, line, lines, make, never_null, patch};
-use crate::error::{Error, Result};
+use super::{BadFields, lines, make, never_null, patch};
+use crate::error::Result;
 use crate::graphql::enums::Sex;
 use crate::graphql::patient::Patient;
 use crate::graphql::scalars::Date;
 use crate::graphql::{context, id};
-use crate::records::{self, PatientChange};
-use crate::statistics::Day;
+use crate::records::PatientDraft;
 use crate::store::Command;
 
 #[derive(Default)]
@@ -157,7 +155,7 @@ impl PatientMutation {
     ) -> Result<RegisterPatientPayload> {
         let key = input.idempotency_key.clone();
         let mut bad = BadFields::default();
-        let change = read(
+        let change = patient_draft(
             ctx,
             &mut bad,
             Fields {
@@ -188,7 +186,7 @@ impl PatientMutation {
         let (version, key) = (input.version, input.idempotency_key.clone());
         let chart_no = bad.check(never_null("input.chartNo", input.chart_no))?;
         let sex = bad.check(never_null("input.sex", input.sex))?;
-        let change = read(
+        let change = patient_draft(
             ctx,
             &mut bad,
             Fields {
@@ -265,7 +263,7 @@ impl PatientMutation {
     }
 }
 
-/// What was sent of a patient, not yet read.
+/// The values that were sent, not validated yet.
 struct Fields {
     chart_no: Option<String>,
     name: MaybeUndefined<String>,
@@ -277,8 +275,7 @@ struct Fields {
     memo: MaybeUndefined<String>,
 }
 
-async fn read(ctx: &Context<'_>, bad: &mut BadFields, fields: Fields) -> Result<PatientChange> {
-    let today = context::today(ctx).await?;
+async fn patient_draft(ctx: &Context<'_>, bad: &mut BadFields, fields: Fields) -> Result<PatientDraft> {
     let country = match fields.phone {
         MaybeUndefined::Value(_) => {
             let hospital = context::viewer(ctx)?.hospital;
@@ -290,33 +287,16 @@ async fn read(ctx: &Context<'_>, bad: &mut BadFields, fields: Fields) -> Result<
         }
         _ => None,
     };
-    let phone = |phone: String| {
-        records::e164(&phone, country.as_deref()).ok_or_else(|| {
-            let message = "a whole phone number is wanted, with a country code or of the hospital's country";
-            Error::input("input.phone", message)
-        })
-    };
-    let birth_date = |date: Date| match date.day("input.birthDate")?.date() {
-        date if date > today => Err(Error::input("input.birthDate", "it lies after today")),
-        date => Ok(date),
-    };
-    let birth_year = |year: i32| {
-        if (1900..=today.year()).contains(&year) {
-            return Ok(year);
-        }
-        let message = format!("a year from 1900 to {} is wanted", today.year());
-        Err(Error::input("input.birthYear", message))
-    };
-    Ok(PatientChange {
-        chart_no: bad.check(fields.chart_no.map(|text| line("input.chartNo", &text)).transpose())?,
-        name: bad.check(patch(fields.name, |text| line("input.name", &text)))?,
-        phone: bad.check(patch(fields.phone, phone))?,
-        birth_date: bad.check(patch(fields.birth_date, birth_date))?,
-        birth_year: bad.check(patch(fields.birth_year, birth_year))?,
+    let mut draft = PatientDraft {
+        chart_no: fields.chart_no,
+        name: patch(fields.name, Ok)?,
+        phone: patch(fields.phone, Ok)?,
+        birth_date: bad.check(patch(fields.birth_date, |date| date.date("input.birthDate")))?,
+        birth_year: patch(fields.birth_year, Ok)?,
         sex: fields.sex.map(Into::into),
-        registered_on: bad.check(patch(fields.registered_on, |date| {
-            date.day("input.registeredOn").map(Day::date)
-        }))?,
-        memo: bad.check(patch(fields.memo, |text| lines("input.memo", &text)))?,
-    })
+        registered_on: bad.check(patch(fields.registered_on, |date| date.date("input.registeredOn")))?,
+        memo: patch(fields.memo, Ok)?,
+    };
+    bad.extend(draft.validate(context::today(ctx).await?, country.as_deref()));
+    Ok(draft)
 }

@@ -1,15 +1,14 @@
 //! Visits: recorded, changed, deleted.
 
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObject};
-use chrono::NaiveDate;
 
-use super::{BadFields, department, doctor, line, lines, make, never_null, patch};
+use super::{BadFields, department, doctor, lines, make, never_null, patch};
 use crate::error::{Error, Result};
 use crate::graphql::enums::{VisitChannel, VisitStatus};
-use crate::graphql::id;
 use crate::graphql::scalars::{Date, DateTimeInput};
 use crate::graphql::visit::Visit;
-use crate::records::VisitChange;
+use crate::graphql::{context, id};
+use crate::records::VisitDraft;
 use crate::store::Command;
 
 #[derive(Default)]
@@ -114,17 +113,18 @@ impl VisitMutation {
         #[graphql(desc = "Which visit.")] input: RecordVisitInput,
     ) -> Result<RecordVisitPayload> {
         let mut bad = BadFields::default();
-        let change = VisitChange {
-            visit_no: bad.check(patch(input.visit_no, |text| line("input.visitNo", &text)))?,
+        let mut draft = VisitDraft {
+            visit_no: patch(input.visit_no, Ok)?,
             patient: Some(bad.check(id::patient("input.patientId", &input.patient_id))?),
-            date: bad.check(input.date.map(|date| day(&date)).transpose())?,
+            date: bad.check(input.date.map(|date| date.date("input.date")).transpose())?,
             scheduled_at: bad.check(patch(input.scheduled_at, |at| at.instant("input.scheduledAt")))?,
             status: Some(input.status.into()),
             department: bad.check(department(ctx, input.department_id).await)?,
             doctor: bad.check(doctor(ctx, input.doctor_id).await)?,
             channel: Some(input.channel.into()),
         };
-        let id = make(ctx, bad, Command::RecordVisit(change), input.idempotency_key).await?;
+        bad.extend(draft.validate(context::hospital_state(ctx).await?.time_zone));
+        let id = make(ctx, bad, Command::RecordVisit(draft), input.idempotency_key).await?;
         let visit = changed(ctx, id).await?;
         Ok(RecordVisitPayload { visit })
     }
@@ -138,20 +138,21 @@ impl VisitMutation {
         let mut bad = BadFields::default();
         let date = bad.check(never_null("input.date", input.date))?;
         let patient = bad.check(never_null("input.patientId", input.patient_id))?;
-        let change = VisitChange {
-            visit_no: bad.check(patch(input.visit_no, |text| line("input.visitNo", &text)))?,
+        let mut draft = VisitDraft {
+            visit_no: patch(input.visit_no, Ok)?,
             patient: bad.check(patient.map(|id| id::patient("input.patientId", &id)).transpose())?,
-            date: bad.check(date.map(|date| day(&date)).transpose())?,
+            date: bad.check(date.map(|date| date.date("input.date")).transpose())?,
             scheduled_at: bad.check(patch(input.scheduled_at, |at| at.instant("input.scheduledAt")))?,
             status: bad.check(never_null("input.status", input.status))?.map(Into::into),
             department: bad.check(department(ctx, input.department_id).await)?,
             doctor: bad.check(doctor(ctx, input.doctor_id).await)?,
             channel: bad.check(never_null("input.channel", input.channel))?.map(Into::into),
         };
+        bad.extend(draft.validate(context::hospital_state(ctx).await?.time_zone));
         let change = Command::ChangeVisit {
             id: bad.check(id::visit("input.id", &input.id))?,
             version: input.version,
-            change,
+            change: draft,
             reason: bad.check(input.reason.map(|text| lines("input.reason", &text)).transpose())?,
         };
         let id = make(ctx, bad, change, input.idempotency_key).await?;
@@ -176,10 +177,6 @@ impl VisitMutation {
         let visit = changed(ctx, id).await?;
         Ok(DeleteVisitPayload { visit })
     }
-}
-
-fn day(date: &Date) -> Result<NaiveDate> {
-    Ok(date.day("input.date")?.date())
 }
 
 async fn changed(ctx: &Context<'_>, id: i64) -> Result<Visit> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Command;
 use crate::error::Result;
-use crate::records::{Patch, PatientChange, VisitChange};
+use crate::records::{Patch, PatientDraft, VisitDraft};
 use crate::secrets::Secrets;
 
 /// Stands before a digest.
@@ -141,8 +141,8 @@ impl Fields {
         }
     }
 
-    fn patient(&mut self, change: &PatientChange) -> &mut Self {
-        let PatientChange {
+    fn patient(&mut self, change: &PatientDraft) -> &mut Self {
+        let PatientDraft {
             chart_no,
             name,
             phone,
@@ -162,8 +162,8 @@ impl Fields {
             .patch("memo", memo, |text| json!(text))
     }
 
-    fn visit(&mut self, change: &VisitChange) -> &mut Self {
-        let VisitChange {
+    fn visit(&mut self, change: &VisitDraft<i64>) -> &mut Self {
+        let VisitDraft {
             visit_no,
             patient,
             date,
@@ -208,8 +208,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn patient() -> PatientChange {
-        PatientChange {
+    fn patient() -> PatientDraft {
+        PatientDraft {
             chart_no: Some("00042".to_owned()),
             name: Patch::Put("김 \"Zoë\"".to_owned()),
             phone: Patch::Clear,
@@ -221,8 +221,8 @@ mod tests {
         }
     }
 
-    fn visit() -> VisitChange {
-        VisitChange {
+    fn visit() -> VisitDraft<i64> {
+        VisitDraft {
             visit_no: Patch::Put("7".to_owned()),
             patient: Some(3),
             date: Some(date("2025-05-11")),
@@ -248,10 +248,10 @@ mod tests {
                 Command::ChangePatient {
                     id: 1,
                     version: 2,
-                    change: PatientChange {
+                    change: PatientDraft {
                         phone: Patch::Put("+821012345678".to_owned()),
                         registered_on: Patch::Put(date("2025-05-01")),
-                        ..PatientChange::default()
+                        ..PatientDraft::default()
                     },
                 },
                 r#"[1,"changePatient",[["id",1],["version",2],["phone","+821012345678"],["registeredOn","2025-05-01"]]]"#,
@@ -288,7 +288,7 @@ mod tests {
                 Command::ChangeVisit {
                     id: 1,
                     version: 2,
-                    change: VisitChange::default(),
+                    change: VisitDraft::default(),
                     reason: Some(reason()),
                 },
                 r#"[1,"changeVisit",[["id",1],["version",2],["reason","why"]]]"#,

@@ -18,16 +18,16 @@ use super::{Sql, Store};
 use crate::error::{Error, Result};
 use crate::password::{NewPassword, PasswordHash};
 use crate::permissions::{Action, Role, Viewer};
-use crate::records::{Patch, PatientChange, VisitChange};
+use crate::records::{Patch, PatientDraft, VisitDraft};
 
 /// What is to be changed. Versions are those that the asker saw: where a row has another one by now, nothing is changed.
 #[derive(Clone, Debug)]
 pub enum Command {
-    RegisterPatient(PatientChange),
+    RegisterPatient(PatientDraft),
     ChangePatient {
         id: i64,
         version: i32,
-        change: PatientChange,
+        change: PatientDraft,
     },
     /// Clears everything personal of the patient, and of those merged into it, for good.
     ErasePatient {
@@ -47,11 +47,11 @@ pub enum Command {
         id: i64,
         reason: String,
     },
-    RecordVisit(VisitChange),
+    RecordVisit(VisitDraft<i64>),
     ChangeVisit {
         id: i64,
         version: i32,
-        change: VisitChange,
+        change: VisitDraft<i64>,
         /// Must be there where a visit that is over is corrected.
         reason: Option<String>,
     },

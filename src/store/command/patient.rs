@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{Datelike as _, SubsecRound as _, Utc};
+use chrono::{SubsecRound as _, Utc};
 use entity::{patient, patient_merge};
 use sea_orm::ActiveValue::{Set, Unchanged};
 use sea_orm::{
@@ -11,18 +11,14 @@ use sea_orm::{
 
 use super::{CommandTx, check_version};
 use crate::error::{Error, Result};
-use crate::records::PatientChange;
+use crate::records::PatientDraft;
+use crate::store::draft::new_patient;
 use crate::store::erased_patient;
 use crate::store::patient::fold_name;
 
 impl CommandTx<'_> {
-    pub(super) async fn register(&self, change: &PatientChange) -> Result<i64> {
-        let empty = patient::Model {
-            state: "ACTIVE".to_owned(),
-            version: 1,
-            ..erased_patient(self.hospital, 0)
-        };
-        let mut row = self.patient_after(empty, change).await?;
+    pub(super) async fn register(&self, draft: &PatientDraft) -> Result<i64> {
+        let mut row = self.patient_after(&new_patient(self.hospital), draft).await?;
         if row.registered_on.is_none() {
             let state = self
                 .store
@@ -49,10 +45,10 @@ impl CommandTx<'_> {
         self.insert("patient", &columns).await
     }
 
-    pub(super) async fn change_patient(&self, id: i64, version: i32, change: &PatientChange) -> Result<i64> {
+    pub(super) async fn change_patient(&self, id: i64, version: i32, draft: &PatientDraft) -> Result<i64> {
         let row = self.active_patient("input.id", id).await?;
         check_version("the patient", version, row.version)?;
-        let wanted = self.patient_after(row.clone(), change).await?;
+        let wanted = self.patient_after(&row, draft).await?;
         if wanted == row {
             return Ok(id);
         }
@@ -79,54 +75,17 @@ impl CommandTx<'_> {
         ))
     }
 
-    /// The row as it will be.
-    async fn patient_after(&self, row: patient::Model, change: &PatientChange) -> Result<patient::Model> {
-        let secrets = &self.store.secrets;
-        let mut wanted = row.clone();
-        if let Some(chart_no) = &change.chart_no {
+    /// The row with the draft's values.
+    async fn patient_after(&self, row: &patient::Model, draft: &PatientDraft) -> Result<patient::Model> {
+        if let Some(chart_no) = &draft.chart_no {
             self.refuse_taken("patient", "chart_no", "input.chartNo", chart_no, row.id)
                 .await?;
-            if wanted.chart_no.as_ref() != Some(chart_no) {
+            if row.chart_no.as_ref() != Some(chart_no) {
                 self.refuse_erased(chart_no).await?;
             }
-            wanted.chart_no = Some(chart_no.clone());
         }
-        change.name.apply(&mut wanted.name);
-        change.registered_on.apply(&mut wanted.registered_on);
-        if let Some(sex) = change.sex {
-            sex.as_str().clone_into(&mut wanted.sex);
-        }
-        if let Some(phone) = change.phone.given() {
-            let stands = row
-                .phone
-                .as_ref()
-                .map(|sealed| secrets.open_sealed(self.hospital, "phone", sealed));
-            if stands.transpose()?.as_ref() != phone {
-                wanted.phone = phone
-                    .map(|phone| secrets.seal(self.hospital, "phone", phone))
-                    .transpose()?;
-                wanted.phone_index = phone
-                    .map(|phone| secrets.phone_index(self.hospital, phone))
-                    .transpose()?;
-            }
-        }
-        if let Some(memo) = change.memo.given() {
-            let stands = row
-                .memo
-                .as_ref()
-                .map(|sealed| secrets.open_sealed(self.hospital, "memo", sealed));
-            if stands.transpose()?.as_ref() != memo {
-                wanted.memo = memo.map(|memo| secrets.seal(self.hospital, "memo", memo)).transpose()?;
-            }
-        }
-        change.birth_date.apply(&mut wanted.birth_date);
-        change.birth_year.apply(&mut wanted.birth_year);
-        if let Some(date) = wanted.birth_date {
-            if change.birth_year.given().is_some() && wanted.birth_year != Some(date.year()) {
-                return Err(Error::input("input.birthYear", format!("the birth date is {date}")));
-            }
-            wanted.birth_year = Some(date.year());
-        }
+        let wanted = self.store.patient_with(row, draft)?;
+        draft.check_birth_year(wanted.birth_date)?;
         Ok(wanted)
     }
 

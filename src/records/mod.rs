@@ -1,51 +1,35 @@
-//! Patients and visits as they come in: from a file, from the demo hospital, or one by one.
+//! Patients and visits as they are written, by a mutation or an import, and the rules that their values obey.
+
+mod draft;
+pub mod rules;
 
 use chrono::{DateTime, NaiveDate, TimeZone as _, Utc};
 use chrono_tz::{GapInfo, Tz};
 
-use crate::statistics::{VisitChannel, VisitStatus};
 use crate::text;
 
-/// A patient, known by the chart number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PatientRecord {
-    pub chart_no: String,
-    pub name: Option<String>,
-    /// E.164, such as +821012345678.
-    pub phone: Option<String>,
-    pub birth_date: Option<NaiveDate>,
-    /// The year alone, where the date is not known.
-    pub birth_year: Option<i32>,
-    pub sex: Sex,
-    pub registered_on: Option<NaiveDate>,
-}
+pub use draft::{FieldError, PatientDraft, VisitDraft};
 
-/// A visit of a patient who is known by the chart number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VisitRecord {
-    pub visit_no: String,
-    pub chart_no: String,
-    /// In the hospital's time zone.
-    pub date: NaiveDate,
-    pub scheduled_at: Option<DateTime<Utc>>,
-    pub status: VisitStatus,
-    pub department: Option<String>,
-    pub doctor: Option<String>,
-    /// OTHER for a new visit where unknown.
-    pub channel: Option<VisitChannel>,
-}
-
-/// A value that is set or cleared, or stays as it is.
+/// A change of a value that may be unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Patch<T> {
+    /// The value stays as it is.
     #[default]
     Keep,
+    /// The value becomes unknown.
     Clear,
     Put(T),
 }
 
+/// A value that is absent stays as it is.
+impl<T> From<Option<T>> for Patch<T> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Keep, Self::Put)
+    }
+}
+
 impl<T: Clone> Patch<T> {
-    /// The value to be; none where it stays.
+    /// The new value; none where it stays as it is.
     #[must_use]
     pub const fn given(&self) -> Option<Option<&T>> {
         match self {
@@ -60,37 +44,6 @@ impl<T: Clone> Patch<T> {
             *value = given.cloned();
         }
     }
-}
-
-/// What is to be of a patient. A new one begins with everything unknown, but that it is registered today.
-#[derive(Clone, Debug, Default)]
-pub struct PatientChange {
-    pub chart_no: Option<String>,
-    pub name: Patch<String>,
-    /// E.164, such as +821012345678.
-    pub phone: Patch<String>,
-    /// The birth year follows it.
-    pub birth_date: Patch<NaiveDate>,
-    pub birth_year: Patch<i32>,
-    pub sex: Option<Sex>,
-    pub registered_on: Patch<NaiveDate>,
-    pub memo: Patch<String>,
-}
-
-/// What is to be of a visit. A new one is BOOKED and came about in an OTHER way, and needs a patient and a date. A date alone takes
-/// the time of day along, and a time alone its date.
-#[derive(Clone, Debug, Default)]
-pub struct VisitChange {
-    pub visit_no: Patch<String>,
-    pub patient: Option<i64>,
-    /// In the hospital's time zone.
-    pub date: Option<NaiveDate>,
-    /// On the date, where both are given.
-    pub scheduled_at: Patch<DateTime<Utc>>,
-    pub status: Option<VisitStatus>,
-    pub department: Patch<i64>,
-    pub doctor: Patch<i64>,
-    pub channel: Option<VisitChannel>,
 }
 
 string_enum::string_enum!(
