@@ -15,7 +15,7 @@ use crate::login_throttle::{LoginThrottle, ThrottleKey};
 use crate::password::{self, NewPassword, PasswordHash};
 use crate::permissions::{Role, Viewer};
 use crate::statistics::sha256;
-use crate::store::{AuditAction, Command, NewEntry, RefreshUse, StaffRow, Store};
+use crate::store::{AuditAction, NewEntry, RefreshUse, SetPassword, StaffRow, Store};
 use crate::text;
 
 const ISSUER: &str = "rollcall";
@@ -146,12 +146,12 @@ impl Auth {
         }
         let password = NewPassword::hashed("input.newPassword", new).await?;
         password.hash().as_str().clone_into(&mut staff.password_hash);
-        let change = Command::SetPassword {
+        let command = SetPassword {
             id: staff.id,
             password,
             verified: Some(verified),
         };
-        self.store.execute_own(viewer, &change).await?;
+        self.store.execute_own(viewer, &command).await?;
         self.start(&staff).await?.ok_or_else(session_ended)
     }
 

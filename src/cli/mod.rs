@@ -16,9 +16,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::records::rules;
 use crate::store::Store;
-use crate::text::{self, MAX_NAME_LENGTH};
-use crate::{graphql, observe};
+use crate::{graphql, observe, text};
 
 /// The GraphQL backend of a hospital's admin console: every number is the length of a list, and the list can be opened.
 #[derive(Parser)]
@@ -118,16 +118,9 @@ where
     })
 }
 
-/// A name of bounded length without control characters, trimmed and in NFC.
+/// A name that obeys the rule of every name.
 fn name_argument(argument: &str, value: &str) -> Result<String> {
-    let name = text::nfc(value.trim());
-    if name.is_empty() || name.chars().count() > MAX_NAME_LENGTH || name.chars().any(char::is_control) {
-        return Err(Error::input(
-            argument,
-            format!("must be 1–{MAX_NAME_LENGTH} characters without control characters"),
-        ));
-    }
-    Ok(name.into_owned())
+    rules::line(value).map_err(|message| Error::input(argument, message))
 }
 
 async fn hospital_by_code(store: &Store, code: &str) -> Result<entity::hospital::Model> {

@@ -80,7 +80,7 @@ impl StaffCommand {
             }
             Self::Reset(account) => {
                 let password = NewPassword::of("password", read_password()?)?;
-                let set_password = |id| store::Command::SetPassword {
+                let set_password = |id| store::SetPassword {
                     id,
                     password,
                     verified: None,
@@ -97,7 +97,7 @@ impl AddArgs {
     async fn run(self) -> Result<()> {
         let store = self.database.open().await?;
         let hospital = hospital_by_code(&store, &self.hospital).await?;
-        let command = store::Command::AddStaff {
+        let command = store::AddStaff {
             login: name_argument("login", &self.login)?,
             name: name_argument("name", &self.name)?,
             role: self.role,
@@ -123,7 +123,7 @@ impl ListArgs {
 
 impl AccountArgs {
     /// Executes a command on the account, given its id.
-    async fn execute(&self, command: impl FnOnce(i64) -> store::Command) -> Result<()> {
+    async fn execute<C: store::Command>(&self, command: impl FnOnce(i64) -> C) -> Result<()> {
         let store = self.database.open().await?;
         let hospital = hospital_by_code(&store, &self.hospital).await?;
         let member = store.staff_by_login(hospital.id, &text::nfc(&self.login)).await?;
@@ -134,8 +134,8 @@ impl AccountArgs {
     }
 }
 
-fn set_disabled(id: i64, disabled: bool) -> store::Command {
-    store::Command::ChangeStaff {
+fn set_disabled(id: i64, disabled: bool) -> store::ChangeStaff {
+    store::ChangeStaff {
         id,
         name: None,
         role: None,

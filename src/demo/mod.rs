@@ -15,7 +15,7 @@ use crate::permissions::Role;
 use crate::records::{PatientDraft, VisitDraft};
 use crate::secrets::Secrets;
 use crate::statistics::WeekStart;
-use crate::store::{Command, NewHospital, OpenMode, Store};
+use crate::store::{AddStaff, NewHospital, OpenMode, Store};
 
 const CODE: &str = "DEMO";
 const TIME_ZONE: chrono_tz::Tz = chrono_tz::Asia::Seoul;
@@ -98,7 +98,7 @@ async fn fill(store: &Store) -> Result<()> {
     }
     let password = NewPassword::of("password", PASSWORD.to_owned())?;
     for (login, name, role) in ACCOUNTS {
-        let add = Command::AddStaff {
+        let add = AddStaff {
             login: login.to_owned(),
             name: name.to_owned(),
             role,

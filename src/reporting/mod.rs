@@ -25,7 +25,9 @@ use crate::permissions::Viewer;
 use crate::statistics::{
     BucketRef, CohortKind, CohortList, Definition, Filter, Ledger, Period, Question, Snapshot, WeekStart, resolve,
 };
-use crate::store::{Command, HospitalState, Revision, SnapshotRow, Store, StoredSnapshot, definition_of};
+use crate::store::{
+    Command, HospitalState, PinSnapshot, Revision, SnapshotRow, Store, StoredSnapshot, UnpinSnapshot, definition_of,
+};
 
 pub use changes::{CitedReason, CitedVisit, StatisticsComparison};
 pub use explain::{Membership, PatientInSnapshot};
@@ -343,11 +345,12 @@ impl Reporting {
         key: Option<&str>,
     ) -> Result<Option<Arc<ResolvedStatistics>>> {
         let text = id.to_string();
-        let change = Command::PinSnapshot {
-            id: text.clone(),
-            pinned,
+        let command: Box<dyn Command> = if pinned {
+            Box::new(PinSnapshot { id: text.clone() })
+        } else {
+            Box::new(UnpinSnapshot { id: text.clone() })
         };
-        match self.store.execute(viewer, &change, key).await {
+        match self.store.execute(viewer, command.as_ref(), key).await {
             Ok(_) => self.store.renew_lists_of(viewer.hospital, &text).await?,
             // It was deleted from the database, so it must not be found in memory.
             Err(Error::NotFound { .. }) => self.snapshots.invalidate(&(viewer.hospital, id)),

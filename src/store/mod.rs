@@ -39,7 +39,11 @@ use crate::secrets::Secrets;
 pub use audit::{AuditAction, AuditQuery, AuditRow, AuditedList, NewEntry};
 pub use bulk_import::{BulkImporter, UpsertOutcome};
 pub use change_feed::LedgerChanges;
-pub use command::Command;
+pub use command::{
+    AddDepartment, AddDoctor, AddStaff, COMMANDS, ChangeDepartment, ChangeDoctor, ChangePatient, ChangeStaff,
+    ChangeVisit, Command, CommandInfo, DeleteVisit, ErasePatient, MergePatients, PinSnapshot, RecordVisit,
+    RegisterPatient, SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition,
+};
 pub use complete::{Recount, triggers};
 pub use connect::OpenMode;
 pub use hospital::{NewHospital, StaffRow, definition_of};

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_graphql::parser::parse_schema;
 use async_graphql::parser::types::{TypeKind, TypeSystemDefinition};
+use rollcall::permissions::Role;
+use rollcall::store::COMMANDS;
 use serde_json::{Value, json};
 use test_support::{Client, PASSWORD, TestApp};
 
@@ -271,6 +273,59 @@ fn every_field_has_exactly_one_access_rule() {
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// The mutations that execute no command: they begin and end sessions, or change one's own password.
+const SESSION_MUTATIONS: [&str; 4] = ["changePassword", "refreshSession", "signIn", "signOut"];
+
+#[test]
+fn every_command_has_a_mutation_a_rule_and_docs() {
+    let sdl = parse_schema(rollcall::graphql::sdl()).unwrap();
+    let mut descriptions = BTreeMap::new();
+    for definition in sdl.definitions {
+        if let TypeSystemDefinition::Type(definition) = definition
+            && definition.node.name.node == "Mutation"
+            && let TypeKind::Object(object) = definition.node.kind
+        {
+            for field in object.fields {
+                let description = field.node.description.map(|text| text.node).unwrap_or_default();
+                let words: Vec<&str> = description.split_whitespace().collect();
+                descriptions.insert(field.node.name.node.to_string(), words.join(" "));
+            }
+        }
+    }
+    let pages = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/console")).unwrap();
+    let docs: String = pages
+        .map(|page| std::fs::read_to_string(page.unwrap().path()).unwrap())
+        .collect();
+    let mut missing = Vec::new();
+    for command in COMMANDS {
+        let mutation = command.mutation;
+        let Some(description) = descriptions.remove(mutation) else {
+            missing.push(format!("{} has no mutation {mutation}", command.name));
+            continue;
+        };
+        let roles: Vec<&str> = ROLES
+            .into_iter()
+            .filter(|role| Role::parse(role).unwrap().may(command.action))
+            .collect();
+        if rules_of("Mutation", mutation).len() != 1 {
+            missing.push(format!("{mutation} has not one rule here"));
+        } else if ROLES.map(|role| rule_of("Mutation", mutation).permits(role))
+            != ROLES.map(|role| roles.contains(&role))
+        {
+            missing.push(format!("the rule of {mutation} is not for {}", roles.join(" and ")));
+        }
+        if !description.ends_with(&format!("For {}.", roles.join(" and "))) {
+            missing.push(format!("the description of {mutation} does not end with its roles"));
+        }
+        if !docs.contains(&format!("`{mutation}`")) {
+            missing.push(format!("no page of docs/console names {mutation}"));
+        }
+    }
+    assert_eq!(missing, Vec::<String>::new());
+    let rest: Vec<String> = descriptions.into_keys().collect();
+    assert_eq!(rest, SESSION_MUTATIONS, "each other mutation executes a command");
 }
 
 /// Chart number, name, phone number, birth date, masked name, masked phone number.

@@ -65,15 +65,19 @@ impl BadFields {
     }
 }
 
-/// Makes the change unless a field of its input cannot be taken; says the id of what it made or changed.
-async fn make(ctx: &Context<'_>, mut bad: BadFields, change: Command, idempotency_key: Option<String>) -> Result<i64> {
+/// Executes the command unless a field of the input was refused; returns the id of what was added or changed.
+async fn execute(
+    ctx: &Context<'_>,
+    mut bad: BadFields,
+    command: &dyn Command,
+    idempotency_key: Option<String>,
+) -> Result<i64> {
     let key = idempotency_key.map(|key| line("input.idempotencyKey", &key));
     let key = bad.check(key.transpose())?;
     bad.finish()?;
-    let shared = context::services(ctx)?;
-    shared
+    context::services(ctx)?
         .store
-        .execute(context::viewer(ctx)?, &change, key.as_deref())
+        .execute(context::viewer(ctx)?, command, key.as_deref())
         .await
 }
 

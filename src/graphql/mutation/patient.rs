@@ -2,14 +2,14 @@
 
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObject};
 
-use super::{BadFields, lines, make, never_null, patch};
+use super::{BadFields, execute, lines, never_null, patch};
 use crate::error::Result;
 use crate::graphql::enums::Sex;
 use crate::graphql::patient::Patient;
 use crate::graphql::scalars::Date;
 use crate::graphql::{context, id};
 use crate::records::PatientDraft;
-use crate::store::Command;
+use crate::store::{ChangePatient, ErasePatient, MergePatients, RegisterPatient, UndoMerge};
 
 #[derive(Default)]
 pub struct PatientMutation;
@@ -155,7 +155,7 @@ impl PatientMutation {
     ) -> Result<RegisterPatientPayload> {
         let key = input.idempotency_key.clone();
         let mut bad = BadFields::default();
-        let change = patient_draft(
+        let draft = patient_draft(
             ctx,
             &mut bad,
             Fields {
@@ -170,7 +170,7 @@ impl PatientMutation {
             },
         )
         .await?;
-        let id = make(ctx, bad, Command::RegisterPatient(change), key).await?;
+        let id = execute(ctx, bad, &RegisterPatient(draft), key).await?;
         let patient = Patient::load(ctx, id).await?;
         Ok(RegisterPatientPayload { patient })
     }
@@ -186,7 +186,7 @@ impl PatientMutation {
         let (version, key) = (input.version, input.idempotency_key.clone());
         let chart_no = bad.check(never_null("input.chartNo", input.chart_no))?;
         let sex = bad.check(never_null("input.sex", input.sex))?;
-        let change = patient_draft(
+        let draft = patient_draft(
             ctx,
             &mut bad,
             Fields {
@@ -201,7 +201,7 @@ impl PatientMutation {
             },
         )
         .await?;
-        let id = make(ctx, bad, Command::ChangePatient { id, version, change }, key).await?;
+        let id = execute(ctx, bad, &ChangePatient { id, version, draft }, key).await?;
         let patient = Patient::load(ctx, id).await?;
         Ok(ChangePatientPayload { patient })
     }
@@ -214,12 +214,12 @@ impl PatientMutation {
         #[graphql(desc = "Who.")] input: ErasePatientInput,
     ) -> Result<ErasePatientPayload> {
         let mut bad = BadFields::default();
-        let change = Command::ErasePatient {
+        let command = ErasePatient {
             id: bad.check(id::patient("input.id", &input.id))?,
             version: input.version,
             reason: bad.check(lines("input.reason", &input.reason))?,
         };
-        let id = make(ctx, bad, change, input.idempotency_key).await?;
+        let id = execute(ctx, bad, &command, input.idempotency_key).await?;
         let patient = Patient::load(ctx, id).await?;
         Ok(ErasePatientPayload { patient })
     }
@@ -233,13 +233,13 @@ impl PatientMutation {
     ) -> Result<MergePatientsPayload> {
         let mut bad = BadFields::default();
         let into = bad.check(id::patient("input.intoId", &input.into_id))?;
-        let change = Command::MergePatients {
+        let command = MergePatients {
             id: bad.check(id::patient("input.id", &input.id))?,
             version: input.version,
             into,
             reason: bad.check(lines("input.reason", &input.reason))?,
         };
-        let id = make(ctx, bad, change, input.idempotency_key).await?;
+        let id = execute(ctx, bad, &command, input.idempotency_key).await?;
         Ok(MergePatientsPayload {
             patient: Patient::load(ctx, id).await?,
             into: Patient::load(ctx, into).await?,
@@ -253,11 +253,11 @@ impl PatientMutation {
         #[graphql(desc = "Whose merge.")] input: UndoMergeInput,
     ) -> Result<UndoMergePayload> {
         let mut bad = BadFields::default();
-        let change = Command::UndoMerge {
+        let command = UndoMerge {
             id: bad.check(id::patient("input.id", &input.id))?,
             reason: bad.check(lines("input.reason", &input.reason))?,
         };
-        let id = make(ctx, bad, change, input.idempotency_key).await?;
+        let id = execute(ctx, bad, &command, input.idempotency_key).await?;
         let patient = Patient::load(ctx, id).await?;
         Ok(UndoMergePayload { patient })
     }

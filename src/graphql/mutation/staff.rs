@@ -2,14 +2,14 @@
 
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObject};
 
-use super::{BadFields, department, line, make, never_null};
+use super::{BadFields, department, execute, line, never_null};
 use crate::error::{Error, Result};
 use crate::graphql::enums::Role;
 use crate::graphql::hospital::{Department, Doctor};
 use crate::graphql::id;
 use crate::graphql::staff::StaffMember;
 use crate::password::NewPassword;
-use crate::store::Command;
+use crate::store::{AddDepartment, AddDoctor, AddStaff, ChangeDepartment, ChangeDoctor, ChangeStaff, SetPassword};
 
 #[derive(Default)]
 pub struct StaffMutation;
@@ -164,7 +164,7 @@ impl StaffMutation {
     ) -> Result<AddDepartmentPayload> {
         let mut bad = BadFields::default();
         let name = bad.check(line("input.name", &input.name))?;
-        let id = make(ctx, bad, Command::AddDepartment { name }, input.idempotency_key).await?;
+        let id = execute(ctx, bad, &AddDepartment { name }, input.idempotency_key).await?;
         let department = Department::read(ctx, id).await?;
         Ok(AddDepartmentPayload { department })
     }
@@ -177,12 +177,12 @@ impl StaffMutation {
     ) -> Result<ChangeDepartmentPayload> {
         let mut bad = BadFields::default();
         let name = bad.check(never_null("input.name", input.name))?;
-        let change = Command::ChangeDepartment {
+        let command = ChangeDepartment {
             id: bad.check(id::department("input.id", &input.id))?,
             name: bad.check(name.map(|name| line("input.name", &name)).transpose())?,
             retired: bad.check(never_null("input.retired", input.retired))?,
         };
-        let id = make(ctx, bad, change, input.idempotency_key).await?;
+        let id = execute(ctx, bad, &command, input.idempotency_key).await?;
         let department = Department::read(ctx, id).await?;
         Ok(ChangeDepartmentPayload { department })
     }
@@ -194,7 +194,7 @@ impl StaffMutation {
         #[graphql(desc = "Who.")] input: AddDoctorInput,
     ) -> Result<AddDoctorPayload> {
         let mut bad = BadFields::default();
-        let change = Command::AddDoctor {
+        let command = AddDoctor {
             name: bad.check(line("input.name", &input.name))?,
             department: bad
                 .check(department(ctx, input.department_id).await)?
@@ -202,7 +202,7 @@ impl StaffMutation {
                 .flatten()
                 .copied(),
         };
-        let id = make(ctx, bad, change, input.idempotency_key).await?;
+        let id = execute(ctx, bad, &command, input.idempotency_key).await?;
         let doctor = Doctor::read(ctx, id).await?;
         Ok(AddDoctorPayload { doctor })
     }
@@ -215,13 +215,13 @@ impl StaffMutation {
     ) -> Result<ChangeDoctorPayload> {
         let mut bad = BadFields::default();
         let name = bad.check(never_null("input.name", input.name))?;
-        let change = Command::ChangeDoctor {
+        let command = ChangeDoctor {
             id: bad.check(id::doctor("input.id", &input.id))?,
             name: bad.check(name.map(|name| line("input.name", &name)).transpose())?,
             department: bad.check(department(ctx, input.department_id).await)?,
             retired: bad.check(never_null("input.retired", input.retired))?,
         };
-        let id = make(ctx, bad, change, input.idempotency_key).await?;
+        let id = execute(ctx, bad, &command, input.idempotency_key).await?;
         let doctor = Doctor::read(ctx, id).await?;
         Ok(ChangeDoctorPayload { doctor })
     }
@@ -240,13 +240,13 @@ impl StaffMutation {
             return Err(bad.error());
         };
         let role = input.role.into();
-        let change = Command::AddStaff {
+        let command = AddStaff {
             login,
             name,
             role,
             password,
         };
-        let id = make(ctx, bad, change, input.idempotency_key).await?;
+        let id = execute(ctx, bad, &command, input.idempotency_key).await?;
         let staff = member(ctx, id).await?;
         Ok(AddStaffPayload { staff })
     }
@@ -260,18 +260,18 @@ impl StaffMutation {
     ) -> Result<ChangeStaffPayload> {
         let mut bad = BadFields::default();
         let name = bad.check(never_null("input.name", input.name))?;
-        let change = Command::ChangeStaff {
+        let command = ChangeStaff {
             id: bad.check(id::staff("input.id", &input.id))?,
             name: bad.check(name.map(|name| line("input.name", &name)).transpose())?,
             role: bad.check(never_null("input.role", input.role))?.map(Into::into),
             disabled: bad.check(never_null("input.disabled", input.disabled))?,
         };
-        let id = make(ctx, bad, change, input.idempotency_key).await?;
+        let id = execute(ctx, bad, &command, input.idempotency_key).await?;
         let staff = member(ctx, id).await?;
         Ok(ChangeStaffPayload { staff })
     }
 
-    /// Sets a new password for a member of staff, whose sessions end. For ADMIN; everybody changes the own one by changePassword.
+    /// Sets a new password for a member of staff, whose sessions end. Everybody changes their own with changePassword. For ADMIN.
     async fn reset_password(
         &self,
         ctx: &Context<'_>,
@@ -283,12 +283,12 @@ impl StaffMutation {
         let Some(password) = bad.take(password)? else {
             return Err(bad.error());
         };
-        let change = Command::SetPassword {
+        let command = SetPassword {
             id,
             password,
             verified: None,
         };
-        let id = make(ctx, bad, change, input.idempotency_key).await?;
+        let id = execute(ctx, bad, &command, input.idempotency_key).await?;
         let staff = member(ctx, id).await?;
         Ok(ResetPasswordPayload { staff })
     }

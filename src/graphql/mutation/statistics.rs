@@ -2,14 +2,14 @@
 
 use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
 
-use super::{BadFields, line, make};
+use super::{BadFields, execute, line};
 use crate::error::{Error, Result};
 use crate::graphql::context;
 use crate::graphql::hospital::StatisticsDefinition;
 use crate::graphql::id;
 use crate::graphql::statistics::Statistics;
 use crate::statistics::Definition;
-use crate::store::{Command, definition_of};
+use crate::store::{UpdateDefinition, definition_of};
 
 #[derive(Default)]
 pub struct StatisticsMutation;
@@ -76,7 +76,7 @@ impl StatisticsMutation {
         #[graphql(desc = "The rules.")] input: UpdateDefinitionInput,
     ) -> Result<UpdateDefinitionPayload> {
         let mut bad = BadFields::default();
-        let change = Command::UpdateDefinition {
+        let command = UpdateDefinition {
             version: input.version,
             churn_after_days: bad.check(days("input.churnAfterDays", input.churn_after_days))?,
             overdue_after_days: bad.check(
@@ -86,7 +86,7 @@ impl StatisticsMutation {
                     .transpose(),
             )?,
         };
-        let version = make(ctx, bad, change, input.idempotency_key).await?;
+        let version = execute(ctx, bad, &command, input.idempotency_key).await?;
         let hospital = context::viewer(ctx)?.hospital;
         let version = i32::try_from(version).unwrap_or(i32::MAX);
         let row = context::services(ctx)?.store.definition(hospital, version).await?;

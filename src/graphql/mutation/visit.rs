@@ -2,14 +2,14 @@
 
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObject};
 
-use super::{BadFields, department, doctor, lines, make, never_null, patch};
+use super::{BadFields, department, doctor, execute, lines, never_null, patch};
 use crate::error::{Error, Result};
 use crate::graphql::enums::{VisitChannel, VisitStatus};
 use crate::graphql::scalars::{Date, DateTimeInput};
 use crate::graphql::visit::Visit;
 use crate::graphql::{context, id};
 use crate::records::VisitDraft;
-use crate::store::Command;
+use crate::store::{ChangeVisit, DeleteVisit, RecordVisit};
 
 #[derive(Default)]
 pub struct VisitMutation;
@@ -124,7 +124,7 @@ impl VisitMutation {
             channel: Some(input.channel.into()),
         };
         bad.extend(draft.validate(context::hospital_state(ctx).await?.time_zone));
-        let id = make(ctx, bad, Command::RecordVisit(draft), input.idempotency_key).await?;
+        let id = execute(ctx, bad, &RecordVisit(draft), input.idempotency_key).await?;
         let visit = changed(ctx, id).await?;
         Ok(RecordVisitPayload { visit })
     }
@@ -149,13 +149,13 @@ impl VisitMutation {
             channel: bad.check(never_null("input.channel", input.channel))?.map(Into::into),
         };
         bad.extend(draft.validate(context::hospital_state(ctx).await?.time_zone));
-        let change = Command::ChangeVisit {
+        let command = ChangeVisit {
             id: bad.check(id::visit("input.id", &input.id))?,
             version: input.version,
-            change: draft,
+            draft,
             reason: bad.check(input.reason.map(|text| lines("input.reason", &text)).transpose())?,
         };
-        let id = make(ctx, bad, change, input.idempotency_key).await?;
+        let id = execute(ctx, bad, &command, input.idempotency_key).await?;
         let visit = changed(ctx, id).await?;
         Ok(ChangeVisitPayload { visit })
     }
@@ -168,12 +168,12 @@ impl VisitMutation {
         #[graphql(desc = "Which visit.")] input: DeleteVisitInput,
     ) -> Result<DeleteVisitPayload> {
         let mut bad = BadFields::default();
-        let change = Command::DeleteVisit {
+        let command = DeleteVisit {
             id: bad.check(id::visit("input.id", &input.id))?,
             version: input.version,
             reason: bad.check(lines("input.reason", &input.reason))?,
         };
-        let id = make(ctx, bad, change, input.idempotency_key).await?;
+        let id = execute(ctx, bad, &command, input.idempotency_key).await?;
         let visit = changed(ctx, id).await?;
         Ok(DeleteVisitPayload { visit })
     }

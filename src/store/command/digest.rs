@@ -1,8 +1,8 @@
-//! What tells a change that is sent again from another one under the same idempotency key.
+//! The digest that tells a command that is sent again from another one under the same idempotency key.
 //!
-//! A digest is of what was sent. Its encoding is written out field by field, since stored digests outlive the names of this
-//! program: neither words nor names of fields may change within a version. Where another field comes along, changes that
-//! leave it out keep their digest.
+//! A digest is of what was sent. Each command encodes its fields one by one, since stored digests outlive the names of this
+//! program: neither values nor names of fields may change within a version. A new field must not change the digests of commands
+//! that leave it out.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::{Value, json};
@@ -16,14 +16,14 @@ use crate::secrets::Secrets;
 const VERSION: u8 = 1;
 const PURPOSE: &str = "change";
 
-/// The digest to store with a change.
-pub(super) fn digest(secrets: &Secrets, hospital: i64, change: &Command) -> Result<Vec<u8>> {
-    Ok(versioned(secrets.digest(hospital, PURPOSE, &encoded(change))?))
+/// The digest to store with a command.
+pub(super) fn digest(secrets: &Secrets, hospital: i64, command: &dyn Command) -> Result<Vec<u8>> {
+    Ok(versioned(secrets.digest(hospital, PURPOSE, &encoded(command))?))
 }
 
-/// The digests with which the change may have been stored: one by each key.
-pub(super) fn digests(secrets: &Secrets, hospital: i64, change: &Command) -> Result<Vec<Vec<u8>>> {
-    let digests = secrets.digests(hospital, PURPOSE, &encoded(change))?;
+/// The digests with which the command may have been stored: one by each key.
+pub(super) fn digests(secrets: &Secrets, hospital: i64, command: &dyn Command) -> Result<Vec<Vec<u8>>> {
+    let digests = secrets.digests(hospital, PURPOSE, &encoded(command))?;
     Ok(digests.into_iter().map(versioned).collect())
 }
 
@@ -31,117 +31,43 @@ fn versioned(digest: Vec<u8>) -> Vec<u8> {
     [vec![VERSION], digest].concat()
 }
 
-/// The version, the change's word, and its fields in a fixed order, as JSON.
-fn encoded(change: &Command) -> String {
-    let mut fields = Fields::default();
-    // Without `..`: a field that is not encoded does not compile.
-    match change {
-        Command::RegisterPatient(change) => fields.patient(change),
-        Command::ChangePatient { id, version, change } => fields.put("id", id).put("version", version).patient(change),
-        Command::ErasePatient { id, version, reason } => {
-            fields.put("id", id).put("version", version).put("reason", reason)
-        }
-        Command::MergePatients {
-            id,
-            version,
-            into,
-            reason,
-        } => fields
-            .put("id", id)
-            .put("version", version)
-            .put("intoId", into)
-            .put("reason", reason),
-        Command::UndoMerge { id, reason } => fields.put("id", id).put("reason", reason),
-        Command::RecordVisit(change) => fields.visit(change),
-        Command::ChangeVisit {
-            id,
-            version,
-            change,
-            reason,
-        } => fields
-            .put("id", id)
-            .put("version", version)
-            .visit(change)
-            .put_some("reason", reason),
-        Command::DeleteVisit { id, version, reason } => {
-            fields.put("id", id).put("version", version).put("reason", reason)
-        }
-        Command::UpdateDefinition {
-            version,
-            churn_after_days,
-            overdue_after_days,
-        } => fields
-            .put("version", version)
-            .put("churnAfterDays", churn_after_days)
-            .put_some("overdueAfterDays", overdue_after_days),
-        // The word says whether it is pinned.
-        Command::PinSnapshot { id, pinned: _ } => fields.put("id", id),
-        Command::AddDepartment { name } => fields.put("name", name),
-        Command::ChangeDepartment { id, name, retired } => {
-            fields.put("id", id).put_some("name", name).put_some("retired", retired)
-        }
-        Command::AddDoctor { name, department } => fields.put("name", name).put_some("departmentId", department),
-        Command::ChangeDoctor {
-            id,
-            name,
-            department,
-            retired,
-        } => fields
-            .put("id", id)
-            .put_some("name", name)
-            .patch("departmentId", department, |id| json!(id))
-            .put_some("retired", retired),
-        // No password is in a digest that is fast to make: it is verified against its Argon2 hash.
-        Command::AddStaff {
-            login,
-            name,
-            role,
-            password: _,
-        } => fields.put("login", login).put("name", name).put("role", role.as_str()),
-        Command::ChangeStaff {
-            id,
-            name,
-            role,
-            disabled,
-        } => fields
-            .put("id", id)
-            .put_some("name", name)
-            .put_some("role", &role.map(|role| role.as_str()))
-            .put_some("disabled", disabled),
-        Command::SetPassword {
-            id,
-            password: _,
-            verified: _,
-        } => fields.put("id", id),
-    };
-    json!([VERSION, change.as_str(), fields.0]).to_string()
+/// The version, the command's name, and its fields in a fixed order, as JSON.
+fn encoded(command: &dyn Command) -> String {
+    let mut fields = DigestFields::default();
+    command.digest(&mut fields);
+    json!([VERSION, command.info().name, fields.0]).to_string()
 }
 
 /// Pairs of a name and a value; what was left out is not among them.
 #[derive(Default)]
-struct Fields(Vec<(&'static str, Value)>);
+pub struct DigestFields(Vec<(&'static str, Value)>);
 
-impl Fields {
-    fn put(&mut self, name: &'static str, value: impl serde::Serialize) -> &mut Self {
+impl DigestFields {
+    pub(super) fn put(&mut self, name: &'static str, value: impl serde::Serialize) -> &mut Self {
         self.0.push((name, json!(value)));
         self
     }
 
-    fn put_some(&mut self, name: &'static str, value: &Option<impl serde::Serialize>) -> &mut Self {
+    pub(super) fn put_some(&mut self, name: &'static str, value: &Option<impl serde::Serialize>) -> &mut Self {
         match value {
             Some(value) => self.put(name, value),
             None => self,
         }
     }
 
-    fn patch<T: Clone>(&mut self, name: &'static str, value: &Patch<T>, encode: impl Fn(&T) -> Value) -> &mut Self {
+    pub(super) fn patch<T: Clone>(
+        &mut self,
+        name: &'static str,
+        value: &Patch<T>,
+        encode: impl Fn(&T) -> Value,
+    ) -> &mut Self {
         match value.given() {
             Some(value) => self.put(name, value.map(encode)),
             None => self,
         }
     }
 
-    fn patient(&mut self, change: &PatientDraft) -> &mut Self {
+    pub(super) fn patient(&mut self, draft: &PatientDraft) -> &mut Self {
         let PatientDraft {
             chart_no,
             name,
@@ -151,7 +77,7 @@ impl Fields {
             sex,
             registered_on,
             memo,
-        } = change;
+        } = draft;
         self.put_some("chartNo", chart_no)
             .patch("name", name, |text| json!(text))
             .patch("phone", phone, |text| json!(text))
@@ -162,7 +88,7 @@ impl Fields {
             .patch("memo", memo, |text| json!(text))
     }
 
-    fn visit(&mut self, change: &VisitDraft<i64>) -> &mut Self {
+    pub(super) fn visit(&mut self, draft: &VisitDraft<i64>) -> &mut Self {
         let VisitDraft {
             visit_no,
             patient,
@@ -172,7 +98,7 @@ impl Fields {
             department,
             doctor,
             channel,
-        } = change;
+        } = draft;
         self.patch("visitNo", visit_no, |text| json!(text))
             .put_some("patientId", patient)
             .put_some("date", &date.as_ref().map(day))
@@ -203,6 +129,11 @@ mod tests {
     use crate::permissions::Role;
     use crate::records::Sex;
     use crate::statistics::{VisitChannel, VisitStatus};
+    use crate::store::command::{
+        AddDepartment, AddDoctor, AddStaff, COMMANDS, ChangeDepartment, ChangeDoctor, ChangePatient, ChangeStaff,
+        ChangeVisit, DeleteVisit, ErasePatient, MergePatients, PinSnapshot, RecordVisit, RegisterPatient, SetPassword,
+        UndoMerge, UnpinSnapshot, UpdateDefinition,
+    };
 
     fn date(text: &str) -> NaiveDate {
         text.parse().unwrap()
@@ -234,147 +165,141 @@ mod tests {
         }
     }
 
-    /// Every kind of change, and its encoding. None of these texts may change: digests of them are stored.
-    fn golden() -> Vec<(Command, &'static str)> {
+    /// A command of each kind, and its encoding. None of these texts may change: digests of them are stored.
+    fn golden() -> Vec<(Box<dyn Command>, &'static str)> {
         let reason = || "why".to_owned();
         let name = || "N".to_owned();
         let password = || NewPassword::of("password", "long enough".to_owned()).unwrap();
         vec![
             (
-                Command::RegisterPatient(patient()),
+                Box::new(RegisterPatient(patient())),
                 r#"[1,"registerPatient",[["chartNo","00042"],["name","김 \"Zoë\""],["phone",null],["birthDate","1999-12-31"],["birthYear",1999],["sex","FEMALE"],["memo","two\nlines"]]]"#,
             ),
             (
-                Command::ChangePatient {
+                Box::new(ChangePatient {
                     id: 1,
                     version: 2,
-                    change: PatientDraft {
+                    draft: PatientDraft {
                         phone: Patch::Put("+821012345678".to_owned()),
                         registered_on: Patch::Put(date("2025-05-01")),
                         ..PatientDraft::default()
                     },
-                },
+                }),
                 r#"[1,"changePatient",[["id",1],["version",2],["phone","+821012345678"],["registeredOn","2025-05-01"]]]"#,
             ),
             (
-                Command::ErasePatient {
+                Box::new(ErasePatient {
                     id: 1,
                     version: 2,
                     reason: reason(),
-                },
+                }),
                 r#"[1,"erasePatient",[["id",1],["version",2],["reason","why"]]]"#,
             ),
             (
-                Command::MergePatients {
+                Box::new(MergePatients {
                     id: 1,
                     version: 2,
                     into: 3,
                     reason: reason(),
-                },
+                }),
                 r#"[1,"mergePatients",[["id",1],["version",2],["intoId",3],["reason","why"]]]"#,
             ),
             (
-                Command::UndoMerge {
+                Box::new(UndoMerge {
                     id: 1,
                     reason: reason(),
-                },
+                }),
                 r#"[1,"undoMerge",[["id",1],["reason","why"]]]"#,
             ),
             (
-                Command::RecordVisit(visit()),
+                Box::new(RecordVisit(visit())),
                 r#"[1,"recordVisit",[["visitNo","7"],["patientId",3],["date","2025-05-11"],["scheduledAt",[1746955800,250000000]],["status","CHECKED_IN"],["departmentId",null],["doctorId",5],["channel","WALK_IN"]]]"#,
             ),
             (
-                Command::ChangeVisit {
+                Box::new(ChangeVisit {
                     id: 1,
                     version: 2,
-                    change: VisitDraft::default(),
+                    draft: VisitDraft::default(),
                     reason: Some(reason()),
-                },
+                }),
                 r#"[1,"changeVisit",[["id",1],["version",2],["reason","why"]]]"#,
             ),
             (
-                Command::DeleteVisit {
+                Box::new(DeleteVisit {
                     id: 1,
                     version: 2,
                     reason: reason(),
-                },
+                }),
                 r#"[1,"deleteVisit",[["id",1],["version",2],["reason","why"]]]"#,
             ),
             (
-                Command::UpdateDefinition {
+                Box::new(UpdateDefinition {
                     version: 1,
                     churn_after_days: 90,
                     overdue_after_days: Some(7),
-                },
+                }),
                 r#"[1,"updateDefinition",[["version",1],["churnAfterDays",90],["overdueAfterDays",7]]]"#,
             ),
             (
-                Command::PinSnapshot {
-                    id: "ab".to_owned(),
-                    pinned: true,
-                },
+                Box::new(PinSnapshot { id: "ab".to_owned() }),
                 r#"[1,"pinSnapshot",[["id","ab"]]]"#,
             ),
             (
-                Command::PinSnapshot {
-                    id: "ab".to_owned(),
-                    pinned: false,
-                },
+                Box::new(UnpinSnapshot { id: "ab".to_owned() }),
                 r#"[1,"unpinSnapshot",[["id","ab"]]]"#,
             ),
             (
-                Command::AddDepartment { name: name() },
+                Box::new(AddDepartment { name: name() }),
                 r#"[1,"addDepartment",[["name","N"]]]"#,
             ),
             (
-                Command::ChangeDepartment {
+                Box::new(ChangeDepartment {
                     id: 1,
                     name: Some(name()),
                     retired: Some(true),
-                },
+                }),
                 r#"[1,"changeDepartment",[["id",1],["name","N"],["retired",true]]]"#,
             ),
             (
-                Command::AddDoctor {
+                Box::new(AddDoctor {
                     name: name(),
                     department: Some(2),
-                },
+                }),
                 r#"[1,"addDoctor",[["name","N"],["departmentId",2]]]"#,
             ),
             (
-                Command::ChangeDoctor {
+                Box::new(ChangeDoctor {
                     id: 1,
                     name: None,
                     department: Patch::Clear,
                     retired: Some(false),
-                },
+                }),
                 r#"[1,"changeDoctor",[["id",1],["departmentId",null],["retired",false]]]"#,
             ),
             (
-                Command::AddStaff {
+                Box::new(AddStaff {
                     login: "eve".to_owned(),
                     name: name(),
                     role: Role::Desk,
                     password: password(),
-                },
+                }),
                 r#"[1,"addStaff",[["login","eve"],["name","N"],["role","DESK"]]]"#,
             ),
             (
-                Command::ChangeStaff {
+                Box::new(ChangeStaff {
                     id: 1,
                     name: Some(name()),
                     role: Some(Role::Admin),
                     disabled: Some(true),
-                },
+                }),
                 r#"[1,"changeStaff",[["id",1],["name","N"],["role","ADMIN"],["disabled",true]]]"#,
             ),
             (
-                Command::SetPassword {
+                Box::new(SetPassword {
                     id: 1,
                     password: password(),
                     verified: None,
-                },
+                }),
                 r#"[1,"setPassword",[["id",1]]]"#,
             ),
         ]
@@ -382,17 +307,24 @@ mod tests {
 
     #[test]
     fn encodings_are_as_they_were() {
-        for (change, text) in golden() {
-            assert_eq!(encoded(&change), text);
+        for (command, text) in golden() {
+            assert_eq!(encoded(command.as_ref()), text);
         }
+    }
+
+    #[test]
+    fn every_command_is_listed_once() {
+        let listed: Vec<&str> = COMMANDS.iter().map(|info| info.name).collect();
+        let encoded: Vec<&str> = golden().iter().map(|(command, _)| command.info().name).collect();
+        assert_eq!(listed, encoded);
     }
 
     #[test]
     fn a_digest_is_as_it_was() {
         let secrets = Secrets::from_base64(&STANDARD.encode([1; 32])).unwrap();
-        let change = Command::RegisterPatient(patient());
-        let digest = digest(&secrets, 7, &change).unwrap();
+        let command = RegisterPatient(patient());
+        let digest = digest(&secrets, 7, &command).unwrap();
         assert_eq!(STANDARD.encode(&digest), "AdaBMlyIRu8foXsx1FhnXaM=");
-        assert_eq!(digests(&secrets, 7, &change).unwrap(), [digest]);
+        assert_eq!(digests(&secrets, 7, &command).unwrap(), [digest]);
     }
 }

@@ -1,0 +1,107 @@
+//! Erases a patient.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use entity::patient;
+use sea_orm::{ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, QueryFilter as _};
+
+use super::digest::DigestFields;
+use super::transaction::{CommandTx, check_version};
+use super::{Command, CommandInfo, Outcome};
+use crate::error::Result;
+use crate::permissions::Action;
+use crate::store::erased_patient;
+
+/// Clears everything personal of the patient, and of those merged into it, for good.
+#[derive(Clone, Debug)]
+pub struct ErasePatient {
+    pub id: i64,
+    pub version: i32,
+    /// It is not stored: it may speak of the patient.
+    pub reason: String,
+}
+
+impl ErasePatient {
+    pub(super) const INFO: CommandInfo = CommandInfo {
+        name: "erasePatient",
+        mutation: "erasePatient",
+        action: Action::ChangeRecords,
+        description: "to erase a patient",
+    };
+}
+
+#[async_trait]
+impl Command for ErasePatient {
+    fn info(&self) -> &'static CommandInfo {
+        &Self::INFO
+    }
+
+    fn digest(&self, fields: &mut DigestFields) {
+        let Self { id, version, reason } = self;
+        fields.put("id", id).put("version", version).put("reason", reason);
+    }
+
+    async fn execute(&self, tx: &CommandTx<'_>) -> Result<Outcome> {
+        let row = tx.active_patient("input.id", self.id).await?;
+        check_version("the patient", self.version, row.version)?;
+        let same_person = patient::Entity::find()
+            .filter(patient::Column::HospitalId.eq(tx.hospital))
+            .filter(patient::Column::MergedInto.eq(self.id))
+            .all(&tx.transaction)
+            .await?;
+        let same_person: Vec<_> = same_person.into_iter().chain([row]).collect();
+        let ids: Vec<i64> = same_person.iter().map(|row| row.id).collect();
+        tx.clear_reasons(&ids).await?;
+        for row in same_person {
+            if let Some(chart_no) = &row.chart_no {
+                tx.store
+                    .record_former_number(&tx.transaction, tx.hospital, row.id, chart_no)
+                    .await?;
+            }
+            tx.store
+                .mark_numbers_erased(&tx.transaction, tx.hospital, row.id)
+                .await?;
+            tx.write_patient(patient::Model {
+                merged_into: row.merged_into,
+                version: row.version,
+                ..erased_patient(tx.hospital, row.id)
+            })
+            .await?;
+        }
+        Ok(Outcome::patient(self.id))
+    }
+}
+
+impl CommandTx<'_> {
+    /// Clears every reason that may speak of the patients: those of changes of visits that are theirs, or were at any time, and
+    /// those of merges on either side.
+    async fn clear_reasons(&self, patients: &[i64]) -> Result<()> {
+        let mut visits = BTreeSet::new();
+        for table in ["visit", "visit_tombstone", "visit_change"] {
+            let column = if table == "visit_change" { "visit_id" } else { "id" };
+            let mut sql = self
+                .store
+                .sql(&format!("SELECT {column} FROM {table} WHERE hospital_id = "));
+            sql.bind(self.hospital).push(" AND patient_id").numbers(patients);
+            for row in self.transaction.query_all_raw(sql.done()).await? {
+                visits.insert(row.try_get_by_index::<i64>(0)?);
+            }
+        }
+        let visits: Vec<i64> = visits.into_iter().collect();
+        for (table, column, cleared, ids) in [
+            ("visit_change", "visit_id", "NULL", visits.as_slice()),
+            ("patient_merge", "patient_id", "''", patients),
+            ("patient_merge", "into_id", "''", patients),
+        ] {
+            for ids in ids.chunks(500) {
+                let mut sql = self
+                    .store
+                    .sql(&format!("UPDATE {table} SET reason = {cleared} WHERE hospital_id = "));
+                sql.bind(self.hospital).push(&format!(" AND {column}")).few(ids);
+                self.run(sql).await?;
+            }
+        }
+        Ok(())
+    }
+}

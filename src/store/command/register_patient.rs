@@ -1,0 +1,63 @@
+//! Registers a patient.
+
+use async_trait::async_trait;
+use chrono::Utc;
+
+use super::digest::DigestFields;
+use super::transaction::CommandTx;
+use super::{Command, CommandInfo, Outcome};
+use crate::error::Result;
+use crate::permissions::Action;
+use crate::records::PatientDraft;
+use crate::store::draft::new_patient;
+use crate::store::patient::fold_name;
+
+/// Registers a patient; today, where the draft does not say when.
+#[derive(Clone, Debug)]
+pub struct RegisterPatient(pub PatientDraft);
+
+impl RegisterPatient {
+    pub(super) const INFO: CommandInfo = CommandInfo {
+        name: "registerPatient",
+        mutation: "registerPatient",
+        action: Action::ChangeRecords,
+        description: "to register a patient",
+    };
+}
+
+#[async_trait]
+impl Command for RegisterPatient {
+    fn info(&self) -> &'static CommandInfo {
+        &Self::INFO
+    }
+
+    fn digest(&self, fields: &mut DigestFields) {
+        let Self(draft) = self;
+        fields.patient(draft);
+    }
+
+    async fn execute(&self, tx: &CommandTx<'_>) -> Result<Outcome> {
+        let mut row = tx.patient_after(&new_patient(tx.hospital), &self.0).await?;
+        if row.registered_on.is_none() {
+            let state = tx.store.hospital_state_in(&tx.transaction, tx.hospital, 0).await?;
+            row.registered_on = Some(Utc::now().with_timezone(&state.time_zone).date_naive());
+        }
+        fold_name(&mut row);
+        let columns = [
+            ("state", row.state.into()),
+            ("chart_no", row.chart_no.into()),
+            ("name", row.name.into()),
+            ("folded_name", row.folded_name.into()),
+            ("folded_from", row.folded_from.into()),
+            ("phone", row.phone.into()),
+            ("phone_index", row.phone_index.into()),
+            ("birth_date", row.birth_date.into()),
+            ("birth_year", row.birth_year.into()),
+            ("sex", row.sex.into()),
+            ("registered_on", row.registered_on.into()),
+            ("memo", row.memo.into()),
+            ("version", row.version.into()),
+        ];
+        Ok(Outcome::patient(tx.insert("patient", &columns).await?))
+    }
+}
