@@ -15,7 +15,7 @@ use crate::login_throttle::{LoginThrottle, ThrottleKey};
 use crate::password::{self, NewPassword, PasswordHash};
 use crate::permissions::{Role, Viewer};
 use crate::statistics::sha256;
-use crate::store::{AuditAction, NewEntry, RefreshUse, SetPassword, StaffRow, Store};
+use crate::store::{AuditAction, NewEntry, RefreshUse, SetPassword, StaffMember, Store};
 use crate::text;
 
 const ISSUER: &str = "rollcall";
@@ -35,7 +35,7 @@ pub struct NewSession {
     pub access_token: String,
     pub access_expires_at: DateTime<Utc>,
     pub refresh_token: String,
-    pub staff: StaffRow,
+    pub staff: StaffMember,
     pub viewer: Viewer,
     pub family: String,
 }
@@ -98,7 +98,7 @@ impl Auth {
         let named_id = named.as_ref().map(|staff| staff.id);
         let staff = named.filter(|staff| staff.disabled_at.is_none());
         let hash = match &staff {
-            Some(staff) => PasswordHash::from_stored(&staff.password_hash),
+            Some(staff) => staff.password_hash.clone(),
             None => self.decoy.clone(),
         };
         let right = hash.verify(password, permit).await?;
@@ -139,13 +139,13 @@ impl Auth {
             .ok_or_else(session_ended)?;
         let keys = [ThrottleKey::member(viewer), ThrottleKey::Address(address)];
         let permit = self.throttle.acquire(&keys).await?;
-        let verified = PasswordHash::from_stored(&staff.password_hash);
+        let verified = staff.password_hash.clone();
         if !verified.clone().verify(current, permit).await? {
             self.throttle.record_failure(&keys);
             return Err(password::incorrect());
         }
         let password = NewPassword::hashed("input.newPassword", new).await?;
-        password.hash().as_str().clone_into(&mut staff.password_hash);
+        staff.password_hash = password.hash().clone();
         let command = SetPassword {
             id: staff.id,
             password,
@@ -196,14 +196,14 @@ impl Auth {
     }
 
     /// Starts a session of an account whose password was verified; none if it has been changed since, or the account is disabled.
-    async fn start(&self, verified: &StaffRow) -> Result<Option<NewSession>> {
-        let token = refresh_token(verified.hospital_id, &rand::random());
+    async fn start(&self, verified: &StaffMember) -> Result<Option<NewSession>> {
+        let token = refresh_token(verified.hospital, &rand::random());
         let family = random_text();
         let staff = self.store.begin_session(verified, &token_hash(&token), &family).await?;
         staff.map(|staff| self.session(staff, family, token)).transpose()
     }
 
-    fn session(&self, staff: StaffRow, family: String, refresh_token: String) -> Result<NewSession> {
+    fn session(&self, staff: StaffMember, family: String, refresh_token: String) -> Result<NewSession> {
         let now = Utc::now();
         let access_expires_at = now + self.access_token_lifetime;
         let claims = Claims {
@@ -212,8 +212,8 @@ impl Auth {
             sub: staff.id.to_string(),
             exp: access_expires_at.timestamp(),
             iat: now.timestamp(),
-            hospital: staff.hospital_id,
-            role: staff.role.clone(),
+            hospital: staff.hospital,
+            role: staff.role.as_str().to_owned(),
             family: family.clone(),
         };
         let keys = self.store.secrets().signing_keys();
@@ -225,12 +225,11 @@ impl Auth {
         header.kid = Some(kid);
         let access_token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&key))
             .map_err(|error| Error::Internal(format!("cannot sign a token: {error}")))?;
-        let role = Role::from_stored(&staff.role)?;
         Ok(NewSession {
             viewer: Viewer {
-                hospital: staff.hospital_id,
+                hospital: staff.hospital,
                 staff: staff.id,
-                role,
+                role: staff.role,
             },
             family,
             access_token,

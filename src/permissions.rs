@@ -29,14 +29,6 @@ pub enum Action {
 }
 
 impl Role {
-    /// Reads the role of a staff account from the database.
-    ///
-    /// # Errors
-    /// If the word is not a role.
-    pub fn from_stored(word: &str) -> Result<Self> {
-        Self::parse(word).ok_or_else(|| Error::Internal("staff.role contains an unknown value".to_owned()))
-    }
-
     /// Whether the role may do it.
     #[must_use]
     pub const fn may(self, action: Action) -> bool {

@@ -17,7 +17,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::records::rules;
-use crate::store::Store;
+use crate::store::{Hospital, Store};
 use crate::{graphql, observe, text};
 
 /// The GraphQL backend of a hospital's admin console: every number is the length of a list, and the list can be opened.
@@ -123,7 +123,7 @@ fn name_argument(argument: &str, value: &str) -> Result<String> {
     rules::line(value).map_err(|message| Error::input(argument, message))
 }
 
-async fn hospital_by_code(store: &Store, code: &str) -> Result<entity::hospital::Model> {
+async fn hospital_by_code(store: &Store, code: &str) -> Result<Hospital> {
     let hospital = store.hospital_by_code(&text::nfc(code)).await?;
     hospital.ok_or_else(|| Error::input("hospital", format!("no hospital has the code {code:?}")))
 }

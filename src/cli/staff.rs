@@ -115,7 +115,7 @@ impl ListArgs {
         let hospital = hospital_by_code(&store, &self.hospital).await?;
         for member in store.staff(hospital.id).await? {
             let disabled = if member.disabled_at.is_some() { ", disabled" } else { "" };
-            println!("{}: {}, {}{disabled}", member.login, member.role, member.name);
+            println!("{}: {}, {}{disabled}", member.login, member.role.as_str(), member.name);
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::permissions::Action;
 use crate::reporting::SnapshotId;
 use crate::statistics::{BucketRef, CohortKind};
-use crate::store::{self, AuditQuery, AuditRow};
+use crate::store::{self, AuditQuery};
 
 /// What was done.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(super) struct AuditFilter {
 
 /// An entry of the audit.
 #[derive(Clone)]
-pub(super) struct AuditEntry(AuditRow);
+pub(super) struct AuditEntry(store::AuditEntry);
 
 /// Something that was done, once and for all: entries are never changed, and deleted only when they are older than the operator
 /// has them kept.
@@ -80,16 +80,13 @@ impl AuditEntry {
     }
 
     /// What.
-    async fn action(&self) -> Result<AuditAction> {
-        let action = store::AuditAction::parse(&self.0.action);
-        action
-            .map(AuditAction::from)
-            .ok_or_else(|| Error::Internal("audit_entry.action holds an unknown word".to_owned()))
+    async fn action(&self) -> AuditAction {
+        self.0.action.into()
     }
 
     /// By whom; null where it was the command line, or a sign-in with an unknown login.
     async fn staff(&self, ctx: &Context<'_>) -> Result<Option<StaffMember>> {
-        match self.0.staff_id {
+        match self.0.staff {
             Some(id) => StaffMember::find(ctx, id).await,
             None => Ok(None),
         }
@@ -113,14 +110,14 @@ impl AuditEntry {
 
     /// The Statistics.id of the snapshot that was pinned or unpinned, or whose list was opened.
     async fn statistics_id(&self) -> Option<ID> {
-        let snapshot = SnapshotId::from_text(self.0.snapshot_id.as_deref()?)?;
+        let snapshot = SnapshotId::from_text(self.0.snapshot.as_deref()?)?;
         Some(Id::Statistics(snapshot).into())
     }
 
     /// The Cohort.id of the list that was opened.
     async fn cohort_id(&self) -> Option<ID> {
         let (bucket, kind) = self.list()?;
-        let snapshot = SnapshotId::from_text(self.0.snapshot_id.as_deref()?)?;
+        let snapshot = SnapshotId::from_text(self.0.snapshot.as_deref()?)?;
         Some(Id::Cohort(snapshot, bucket, kind).into())
     }
 
@@ -246,7 +243,7 @@ pub(super) async fn page(
         Vec::new()
     };
     let around = page_args.trim(&mut rows);
-    let keyed = |row: AuditRow| KeyedRow {
+    let keyed = |row: store::AuditEntry| KeyedRow {
         scope: Arc::clone(&scope),
         key: None,
         id: row.id,

@@ -1,7 +1,6 @@
 //! Connections after the Relay specification. Their pages are cut when they are made; their rows are loaded when asked for.
 
 use async_graphql::{Context, InputObject, Object};
-use entity::{patient, visit};
 
 use super::context;
 use super::enums::{OrderDirection, PatientOrderField, VisitOrderField};
@@ -11,7 +10,7 @@ use super::patient::Patient;
 use super::visit::Visit;
 use crate::error::Result;
 use crate::permissions::{Action, Viewer};
-use crate::store::{PatientKey, PatientSearch, VisitKey, VisitQuery};
+use crate::store::{self, PatientKey, PatientSearch, VisitKey, VisitQuery};
 
 /// An order of patients.
 #[derive(InputObject)]
@@ -58,7 +57,7 @@ pub(super) fn visit_order(viewer: &Viewer, order: Option<VisitOrder>) -> Result<
 }
 
 /// A patient in a list.
-pub(super) struct PatientEdge(KeyedRow<patient::Model>);
+pub(super) struct PatientEdge(KeyedRow<store::Patient>);
 
 /// A patient in a list.
 #[Object]
@@ -76,7 +75,7 @@ impl PatientEdge {
 
 /// A page of patients.
 pub(super) struct PatientConnection {
-    pub(super) rows: Vec<KeyedRow<patient::Model>>,
+    pub(super) rows: Vec<KeyedRow<store::Patient>>,
     /// Whether there are rows before and after.
     pub(super) around: (bool, bool),
     pub(super) search: PatientSearch,
@@ -112,7 +111,7 @@ impl PatientConnection {
 }
 
 /// A visit in a list.
-pub(super) struct VisitEdge(KeyedRow<visit::Model>);
+pub(super) struct VisitEdge(KeyedRow<store::Visit>);
 
 /// A visit in a list.
 #[Object]
@@ -130,7 +129,7 @@ impl VisitEdge {
 
 /// A page of visits.
 pub(super) struct VisitConnection {
-    pub(super) rows: Vec<KeyedRow<visit::Model>>,
+    pub(super) rows: Vec<KeyedRow<store::Visit>>,
     /// Whether there are rows before and after.
     pub(super) around: (bool, bool),
     pub(super) query: VisitQuery,

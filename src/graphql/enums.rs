@@ -2,7 +2,7 @@
 
 use async_graphql::Enum;
 
-use crate::{permissions, records, statistics};
+use crate::{permissions, records, statistics, store};
 
 /// The calendar unit of a bucket. Weeks start on the hospital's weekStart.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +98,7 @@ pub(super) enum Sex {
 
 /// What became of a patient's record.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "store::RecordState")]
 pub(super) enum RecordState {
     /// In use.
     Active,

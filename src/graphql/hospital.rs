@@ -1,7 +1,6 @@
 //! The hospital, its rules, departments and doctors.
 
 use async_graphql::{Context, ID, Object};
-use entity::{department, doctor, hospital};
 
 use super::context;
 use super::enums::WeekStart;
@@ -10,9 +9,10 @@ use super::loaders::{DepartmentKey, DoctorKey};
 use super::scalars::{Date, DateTime};
 use crate::error::{Error, Result};
 use crate::statistics::Definition;
+use crate::store;
 
 /// A hospital.
-pub(super) struct Hospital(pub(super) hospital::Model);
+pub(super) struct Hospital(pub(super) store::Hospital);
 
 /// The tenant: everything belongs to exactly one, and nothing crosses.
 #[Object]
@@ -34,7 +34,7 @@ impl Hospital {
 
     /// IANA name, such as Asia/Seoul.
     async fn time_zone(&self) -> &str {
-        &self.0.time_zone
+        self.0.time_zone.name()
     }
 
     /// The day that weeks start on.
@@ -117,7 +117,7 @@ impl StatisticsDefinition {
 
 /// A department.
 #[derive(Clone)]
-pub(super) struct Department(pub(super) department::Model);
+pub(super) struct Department(pub(super) store::Department);
 
 /// A department of the hospital.
 #[Object]
@@ -156,7 +156,7 @@ impl Department {
 
 /// A doctor.
 #[derive(Clone)]
-pub(super) struct Doctor(pub(super) doctor::Model);
+pub(super) struct Doctor(pub(super) store::Doctor);
 
 /// A doctor of the hospital.
 #[Object]
@@ -178,7 +178,7 @@ impl Doctor {
 
     /// Where the doctor works; null where unknown.
     async fn department(&self, ctx: &Context<'_>) -> Result<Option<Department>> {
-        Department::load(ctx, self.0.department_id).await
+        Department::load(ctx, self.0.department).await
     }
 }
 

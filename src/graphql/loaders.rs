@@ -4,20 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::dataloader::Loader;
-use entity::{department, doctor, patient};
 use tokio::sync::OnceCell;
 
 use crate::error::Error;
 use crate::store::{
-    KeyedVisit, PatientEnds, PatientVisitPage, RevisionRange, Store, VisitDetails, VisitQuery, VisitVersions,
+    Department, Doctor, KeyedVisit, Patient, PatientEnds, PatientVisitPage, RevisionRange, Store, VisitDetails,
+    VisitQuery, VisitVersions,
 };
 
 pub(super) struct Loaders {
     store: Store,
     hospital: i64,
     // A hospital has few departments and doctors: all of them, once, are quicker told than some, again and again.
-    departments: OnceCell<HashMap<DepartmentKey, department::Model>>,
-    doctors: OnceCell<HashMap<DoctorKey, doctor::Model>>,
+    departments: OnceCell<HashMap<DepartmentKey, Department>>,
+    doctors: OnceCell<HashMap<DoctorKey, Doctor>>,
 }
 
 impl Loaders {
@@ -73,7 +73,7 @@ pub(super) struct AuditedPatientsKey(pub(super) i64);
 type Loaded<K, V> = std::result::Result<HashMap<K, V>, Error>;
 
 impl Loader<DepartmentKey> for Loaders {
-    type Value = department::Model;
+    type Value = Department;
     type Error = Error;
 
     async fn load(&self, keys: &[DepartmentKey]) -> Loaded<DepartmentKey, Self::Value> {
@@ -86,7 +86,7 @@ impl Loader<DepartmentKey> for Loaders {
 }
 
 impl Loader<DoctorKey> for Loaders {
-    type Value = doctor::Model;
+    type Value = Doctor;
     type Error = Error;
 
     async fn load(&self, keys: &[DoctorKey]) -> Loaded<DoctorKey, Self::Value> {
@@ -99,7 +99,7 @@ impl Loader<DoctorKey> for Loaders {
 }
 
 impl Loader<PatientRowKey> for Loaders {
-    type Value = patient::Model;
+    type Value = Patient;
     type Error = Error;
 
     async fn load(&self, keys: &[PatientRowKey]) -> Loaded<PatientRowKey, Self::Value> {

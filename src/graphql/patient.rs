@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, ID, InputObject, Object};
-use entity::patient;
 use serde_json::json;
 
 use super::connection::{PatientConnection, VisitConnection, VisitOrder, visit_order};
@@ -18,12 +17,12 @@ use super::{context, mask};
 use crate::error::{Error, Result};
 use crate::permissions::Action;
 use crate::records;
-use crate::store::{PatientEnds, PatientKey, PatientSearch, erased_patient};
+use crate::store::{self, PatientEnds, PatientKey, PatientSearch};
 use crate::text;
 
 /// A patient who is shown. [`Self::shown`] alone makes one, and notes it for the audit: no field has to.
 #[derive(Clone)]
-pub(super) struct Patient(patient::Model);
+pub(super) struct Patient(store::Patient);
 
 /// A patient of the hospital, as now recorded.
 #[Object]
@@ -35,7 +34,7 @@ impl Patient {
 
     /// What became of the record.
     async fn state(&self) -> RecordState {
-        self.record_state()
+        self.0.state.into()
     }
 
     /// The patient that this one was found to be; null unless MERGED.
@@ -73,7 +72,7 @@ impl Patient {
 
     /// As recorded.
     async fn sex(&self) -> Sex {
-        self.recorded_sex()
+        self.0.sex.into()
     }
 
     /// The day of registration; null where unknown. Statistics never look at it.
@@ -141,21 +140,11 @@ impl Patient {
 
 /// What is shown of a patient.
 impl Patient {
-    fn record_state(&self) -> RecordState {
-        match self.0.state.as_str() {
-            "ACTIVE" => RecordState::Active,
-            "MERGED" => RecordState::Merged,
-            _ => RecordState::Erased,
-        }
-    }
-
     /// Whom this one was found to be.
     fn merged(&self) -> Option<i64> {
-        self.0.merged_into.filter(|_| self.0.state == "MERGED")
-    }
-
-    fn recorded_sex(&self) -> Sex {
-        records::Sex::parse(&self.0.sex).unwrap_or(records::Sex::Unknown).into()
+        self.0
+            .merged_into
+            .filter(|_| self.0.state == store::RecordState::Merged)
     }
 
     fn shown_name(&self, ctx: &Context<'_>) -> Result<String> {
@@ -172,7 +161,7 @@ impl Patient {
             return Ok(None);
         };
         let secrets = context::services(ctx)?.store.secrets();
-        let phone = secrets.open_sealed(self.0.hospital_id, "phone", sealed)?;
+        let phone = sealed.open(secrets)?;
         Ok(Some(if in_full(ctx)? { phone } else { mask::phone(&phone) }))
     }
 
@@ -186,10 +175,7 @@ impl Patient {
             return Ok(None);
         }
         let secrets = context::services(ctx)?.store.secrets();
-        let sealed = self.0.memo.as_ref();
-        sealed
-            .map(|sealed| secrets.open_sealed(self.0.hospital_id, "memo", sealed))
-            .transpose()
+        self.0.memo.as_ref().map(|memo| memo.open(secrets)).transpose()
     }
 }
 
@@ -199,7 +185,7 @@ fn in_full(ctx: &Context<'_>) -> Result<bool> {
 
 impl Patient {
     /// The patient of this row, who is now in the answer.
-    pub(super) fn audited(ctx: &Context<'_>, row: patient::Model) -> Result<Self> {
+    pub(super) fn audited(ctx: &Context<'_>, row: store::Patient) -> Result<Self> {
         context::audit_patient_view(ctx, row.id)?;
         Ok(Self(row))
     }
@@ -225,9 +211,8 @@ impl Patient {
 
     /// The patient that a list or a row names. One of whom not even a tombstone is left is shown as ERASED.
     pub(super) async fn load(ctx: &Context<'_>, id: i64) -> Result<Self> {
-        let hospital = context::viewer(ctx)?.hospital;
         let row = context::loaders(ctx)?.load_one(PatientRowKey(id)).await?;
-        Self::audited(ctx, row.unwrap_or_else(|| erased_patient(hospital, id)))
+        Self::audited(ctx, row.unwrap_or_else(|| store::Patient::erased(id)))
     }
 
     /// The patients of a page, likewise.
@@ -235,12 +220,11 @@ impl Patient {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let hospital = context::viewer(ctx)?.hospital;
         let keys = ids.iter().map(|&id| PatientRowKey(id));
         let found = context::loaders(ctx)?.load_many(keys).await?;
         let patient = |id| {
             let row = found.get(&PatientRowKey(id)).cloned();
-            Self::audited(ctx, row.unwrap_or_else(|| erased_patient(hospital, id)))
+            Self::audited(ctx, row.unwrap_or_else(|| store::Patient::erased(id)))
         };
         ids.into_iter().map(patient).collect()
     }
@@ -331,7 +315,7 @@ pub(super) async fn page(
     if search.is_by_person() {
         context::audit_search(ctx, rows.iter().map(|(row, _)| row.id))?;
     }
-    let keyed = |(row, key): (patient::Model, Option<String>)| KeyedRow {
+    let keyed = |(row, key): (store::Patient, Option<String>)| KeyedRow {
         scope: Arc::clone(&scope),
         key,
         id: row.id,

@@ -1,17 +1,16 @@
 //! Who is signed in, and the session that says so.
 
 use async_graphql::{Context, Object, SimpleObject};
-use entity::staff;
 
 use super::enums::Role;
 use super::hospital::Hospital;
 use super::scalars::DateTime;
 use crate::auth::NewSession;
 use crate::error::{Error, Result};
-use crate::permissions;
+use crate::store;
 
 /// A member of staff.
-pub(super) struct Viewer(pub(super) staff::Model);
+pub(super) struct Viewer(pub(super) store::StaffMember);
 
 /// Who asks.
 #[Object]
@@ -27,16 +26,13 @@ impl Viewer {
     }
 
     /// What the viewer may do.
-    async fn role(&self) -> Result<Role> {
-        permissions::Role::from_stored(&self.0.role).map(Role::from)
+    async fn role(&self) -> Role {
+        self.0.role.into()
     }
 
     /// Where the viewer works: everything is of this hospital.
     async fn hospital(&self, ctx: &Context<'_>) -> Result<Hospital> {
-        let row = super::context::services(ctx)?
-            .store
-            .hospital(self.0.hospital_id)
-            .await?;
+        let row = super::context::services(ctx)?.store.hospital(self.0.hospital).await?;
         row.map(Hospital)
             .ok_or_else(|| Error::Internal("a member of staff has no hospital".to_owned()))
     }

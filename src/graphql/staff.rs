@@ -7,11 +7,11 @@ use super::enums::Role;
 use super::id::Id;
 use super::scalars::DateTime;
 use crate::error::Result;
-use crate::permissions::{self, Action};
-use crate::store::StaffRow;
+use crate::permissions::Action;
+use crate::store;
 
 /// A member of staff.
-pub(super) struct StaffMember(StaffRow);
+pub(super) struct StaffMember(store::StaffMember);
 
 /// Somebody who works at the hospital and may sign in.
 #[Object]
@@ -32,8 +32,8 @@ impl StaffMember {
     }
 
     /// What the member may do.
-    async fn role(&self) -> Result<Role> {
-        permissions::Role::from_stored(&self.0.role).map(Role::from)
+    async fn role(&self) -> Role {
+        self.0.role.into()
     }
 
     /// Since when the account is disabled; null where it is not.

@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_graphql::{Context, ID, InputObject, Object};
-use entity::visit;
 use serde_json::json;
 
 use super::connection::VisitConnection;
@@ -18,15 +17,14 @@ use super::pagination::{CursorScope, KeyedRow, PageArgs, rows_selected};
 use super::patient::Patient;
 use super::scalars::{Date, DateTime};
 use super::statistics::{DateRangeInput, known_departments, known_doctors, not_empty};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::statistics;
-use crate::store::{KeyedVisit, Keyset, PatientVisitPage, VisitDetails, VisitKey, VisitQuery};
+use crate::store::{self, KeyedVisit, Keyset, PatientVisitPage, VisitDetails, VisitKey, VisitQuery};
 
 /// A visit that is shown. [`Self::shown`] alone makes one, and notes its patient for the audit: no field has to.
 #[derive(Clone)]
 pub(super) struct Visit {
-    row: visit::Model,
-    deleted: bool,
+    row: store::Visit,
     beside: LoadedRelations,
 }
 
@@ -55,7 +53,7 @@ impl Visit {
     async fn patient(&self, ctx: &Context<'_>) -> Result<Patient> {
         match &self.beside.patient {
             Some(patient) => Ok(patient.clone()),
-            None => Patient::load(ctx, self.row.patient_id).await,
+            None => Patient::load(ctx, self.row.patient).await,
         }
     }
 
@@ -66,20 +64,19 @@ impl Visit {
 
     /// When it was to begin; null where only the day is known.
     async fn scheduled_at(&self) -> Option<DateTime> {
-        self.row.scheduled_at.map(|at| DateTime(at.0))
+        self.row.scheduled_at.map(DateTime)
     }
 
     /// How far it got.
-    async fn status(&self) -> Result<VisitStatus> {
-        let status = statistics::VisitStatus::parse(&self.row.status);
-        status.map(VisitStatus::from).ok_or_else(|| unknown("visit.status"))
+    async fn status(&self) -> VisitStatus {
+        self.row.status.into()
     }
 
     /// Where it took place; null where unknown.
     async fn department(&self, ctx: &Context<'_>) -> Result<Option<Department>> {
         match &self.beside.places {
             Some(places) => Ok(places.0.clone()),
-            None => Department::load(ctx, self.row.department_id).await,
+            None => Department::load(ctx, self.row.department).await,
         }
     }
 
@@ -87,14 +84,13 @@ impl Visit {
     async fn doctor(&self, ctx: &Context<'_>) -> Result<Option<Doctor>> {
         match &self.beside.places {
             Some(places) => Ok(places.1.clone()),
-            None => Doctor::load(ctx, self.row.doctor_id).await,
+            None => Doctor::load(ctx, self.row.doctor).await,
         }
     }
 
     /// How it came to be.
-    async fn channel(&self) -> Result<VisitChannel> {
-        let channel = statistics::VisitChannel::parse(&self.row.channel);
-        channel.map(VisitChannel::from).ok_or_else(|| unknown("visit.channel"))
+    async fn channel(&self) -> VisitChannel {
+        self.row.channel.into()
     }
 
     /// Another one after each change by the API or an import: a change names the one that it was decided on.
@@ -104,23 +100,19 @@ impl Visit {
 
     /// The visit was deleted since; old snapshots still list it.
     async fn deleted(&self) -> bool {
-        self.deleted
+        self.row.deleted
     }
-}
-
-fn unknown(column: &str) -> Error {
-    Error::Internal(format!("{column} holds an unknown word"))
 }
 
 impl Visit {
     /// The visit of this row, which is now in the answer.
-    fn audited(ctx: &Context<'_>, row: visit::Model, deleted: bool, beside: LoadedRelations) -> Result<Self> {
-        context::audit_patient_view(ctx, row.patient_id)?;
-        Ok(Self { row, deleted, beside })
+    fn audited(ctx: &Context<'_>, row: store::Visit, beside: LoadedRelations) -> Result<Self> {
+        context::audit_patient_view(ctx, row.patient)?;
+        Ok(Self { row, beside })
     }
 
-    pub(super) fn current(ctx: &Context<'_>, row: visit::Model) -> Result<Self> {
-        Self::audited(ctx, row, false, LoadedRelations::default())
+    pub(super) fn current(ctx: &Context<'_>, row: store::Visit) -> Result<Self> {
+        Self::audited(ctx, row, LoadedRelations::default())
     }
 
     fn looked_up(ctx: &Context<'_>, found: VisitDetails) -> Result<Self> {
@@ -129,7 +121,7 @@ impl Visit {
             patient: None,
             places: Some(Box::new(places)),
         };
-        Self::audited(ctx, found.row, found.deleted, beside)
+        Self::audited(ctx, found.visit, beside)
     }
 
     /// The visit with this id, if the hospital has it.
@@ -154,7 +146,7 @@ impl Visit {
                 None => Self::gone(ctx, counted)?,
             };
             // A visit may have been moved to another patient since.
-            visit.beside.patient = patients.get(&visit.row.patient_id).cloned();
+            visit.beside.patient = patients.get(&visit.row.patient).cloned();
             Ok(visit)
         };
         counted.iter().map(visit).collect()
@@ -334,20 +326,20 @@ pub(super) async fn page_of_patient(
 impl Visit {
     /// A visit of which only what was counted is left.
     pub(super) fn gone(ctx: &Context<'_>, counted: &statistics::CountedVisit) -> Result<Self> {
-        let row = visit::Model {
-            hospital_id: context::viewer(ctx)?.hospital,
+        let row = store::Visit {
             id: counted.id,
             visit_no: None,
-            patient_id: counted.patient,
+            patient: counted.patient,
             date: counted.date.date(),
             scheduled_at: None,
-            status: counted.status.as_str().to_owned(),
-            department_id: None,
-            doctor_id: None,
-            channel: statistics::VisitChannel::Other.as_str().to_owned(),
+            status: counted.status,
+            department: None,
+            doctor: None,
+            channel: statistics::VisitChannel::Other,
             version: 0,
+            deleted: true,
         };
-        Self::audited(ctx, row, true, LoadedRelations::default())
+        Self::audited(ctx, row, LoadedRelations::default())
     }
 }
 

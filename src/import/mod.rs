@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::{Error, Result};
 use crate::records::{PatientDraft, VisitDraft};
-use crate::store::{AuditAction, BulkImporter, NewEntry, Store, UpsertOutcome};
+use crate::store::{AuditAction, BulkImporter, Hospital, NewEntry, Store, UpsertOutcome};
 use crate::text;
 
 pub use mapping::Mapping;
@@ -125,7 +125,7 @@ struct Import<'a> {
 /// finishes the file.
 pub async fn import(
     store: &Store,
-    hospital: &entity::hospital::Model,
+    hospital: &Hospital,
     kind: FileKind,
     path: &Path,
     mapping: Option<&Mapping>,

@@ -12,6 +12,7 @@ use super::{FileKind, Row};
 use crate::error::{Error, Result};
 use crate::records::{FieldError, Patch, PatientDraft, Sex, VisitDraft, rules};
 use crate::statistics::{VisitChannel, VisitStatus};
+use crate::store::Hospital;
 
 /// What a file of patients may have.
 const PATIENT_COLUMNS: [&str; 7] = [
@@ -64,7 +65,7 @@ impl Columns {
         kind: FileKind,
         header: &StringRecord,
         mapping: Option<&Mapping>,
-        hospital: &entity::hospital::Model,
+        hospital: &Hospital,
     ) -> Result<Self> {
         let own = mapping.cloned().unwrap_or_default();
         if kind == FileKind::Patients && own.brings_patients {
@@ -107,19 +108,13 @@ impl Columns {
                 (None, _) => {}
             }
         }
-        let time_zone: Tz = hospital.time_zone.parse().map_err(|_| {
-            Error::Internal(format!(
-                "hospital.time_zone holds the unknown zone {:?}",
-                hospital.time_zone
-            ))
-        })?;
         let columns = Self {
             kind,
             places,
             header,
             mapping: own,
-            time_zone,
-            today: Utc::now().with_timezone(&time_zone).date_naive(),
+            time_zone: hospital.time_zone,
+            today: Utc::now().with_timezone(&hospital.time_zone).date_naive(),
             country: hospital.country.clone(),
         };
         columns.complete(mapping.is_some(), &names)?;

@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryTra
 use string_enum::string_enum;
 use tokio::sync::oneshot;
 
-use super::{Keyset, Sql, Store};
+use super::{AuditEntry, Keyset, Sql, Store};
 use crate::error::{Error, Result};
 use crate::observe::request_id;
 use crate::permissions::Viewer;
@@ -38,9 +38,6 @@ const ROWS: usize = 500;
 const PATIENTS: usize = 10_000;
 /// The largest number of entries that one transaction deletes.
 const DELETE_BATCH: u64 = 5_000;
-
-/// A row of the audit log.
-pub type AuditRow = audit_entry::Model;
 
 /// An entry to write, with the patients whose data it is about.
 #[derive(Clone, Debug)]
@@ -371,7 +368,7 @@ impl Store {
         hospital: i64,
         query: &AuditQuery,
         seek: &Keyset<Option<String>>,
-    ) -> Result<Vec<AuditRow>> {
+    ) -> Result<Vec<AuditEntry>> {
         let mut sql = self.sql("SELECT * FROM audit_entry WHERE hospital_id = ");
         sql.bind(hospital);
         query.conditions(&mut sql, hospital);
@@ -387,7 +384,7 @@ impl Store {
         sql.bind(i64::try_from(seek.limit).unwrap_or(i64::MAX));
         let mut rows = Vec::new();
         for row in self.readers.query_all_raw(sql.done()).await? {
-            rows.push(AuditRow::from_query_result(&row, "")?);
+            rows.push(AuditEntry::try_from(audit_entry::Model::from_query_result(&row, "")?)?);
         }
         if seek.backwards {
             rows.reverse();
@@ -399,10 +396,11 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn audit_entry(&self, hospital: i64, id: i64) -> Result<Option<AuditRow>> {
-        Ok(audit_entry::Entity::find_by_id((hospital, id))
+    pub async fn audit_entry(&self, hospital: i64, id: i64) -> Result<Option<AuditEntry>> {
+        let found = audit_entry::Entity::find_by_id((hospital, id))
             .one(&self.readers)
-            .await?)
+            .await?;
+        found.map(AuditEntry::try_from).transpose()
     }
 
     /// How many entries match.

@@ -9,6 +9,7 @@ use sea_orm::{ActiveModelTrait as _, ConnectionTrait, DatabaseTransaction, DbBac
 use super::Store;
 use super::draft::{new_patient, new_visit, visit_with};
 use super::hospital::full;
+use super::model::RecordState;
 use super::patient::fold_name;
 use crate::error::Result;
 use crate::records::{Patch, PatientDraft, VisitDraft};
@@ -260,7 +261,7 @@ impl BulkImporter<'_> {
         for found in transaction.query_all_raw(sql.done()).await? {
             let row = visit::Model::from_query_result(&found, "")?;
             if let Some(number) = row.visit_no.clone() {
-                let of_erased = found.try_get::<String>("", "patient_state")? == "ERASED";
+                let of_erased = found.try_get::<String>("", "patient_state")? == RecordState::Erased.as_str();
                 known.insert(number, KnownVisit { row, of_erased });
             }
         }

@@ -5,6 +5,7 @@ use entity::scheduled_at::ScheduledAt;
 use entity::{patient, visit};
 
 use super::Store;
+use super::model::RecordState;
 use super::patient::erased_patient;
 use crate::error::Result;
 use crate::records::{PatientDraft, VisitDraft};
@@ -13,7 +14,7 @@ use crate::statistics::{VisitChannel, VisitStatus};
 /// The row of a new patient of whom nothing is known yet.
 pub(super) fn new_patient(hospital: i64) -> patient::Model {
     patient::Model {
-        state: "ACTIVE".to_owned(),
+        state: RecordState::Active.as_str().to_owned(),
         version: 1,
         ..erased_patient(hospital, 0)
     }

@@ -5,12 +5,10 @@ use entity::{definition, department, doctor, hospital, staff};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect as _};
 
+use super::model::{Department, Doctor, Hospital, StaffMember};
 use super::{Store, unknown_value};
 use crate::error::{Error, Result};
 use crate::statistics::{Definition, MAX_DIMENSION_IDS, WeekStart};
-
-/// A row of the table of staff.
-pub type StaffRow = staff::Model;
 
 /// A hospital to add.
 #[derive(Clone, Debug)]
@@ -78,20 +76,21 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn hospital_by_code(&self, code: &str) -> Result<Option<hospital::Model>> {
+    pub async fn hospital_by_code(&self, code: &str) -> Result<Option<Hospital>> {
         let found = hospital::Entity::find()
             .filter(hospital::Column::Code.eq(code))
             .one(&self.readers)
             .await?;
-        Ok(found)
+        found.map(Hospital::try_from).transpose()
     }
 
     /// The hospital with this id.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn hospital(&self, hospital: i64) -> Result<Option<hospital::Model>> {
-        Ok(hospital::Entity::find_by_id(hospital).one(&self.readers).await?)
+    pub async fn hospital(&self, hospital: i64) -> Result<Option<Hospital>> {
+        let found = hospital::Entity::find_by_id(hospital).one(&self.readers).await?;
+        found.map(Hospital::try_from).transpose()
     }
 
     /// The ids of all hospitals, for background jobs.
@@ -117,60 +116,61 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn departments(&self, hospital: i64) -> Result<Vec<department::Model>> {
+    pub async fn departments(&self, hospital: i64) -> Result<Vec<Department>> {
         let found = department::Entity::find()
             .filter(department::Column::HospitalId.eq(hospital))
             .order_by_asc(department::Column::Name)
             .all(&self.readers)
             .await?;
-        Ok(found)
+        Ok(found.into_iter().map(Department::from).collect())
     }
 
     /// The hospital's doctors, by name.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn doctors(&self, hospital: i64) -> Result<Vec<doctor::Model>> {
+    pub async fn doctors(&self, hospital: i64) -> Result<Vec<Doctor>> {
         let found = doctor::Entity::find()
             .filter(doctor::Column::HospitalId.eq(hospital))
             .order_by_asc(doctor::Column::Name)
             .all(&self.readers)
             .await?;
-        Ok(found)
+        Ok(found.into_iter().map(Doctor::from).collect())
     }
 
     /// The hospital's staff, by login.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn staff(&self, hospital: i64) -> Result<Vec<StaffRow>> {
+    pub async fn staff(&self, hospital: i64) -> Result<Vec<StaffMember>> {
         let found = staff::Entity::find()
             .filter(staff::Column::HospitalId.eq(hospital))
             .order_by_asc(staff::Column::Login)
             .all(&self.readers)
             .await?;
-        Ok(found)
+        found.into_iter().map(StaffMember::try_from).collect()
     }
 
     /// The staff member with this login.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn staff_by_login(&self, hospital: i64, login: &str) -> Result<Option<StaffRow>> {
+    pub async fn staff_by_login(&self, hospital: i64, login: &str) -> Result<Option<StaffMember>> {
         let found = staff::Entity::find()
             .filter(staff::Column::HospitalId.eq(hospital))
             .filter(staff::Column::Login.eq(login))
             .one(&self.readers)
             .await?;
-        Ok(found)
+        found.map(StaffMember::try_from).transpose()
     }
 
     /// The staff member with this id.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn staff_member(&self, hospital: i64, id: i64) -> Result<Option<StaffRow>> {
-        Ok(staff::Entity::find_by_id((hospital, id)).one(&self.readers).await?)
+    pub async fn staff_member(&self, hospital: i64, id: i64) -> Result<Option<StaffMember>> {
+        let found = staff::Entity::find_by_id((hospital, id)).one(&self.readers).await?;
+        found.map(StaffMember::try_from).transpose()
     }
 }
 

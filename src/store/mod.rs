@@ -13,6 +13,7 @@ mod hospital;
 mod keys;
 mod keyset;
 mod ledger_load;
+mod model;
 mod patient;
 mod pool;
 mod readiness;
@@ -36,7 +37,7 @@ use crate::error::{DatabaseCode, DatabaseError, Error, Result};
 use crate::observe::Metrics;
 use crate::secrets::Secrets;
 
-pub use audit::{AuditAction, AuditQuery, AuditRow, AuditedList, NewEntry};
+pub use audit::{AuditAction, AuditQuery, AuditedList, NewEntry};
 pub use bulk_import::{BulkImporter, UpsertOutcome};
 pub use change_feed::LedgerChanges;
 pub use command::{
@@ -46,9 +47,10 @@ pub use command::{
 };
 pub use complete::{Recount, triggers};
 pub use connect::OpenMode;
-pub use hospital::{NewHospital, StaffRow, definition_of};
+pub use hospital::{NewHospital, definition_of};
 pub use keyset::Keyset;
-pub use patient::{KeyedPatient, PatientKey, PatientSearch, erased_patient};
+pub use model::{AuditEntry, Department, Doctor, Hospital, Patient, RecordState, SealedText, StaffMember, Visit};
+pub use patient::{KeyedPatient, PatientKey, PatientSearch};
 pub use pool::check_connection;
 pub use readiness::Unready;
 pub use revision::{HospitalState, Revision};

@@ -7,10 +7,12 @@ use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use string_enum::string_enum;
 
 use super::keyset::seek_sql;
+use super::model::{Patient, RecordState};
 use super::sql::{IDS_PER_STATEMENT, Sql, one_count};
 use super::visit::attended_sql;
 use super::{Keyset, Store};
 use crate::error::Result;
+use crate::records::Sex;
 use crate::statistics::DayRange;
 use crate::text;
 
@@ -50,15 +52,14 @@ impl PatientSearch {
 }
 
 /// A row of a sorted list, and its sort key.
-pub type KeyedPatient = (patient::Model, Option<String>);
+pub type KeyedPatient = (Patient, Option<String>);
 
-/// What is shown of a patient whose row was deleted.
-#[must_use]
-pub fn erased_patient(hospital: i64, id: i64) -> patient::Model {
+/// The row of an erased patient.
+pub(super) fn erased_patient(hospital: i64, id: i64) -> patient::Model {
     patient::Model {
         hospital_id: hospital,
         id,
-        state: "ERASED".to_owned(),
+        state: RecordState::Erased.as_str().to_owned(),
         merged_into: None,
         chart_no: None,
         name: None,
@@ -68,7 +69,7 @@ pub fn erased_patient(hospital: i64, id: i64) -> patient::Model {
         phone_index: None,
         birth_date: None,
         birth_year: None,
-        sex: "UNKNOWN".to_owned(),
+        sex: Sex::Unknown.as_str().to_owned(),
         registered_on: None,
         memo: None,
         version: 0,
@@ -86,20 +87,20 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn patients_by_id(&self, hospital: i64, ids: &[i64]) -> Result<HashMap<i64, patient::Model>> {
+    pub async fn patients_by_id(&self, hospital: i64, ids: &[i64]) -> Result<HashMap<i64, Patient>> {
         let mut sql = self.sql("SELECT * FROM patient WHERE hospital_id = ");
         sql.bind(hospital).push(" AND id").numbers(ids);
         let mut found = HashMap::with_capacity(ids.len());
         for row in self.readers.query_all_raw(sql.done()).await? {
             let row = patient::Model::from_query_result(&row, "")?;
-            found.insert(row.id, row);
+            found.insert(row.id, Patient::try_from(row)?);
         }
         if found.len() < ids.len() {
             let mut sql = self.sql("SELECT * FROM patient_tombstone WHERE hospital_id = ");
             sql.bind(hospital).push(" AND id").numbers(ids);
             for row in self.readers.query_all_raw(sql.done()).await? {
                 let row = patient_tombstone::Model::from_query_result(&row, "")?;
-                found.entry(row.id).or_insert_with(|| erased_patient(hospital, row.id));
+                found.entry(row.id).or_insert_with(|| Patient::erased(row.id));
             }
         }
         Ok(found)
@@ -218,7 +219,7 @@ impl Store {
         rows.iter()
             .map(|row| {
                 Ok((
-                    patient::Model::from_query_result(row, "")?,
+                    Patient::try_from(patient::Model::from_query_result(row, "")?)?,
                     row.try_get("", "sort_key")?,
                 ))
             })

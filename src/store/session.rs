@@ -12,16 +12,16 @@ use sea_orm::{
     QuerySelect as _,
 };
 
-use super::{StaffRow, Store};
+use super::{StaffMember, Store};
 use crate::error::Result;
 use crate::permissions::Viewer;
 
 /// The result of presenting a refresh token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum RefreshUse {
     /// The session continues; the new token is the successor at this index.
     Good {
-        staff: StaffRow,
+        staff: StaffMember,
         family: String,
         successor: usize,
     },
@@ -37,12 +37,18 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn begin_session(&self, verified: &StaffRow, token_hash: &str, family: &str) -> Result<Option<StaffRow>> {
+    pub async fn begin_session(
+        &self,
+        verified: &StaffMember,
+        token_hash: &str,
+        family: &str,
+    ) -> Result<Option<StaffMember>> {
         self.with_retry(|| async {
             let transaction = self.begin_write().await?;
-            let row = locked_member(&transaction, verified.hospital_id, verified.id).await?;
+            let row = locked_member(&transaction, verified.hospital, verified.id).await?;
             // Each hash has its own salt: the same hash means that the password was not set again.
-            let unchanged = |row: &StaffRow| row.disabled_at.is_none() && row.password_hash == verified.password_hash;
+            let unchanged =
+                |row: &staff::Model| row.disabled_at.is_none() && row.password_hash == verified.password_hash.as_str();
             let Some(row) = row.filter(unchanged) else {
                 return Ok(None);
             };
@@ -55,7 +61,7 @@ impl Store {
             )
             .await?;
             transaction.commit().await?;
-            Ok(Some(row))
+            Ok(Some(StaffMember::try_from(row)?))
         })
         .await
     }
@@ -113,7 +119,7 @@ impl Store {
             .await?;
             transaction.commit().await?;
             return Ok(RefreshUse::Good {
-                staff,
+                staff: StaffMember::try_from(staff)?,
                 family,
                 successor: 0,
             });
@@ -132,7 +138,7 @@ impl Store {
             });
             if let Some(successor) = index {
                 return Ok(RefreshUse::Good {
-                    staff,
+                    staff: StaffMember::try_from(staff)?,
                     family,
                     successor,
                 });
@@ -172,14 +178,14 @@ impl Store {
     }
 }
 
-async fn locked_member(transaction: &DatabaseTransaction, hospital: i64, id: i64) -> Result<Option<StaffRow>> {
+async fn locked_member(transaction: &DatabaseTransaction, hospital: i64, id: i64) -> Result<Option<staff::Model>> {
     let member = staff::Entity::find_by_id((hospital, id)).lock_exclusive();
     Ok(member.one(transaction).await?)
 }
 
 async fn add_token(
     transaction: &DatabaseTransaction,
-    staff: &StaffRow,
+    staff: &staff::Model,
     token_hash: &str,
     family: &str,
     expires_at: DateTime<Utc>,

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use entity::scheduled_at::ScheduledAt;
-use entity::{department, doctor, visit, visit_tombstone};
+use entity::{visit, visit_tombstone};
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, QueryResult};
 use string_enum::string_enum;
 
 use super::keyset::{order_sql, seek_sql};
+use super::model::{Department, Doctor, Visit};
 use super::sql::{Sql, one_count};
 use super::{Keyset, Store};
 use crate::error::Result;
@@ -58,7 +58,7 @@ impl VisitKey {
 }
 
 /// A row of a sorted list, and its sort key.
-pub type KeyedVisit = (visit::Model, Option<String>);
+pub type KeyedVisit = (Visit, Option<String>);
 
 /// A page at an end of each of several patients' lists of visits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,46 +74,41 @@ pub struct PatientVisitPage {
 /// A patient's first and last attended visit and the next one that is TENTATIVE or BOOKED.
 #[derive(Clone, Debug, Default)]
 pub struct PatientEnds {
-    pub first: Option<visit::Model>,
-    pub last: Option<visit::Model>,
-    pub next: Option<visit::Model>,
+    pub first: Option<Visit>,
+    pub last: Option<Visit>,
+    pub next: Option<Visit>,
 }
 
 /// A visit with its department and doctor.
 #[derive(Clone, Debug)]
 pub struct VisitDetails {
-    pub row: visit::Model,
-    /// Whether it was deleted: then `row` has what its tombstone has.
-    pub deleted: bool,
-    pub department: Option<department::Model>,
-    pub doctor: Option<doctor::Model>,
+    pub visit: Visit,
+    pub department: Option<Department>,
+    pub doctor: Option<Doctor>,
 }
 
 impl VisitDetails {
     fn read(row: &QueryResult) -> Result<Self> {
-        let visit = visit::Model::from_query_result(row, "")?;
-        let department = match (visit.department_id, row.try_get("", "department_name")?) {
-            (Some(id), Some(name)) => Some(department::Model {
-                hospital_id: visit.hospital_id,
+        let visit = Visit::try_from(visit::Model::from_query_result(row, "")?)?;
+        let department = match (visit.department, row.try_get("", "department_name")?) {
+            (Some(id), Some(name)) => Some(Department {
                 id,
                 name,
                 retired_at: row.try_get("", "department_retired_at")?,
             }),
             _ => None,
         };
-        let doctor = match (visit.doctor_id, row.try_get("", "doctor_name")?) {
-            (Some(id), Some(name)) => Some(doctor::Model {
-                hospital_id: visit.hospital_id,
+        let doctor = match (visit.doctor, row.try_get("", "doctor_name")?) {
+            (Some(id), Some(name)) => Some(Doctor {
                 id,
                 name,
-                department_id: row.try_get("", "doctor_department_id")?,
+                department: row.try_get("", "doctor_department_id")?,
                 retired_at: row.try_get("", "doctor_retired_at")?,
             }),
             _ => None,
         };
         Ok(Self {
-            row: visit,
-            deleted: false,
+            visit,
             department,
             doctor,
         })
@@ -141,29 +136,16 @@ impl Store {
         let mut found = HashMap::with_capacity(ids.len());
         for row in self.readers.query_all_raw(sql.done()).await? {
             let visit = VisitDetails::read(&row)?;
-            found.insert(visit.row.id, visit);
+            found.insert(visit.visit.id, visit);
         }
         if found.len() < ids.len() {
             let mut sql = self.sql("SELECT * FROM visit_tombstone WHERE hospital_id = ");
             sql.bind(hospital).push(" AND id").numbers(ids);
             for row in self.readers.query_all_raw(sql.done()).await? {
                 let row = visit_tombstone::Model::from_query_result(&row, "")?;
-                let deleted = visit::Model {
-                    hospital_id: row.hospital_id,
-                    id: row.id,
-                    visit_no: None,
-                    patient_id: row.patient_id,
-                    date: row.date,
-                    scheduled_at: None,
-                    status: row.status,
-                    department_id: None,
-                    doctor_id: None,
-                    channel: row.channel,
-                    version: 0,
-                };
-                found.entry(row.id).or_insert(VisitDetails {
-                    row: deleted,
-                    deleted: true,
+                let visit = Visit::try_from(row)?;
+                found.entry(visit.id).or_insert(VisitDetails {
+                    visit,
                     department: None,
                     doctor: None,
                 });
@@ -207,7 +189,8 @@ impl Store {
         seek_sql(&mut sql, &expression, key != VisitKey::Date, "v.id", seek, bind);
         let mut rows = Vec::new();
         for row in self.readers.query_all_raw(sql.done()).await? {
-            rows.push((visit::Model::from_query_result(&row, "")?, row.try_get("", "sort_key")?));
+            let visit = visit::Model::from_query_result(&row, "")?;
+            rows.push((Visit::try_from(visit)?, row.try_get("", "sort_key")?));
         }
         if seek.backwards {
             rows.reverse();
@@ -273,9 +256,9 @@ impl Store {
         }
         let mut lists: HashMap<i64, Vec<_>> = HashMap::new();
         for row in self.readers.query_all_raw(sql.done()).await? {
-            let visit = visit::Model::from_query_result(&row, "")?;
+            let visit = Visit::try_from(visit::Model::from_query_result(&row, "")?)?;
             let key: Option<String> = row.try_get("", "sort_key")?;
-            lists.entry(visit.patient_id).or_default().push((visit, key));
+            lists.entry(visit.patient).or_default().push((visit, key));
         }
         if backwards {
             for list in lists.values_mut() {
@@ -363,15 +346,15 @@ impl Store {
         sql.push(") e WHERE e.place = 1");
         let mut ends: HashMap<i64, PatientEnds> = HashMap::new();
         for row in self.readers.query_all_raw(sql.done()).await? {
-            let visit = visit::Model::from_query_result(&row, "")?;
+            let visit = Visit::try_from(visit::Model::from_query_result(&row, "")?)?;
             let which: String = row.try_get("", "which")?;
-            let entry = ends.entry(visit.patient_id).or_default();
+            let entry = ends.entry(visit.patient).or_default();
             let (end, latest) = match which.as_str() {
                 "F" => (&mut entry.first, false),
                 "L" => (&mut entry.last, true),
                 _ => (&mut entry.next, false),
             };
-            let position = |visit: &visit::Model| (visit.scheduled_at.map(ScheduledAt::micros), visit.id);
+            let position = |visit: &Visit| (visit.scheduled_at.map(|at| at.timestamp_micros()), visit.id);
             if end
                 .as_ref()
                 .is_none_or(|found| (position(&visit) > position(found)) == latest)

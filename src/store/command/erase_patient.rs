@@ -11,7 +11,7 @@ use super::transaction::{CommandTx, check_version};
 use super::{Command, CommandInfo, Outcome};
 use crate::error::Result;
 use crate::permissions::Action;
-use crate::store::erased_patient;
+use crate::store::patient::erased_patient;
 
 /// Clears everything personal of the patient, and of those merged into it, for good.
 #[derive(Clone, Debug)]

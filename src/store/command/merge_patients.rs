@@ -11,6 +11,7 @@ use super::transaction::{CommandTx, check_version};
 use super::{Command, CommandInfo, Outcome};
 use crate::error::{Error, Result};
 use crate::permissions::Action;
+use crate::store::RecordState;
 
 /// Moves the visits of a patient to another, who is the same person.
 #[derive(Clone, Debug)]
@@ -83,7 +84,7 @@ impl Command for MergePatients {
         sql.push(" AND merged_into = ").bind(id);
         tx.run(sql).await?;
         tx.write_patient(patient::Model {
-            state: "MERGED".to_owned(),
+            state: RecordState::Merged.as_str().to_owned(),
             merged_into: Some(into),
             ..row
         })

@@ -7,6 +7,7 @@ use sea_orm::{ActiveModelTrait as _, EntityTrait as _};
 use super::transaction::CommandTx;
 use crate::error::{Error, Result};
 use crate::records::PatientDraft;
+use crate::store::RecordState;
 use crate::store::patient::fold_name;
 
 impl CommandTx<'_> {
@@ -41,13 +42,14 @@ impl CommandTx<'_> {
     /// A patient that can be changed and have visits.
     pub(super) async fn active_patient(&self, argument: &str, id: i64) -> Result<patient::Model> {
         let row = self.patient(argument, id).await?;
-        match row.state.as_str() {
-            "ACTIVE" => Ok(row),
-            "MERGED" => Err(Error::input(
+        match RecordState::parse(&row.state) {
+            Some(RecordState::Active) => Ok(row),
+            Some(RecordState::Merged) => Err(Error::input(
                 argument,
                 "this patient was merged into another: change that one, or undo the merge first",
             )),
-            _ => Err(Error::input(argument, "this patient was erased")),
+            Some(RecordState::Erased) => Err(Error::input(argument, "this patient was erased")),
+            None => Err(Error::Internal("patient.state holds an unknown value".to_owned())),
         }
     }
 

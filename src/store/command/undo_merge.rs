@@ -11,6 +11,7 @@ use super::transaction::CommandTx;
 use super::{Command, CommandInfo, Outcome};
 use crate::error::{Error, Result};
 use crate::permissions::Action;
+use crate::store::RecordState;
 
 /// Moves the visits back that the patient's merge moved, where they are still the other patient's.
 #[derive(Clone, Debug)]
@@ -53,7 +54,7 @@ impl Command for UndoMerge {
             .order_by_desc(patient_merge::Column::Id)
             .one(&tx.transaction)
             .await?;
-        let (Some(merge), "MERGED") = (last, row.state.as_str()) else {
+        let (Some(merge), Some(RecordState::Merged)) = (last, RecordState::parse(&row.state)) else {
             return Err(Error::input("input.id", "no merge of this patient stands to be undone"));
         };
         if row.merged_into != Some(merge.into_id) {
@@ -78,7 +79,7 @@ impl Command for UndoMerge {
         sql.push(") SELECT id FROM same_person)");
         tx.run(sql).await?;
         tx.write_patient(patient::Model {
-            state: "ACTIVE".to_owned(),
+            state: RecordState::Active.as_str().to_owned(),
             merged_into: None,
             ..row
         })
