@@ -19,43 +19,43 @@ use crate::reporting::SnapshotId;
 use crate::statistics::{BucketRef, CohortKind};
 use crate::store::{self, AuditQuery};
 
-/// What was done.
+/// The kind of action.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 #[graphql(remote = "store::AuditAction")]
 enum AuditAction {
-    /// Somebody signed in.
+    /// A member of staff signed in.
     SignedIn,
-    /// Somebody was not let in: the password was wrong, or the account is disabled or unknown.
+    /// A sign-in failed: the password was wrong, or the account is disabled or unknown.
     SignInRefused,
-    /// Somebody signed out.
+    /// A member of staff signed out.
     SignedOut,
     /// A used refresh token was presented again, and its session was ended.
     SessionEnded,
-    /// A viewer asked for something that the role may not do.
+    /// A request was refused because the viewer's role does not allow it.
     Refused,
-    /// Something was changed, by a mutation or from the command line.
+    /// Data was changed, by a mutation or from the command line.
     Changed,
-    /// Patients' data was shown, outside of a snapshot's lists.
+    /// Data of patients was returned, outside of a snapshot's lists.
     ViewedPatients,
-    /// Patients were searched for by name, chart number or phone. The entry names those found on the page, also where their
-    /// number alone was shown; what was searched for is not kept.
+    /// Patients were searched by name, chart number or phone. The entry names those found on the page, even if only their number
+    /// was returned; the search text is not stored.
     Searched,
     /// A file was imported from the command line.
     Imported,
-    /// A page of a snapshot's list was shown.
+    /// A page of a snapshot's list was returned.
     OpenedList,
 }
 
-/// Which entries to list. An absent field lets every entry through.
+/// Which entries to list. An absent field matches every entry.
 #[derive(InputObject)]
 pub(super) struct AuditFilter {
     /// Done by this member of staff.
     staff_id: Option<ID>,
-    /// One of these; an empty list is refused.
+    /// With one of these actions; an empty list is refused.
     actions: Option<Vec<AuditAction>>,
-    /// Of this patient's data, where the entry names patients. Who opened a list is in the entry of the list.
+    /// Entries that name this patient. Pages of snapshots' lists do not name their patients.
     patient_id: Option<ID>,
-    /// From this instant on.
+    /// At or after this instant.
     since: Option<DateTimeInput>,
     /// Before this instant.
     until: Option<DateTimeInput>,
@@ -65,26 +65,25 @@ pub(super) struct AuditFilter {
 #[derive(Clone)]
 pub(super) struct AuditEntry(store::AuditEntry);
 
-/// Something that was done, once and for all: entries are never changed, and deleted only when they are older than the operator
-/// has them kept.
+/// An entry of the audit log. Entries are immutable, and deleted only when they are older than the configured retention.
 #[Object]
 impl AuditEntry {
-    /// Opaque.
+    /// An opaque ID.
     pub(super) async fn id(&self) -> ID {
         Id::AuditEntry(self.0.id).into()
     }
 
-    /// When.
+    /// When it happened.
     async fn at(&self) -> DateTime {
         DateTime(self.0.at)
     }
 
-    /// What.
+    /// The kind of action.
     async fn action(&self) -> AuditAction {
         self.0.action.into()
     }
 
-    /// By whom; null where it was the command line, or a sign-in with an unknown login.
+    /// The member of staff who did it; null for the command line, or a sign-in with an unknown login.
     async fn staff(&self, ctx: &Context<'_>) -> Result<Option<StaffMember>> {
         match self.0.staff {
             Some(id) => StaffMember::find(ctx, id).await,
@@ -92,13 +91,13 @@ impl AuditEntry {
         }
     }
 
-    /// The mutation that made the change; which list was opened, patients or visits; the fields that were refused; of an import,
-    /// what the file was of and what became of its rows.
+    /// The mutation that made the change; the list that was opened, patients or visits; the fields that were refused; or the kind
+    /// and the result of an import.
     async fn what(&self) -> Option<&str> {
         self.0.what.as_deref()
     }
 
-    /// The patients whose data it was; empty for a list, which says it itself.
+    /// The patients whose data was concerned; empty for a page of a list, whose cohort is named instead.
     async fn patient_ids(&self, ctx: &Context<'_>) -> Result<Vec<ID>> {
         let ids = context::loaders(ctx)?.load_one(AuditedPatientsKey(self.0.id)).await?;
         Ok(ids
@@ -121,12 +120,12 @@ impl AuditEntry {
         Some(Id::Cohort(snapshot, bucket, kind).into())
     }
 
-    /// What the list that was opened is a list of.
+    /// The kind of the cohort whose list was opened.
     async fn cohort_kind(&self) -> Option<enums::CohortKind> {
         Some(self.list()?.1.into())
     }
 
-    /// The id of the request, as the log and the header X-Request-Id of the answer have it.
+    /// The ID of the request, as in the log and in the response's X-Request-Id header.
     async fn request_id(&self) -> Option<&str> {
         self.0.request_id.as_deref()
     }
@@ -148,7 +147,7 @@ struct AuditEdge(KeyedRow<AuditEntry>);
 /// An entry in the list.
 #[Object]
 impl AuditEdge {
-    /// Marks this row in this list.
+    /// The cursor of this row in this list.
     async fn cursor(&self, ctx: &Context<'_>) -> Result<String> {
         self.0.cursor(ctx)
     }
@@ -162,7 +161,7 @@ impl AuditEdge {
 /// A page of the audit.
 pub(super) struct AuditConnection {
     rows: Vec<KeyedRow<AuditEntry>>,
-    /// Whether there are rows before and after.
+    /// Whether there are rows before and after the page.
     around: (bool, bool),
     query: AuditQuery,
 }
@@ -180,7 +179,7 @@ impl AuditConnection {
         self.rows.iter().map(|keyed| &keyed.row).collect()
     }
 
-    /// Where the page lies in the list.
+    /// The position of the page in the list.
     async fn page_info(&self, ctx: &Context<'_>) -> Result<PageInfo> {
         page_info(ctx, &self.rows, self.around)
     }
@@ -266,7 +265,7 @@ impl AuditEntry {
     }
 }
 
-/// What binds cursors to the list. Cursors outlive this program, and so does the encoding.
+/// The text that binds cursors to the list. Clients keep cursors across versions, so this encoding must not change.
 fn scope(query: &AuditQuery) -> String {
     let AuditQuery {
         staff,

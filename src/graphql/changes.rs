@@ -21,12 +21,12 @@ use crate::permissions::Action;
 use crate::reporting::{CitedReason, CitedVisit, ResolvedStatistics, StatisticsComparison};
 use crate::statistics::{self, BucketRef, DayRange, Side, VisitRow};
 
-/// Rules that are not published.
+/// Rules to try without publishing them.
 #[derive(InputObject)]
 pub(super) struct ProposedDefinitionInput {
-    /// A new patient silent for this many days or more, at asOf, is suspected of having left. 1 to 36,500.
+    /// A new patient without a visit for this many days or more at asOf is suspected of having churned. 1–36,500.
     churn_after_days: i32,
-    /// A BOOKED visit this many days past its date counts as a no-show, 1 to 36,500; null or absent: only NO_SHOW does.
+    /// A visit still BOOKED this many days after its date counts as a no-show, 1–36,500; if null or absent, only NO_SHOW does.
     overdue_after_days: Option<i32>,
 }
 
@@ -42,19 +42,19 @@ impl ProposedDefinitionInput {
     }
 }
 
-/// Two snapshots, compared.
+/// A comparison of two snapshots.
 pub(super) struct StatisticsChanges(pub(super) Arc<StatisticsComparison>);
 
-/// What differs between two snapshots of one question: for each bucket and cohort who came in and who went out, and why. What
-/// came of it are the same lists as those of the snapshots: before - left + entered = after.
+/// The differences between two snapshots of the same query: for each bucket and cohort which patients entered and left, and
+/// why. The lists agree with those of the snapshots: before - left + entered = after.
 #[Object]
 impl StatisticsChanges {
-    /// The older snapshot; of a preview, the question by the rules in force.
+    /// The older snapshot; for a preview, computed with the rules in force.
     async fn before(&self) -> Statistics {
         Statistics(Arc::clone(&self.0.before))
     }
 
-    /// The newer snapshot; of a preview, the question by the proposed rules.
+    /// The newer snapshot; for a preview, computed with the proposed rules.
     async fn after(&self) -> Statistics {
         Statistics(Arc::clone(&self.0.after))
     }
@@ -67,7 +67,7 @@ impl StatisticsChanges {
             .collect()
     }
 
-    /// The bucket that holds the day; null where the range does not.
+    /// The bucket that contains the day; null if the day is outside the range.
     async fn bucket(&self, #[graphql(desc = "A day.")] day: Date) -> Result<Option<BucketChanges>> {
         let bucket = self.0.after.snapshot.bucket_of(day.day("day")?);
         Ok(bucket.and_then(|bucket| BucketChanges::new(&self.0, bucket)))
@@ -80,7 +80,7 @@ impl StatisticsChanges {
     }
 }
 
-/// A bucket of two snapshots.
+/// A bucket compared between two snapshots.
 pub(super) struct BucketChanges {
     compared: Arc<StatisticsComparison>,
     at: BucketRef,
@@ -105,25 +105,25 @@ impl BucketChanges {
     }
 }
 
-/// What differs between two snapshots in one calendar unit, or in their whole range.
+/// The differences between two snapshots in one calendar unit, or in the whole range.
 #[Object]
 impl BucketChanges {
-    /// The first day of the calendar unit, whole; of the range, for total.
+    /// The first day of the whole calendar unit; for total, of the range.
     async fn start(&self) -> Date {
         self.bounds.from.into()
     }
 
-    /// The last day of the calendar unit, whole; of the range, for total.
+    /// The last day of the whole calendar unit; for total, of the range.
     async fn end(&self) -> Date {
         self.bounds.to.into()
     }
 
-    /// What differs in the list of this kind.
-    async fn cohort(&self, #[graphql(desc = "Which list.")] kind: CohortKind) -> CohortChanges {
+    /// The differences in the cohort of this kind.
+    async fn cohort(&self, #[graphql(desc = "The kind of cohort.")] kind: CohortKind) -> CohortChanges {
         self.list(kind.into())
     }
 
-    /// The lists that somebody entered or left; none where all are as they were.
+    /// The cohorts that patients entered or left; empty if none differs.
     async fn changed_cohorts(&self) -> Vec<CohortChanges> {
         let all = statistics::CohortKind::ALL.iter().map(|&kind| self.list(kind));
         all.filter(|list| {
@@ -135,7 +135,7 @@ impl BucketChanges {
     }
 }
 
-/// A cohort of two snapshots.
+/// A cohort compared between two snapshots.
 pub(super) struct CohortChanges {
     compared: Arc<StatisticsComparison>,
     bucket: BucketRef,
@@ -170,43 +170,42 @@ impl CohortChanges {
     }
 }
 
-/// What differs between two snapshots in one cohort.
+/// The differences between two snapshots in one cohort.
 #[Object]
 impl CohortChanges {
-    /// What it is a list of.
+    /// The kind of cohort.
     async fn kind(&self) -> CohortKind {
         self.kind.into()
     }
 
-    /// The list as it was.
+    /// The cohort in the older snapshot.
     async fn before(&self) -> Cohort {
         self.of(&self.compared.before)
     }
 
-    /// The list as it became.
+    /// The cohort in the newer snapshot.
     async fn after(&self) -> Cohort {
         self.of(&self.compared.after)
     }
 
-    /// How many patients entered.
+    /// The number of patients who entered.
     async fn entered_count(&self) -> usize {
         self.ids(Side::Entered).len()
     }
 
-    /// How many patients left.
+    /// The number of patients who left.
     async fn left_count(&self) -> usize {
         self.ids(Side::Left).len()
     }
 
-    /// A page of the patients who are in the newer list and not in the older, in the order in which they were first recorded.
+    /// A page of the patients who are only in the newer list, in the order in which they were first recorded.
     async fn entered(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<
-            i32,
-        >,
+        #[graphql(desc = "The number of rows from the start, at most 100; 20 if neither first nor last is given.")]
+        first: Option<i32>,
         #[graphql(desc = "Rows after this cursor.")] after: Option<String>,
-        #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "The number of rows from the end, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
     ) -> Result<PatientChangeConnection> {
         self.page(
@@ -217,15 +216,14 @@ impl CohortChanges {
         .await
     }
 
-    /// A page of the patients who are in the older list and not in the newer, likewise.
+    /// A page of the patients who are only in the older list, in the order in which they were first recorded.
     async fn left(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<
-            i32,
-        >,
+        #[graphql(desc = "The number of rows from the start, at most 100; 20 if neither first nor last is given.")]
+        first: Option<i32>,
         #[graphql(desc = "Rows after this cursor.")] after: Option<String>,
-        #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "The number of rows from the end, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
     ) -> Result<PatientChangeConnection> {
         self.page(
@@ -282,7 +280,7 @@ impl PatientChangeConnection {
         Patient::load_all(ctx, ids.collect()).await
     }
 
-    /// Where the page lies in the list.
+    /// The position of the page in the list.
     async fn page_info(&self) -> PageInfo {
         pagination::place_page_info(&self.places, self.ids().len(), self.digest)
     }
@@ -301,20 +299,20 @@ pub(super) struct PatientChangeEdge {
     patient: i64,
 }
 
-/// A patient who entered or left a cohort: the row as it is now, and why.
+/// A patient who entered or left a cohort: the current data, and the reasons.
 #[Object]
 impl PatientChangeEdge {
-    /// Marks this row in this list.
+    /// The cursor of this row in this list.
     async fn cursor(&self) -> &str {
         &self.cursor
     }
 
-    /// The patient as now recorded.
+    /// The patient's current data.
     async fn node(&self, ctx: &Context<'_>) -> Result<Patient> {
         Patient::load(ctx, self.patient).await
     }
 
-    /// Why, step by step: first what became of the data, then of the definition, then of asOf. Never empty.
+    /// The reasons in order: changes of the data, then of the definition, then of asOf. Never empty.
     async fn reasons(&self, ctx: &Context<'_>) -> Result<Vec<ChangeReason>> {
         context::audit_patient_view(ctx, self.patient)?;
         let key = VisitVersionsKey(self.patient, self.compared.revision_range()?);
@@ -324,18 +322,18 @@ impl PatientChangeEdge {
     }
 }
 
-/// Why a patient entered or left.
+/// A reason why a patient entered or left.
 pub(super) struct ChangeReason(CitedReason);
 
 /// One reason why a patient entered or left a cohort.
 #[Object]
 impl ChangeReason {
-    /// What sort of reason it is.
+    /// The kind of reason.
     async fn kind(&self) -> ChangeReasonKind {
         self.0.reason.kind.into()
     }
 
-    /// In words: plain English with dates and numbers, without names.
+    /// An explanation in English with dates and numbers, without names.
     async fn text(&self) -> &str {
         &self.0.reason.text
     }
@@ -346,46 +344,46 @@ impl ChangeReason {
     }
 }
 
-/// A visit that decided.
+/// A visit that decided it.
 pub(super) struct VisitChange(CitedVisit);
 
-/// A visit as the two snapshots saw it.
+/// A visit as of each of the two snapshots.
 #[Object]
 impl VisitChange {
-    /// The visit as now recorded.
+    /// The visit's current data.
     async fn visit(&self, ctx: &Context<'_>) -> Result<Option<Visit>> {
         Visit::find(ctx, self.0.id).await
     }
 
-    /// As the older snapshot saw it; null where it was not recorded yet.
+    /// The visit's data as of the older snapshot; null if it was not yet recorded.
     async fn before(&self) -> Option<VisitRecord> {
         self.0.before.map(VisitRecord)
     }
 
-    /// As the newer snapshot saw it; null where it had been deleted.
+    /// The visit's data as of the newer snapshot; null if it was deleted.
     async fn after(&self) -> Option<VisitRecord> {
         self.0.after.map(VisitRecord)
     }
 
-    /// When it was last changed between the two; null where it was not, or was not there yet.
+    /// When it was last changed between the two snapshots; null if it was not changed.
     async fn changed_at(&self) -> Option<DateTime> {
         self.0.changed_at.map(DateTime)
     }
 
-    /// Why, in the words of who changed it; null where nobody said, and where the viewer sees patients masked.
+    /// The reason given for the change; null if none was given, or if patients are masked for the viewer.
     async fn reason(&self, ctx: &Context<'_>) -> Result<Option<&str>> {
         let full = context::viewer(ctx)?.role.may(Action::SeePatientsInFull);
         Ok(self.0.why.as_deref().filter(|_| full))
     }
 }
 
-/// A visit at some moment of the past.
+/// A visit's data at an earlier time.
 pub(super) struct VisitRecord(pub(super) VisitRow);
 
-/// What was recorded of a visit when a snapshot was computed.
+/// A visit's data at the time when a snapshot was computed.
 #[Object]
 impl VisitRecord {
-    /// Whose visit it was.
+    /// The patient.
     async fn patient(&self, ctx: &Context<'_>) -> Result<Patient> {
         Patient::load(ctx, self.0.patient).await
     }
@@ -395,28 +393,28 @@ impl VisitRecord {
         self.0.date.into()
     }
 
-    /// When it was to begin; null where only the day was known.
+    /// The start time; null if only the day was known.
     async fn scheduled_at(&self) -> Option<DateTime> {
         let at = self.0.scheduled_at.and_then(chrono::DateTime::from_timestamp_micros);
         at.map(DateTime)
     }
 
-    /// How far it had got.
+    /// The status.
     async fn status(&self) -> VisitStatus {
         self.0.status.into()
     }
 
-    /// Where it took place; null where unknown.
+    /// The department; null if unknown.
     async fn department(&self, ctx: &Context<'_>) -> Result<Option<Department>> {
         Department::load(ctx, self.0.department).await
     }
 
-    /// Who treated; null where unknown.
+    /// The doctor; null if unknown.
     async fn doctor(&self, ctx: &Context<'_>) -> Result<Option<Doctor>> {
         Doctor::load(ctx, self.0.doctor).await
     }
 
-    /// How it came to be.
+    /// The channel by which it was booked.
     async fn channel(&self) -> VisitChannel {
         self.0.channel.into()
     }

@@ -26,7 +26,7 @@ pub(super) struct Cohort {
 }
 
 impl Cohort {
-    /// Makes something of the lists; of long ones where it keeps no other request waiting.
+    /// Computes a value from the lists; for long lists on a thread where it does not block other requests.
     async fn cut<T: Send + 'static>(
         &self,
         cut: impl FnOnce(&Snapshot, BucketRef, statistics::CohortKind) -> T + Send + 'static,
@@ -41,7 +41,7 @@ impl Cohort {
         spawn_cpu("cutting a list", move || cut(&resolved.snapshot, bucket, kind)).await
     }
 
-    /// What the audit says of whoever opens one of the two lists.
+    /// The audit's name of one of the two lists.
     fn audited(&self, list: &'static str) -> AuditedList {
         AuditedList {
             snapshot: self.resolved.id.to_string(),
@@ -59,26 +59,26 @@ impl Cohort {
     }
 }
 
-/// One resolved list of patients, and of the visits that put them there. Every number and every page comes from it.
+/// A list of patients and of the visits that qualify them. Every count and every page comes from this list.
 #[Object]
 impl Cohort {
-    /// Opens this list again, as long as its snapshot is kept.
+    /// An opaque ID, valid as long as the snapshot is kept.
     pub(super) async fn id(&self, ctx: &Context<'_>) -> Result<ID> {
         context::services(ctx)?.reporting.persist(&self.resolved).await?;
         Ok(Id::Cohort(self.resolved.id, self.bucket, self.kind).into())
     }
 
-    /// What it is a list of.
+    /// The kind of cohort.
     async fn kind(&self) -> CohortKind {
         self.kind.into()
     }
 
-    /// The length of patientIds.
+    /// The number of patientIds.
     async fn patient_count(&self) -> usize {
         self.resolved.snapshot.patient_count(self.bucket, self.kind)
     }
 
-    /// The length of visitIds.
+    /// The number of visitIds.
     async fn visit_count(&self) -> usize {
         self.resolved.snapshot.visit_count(self.bucket, self.kind)
     }
@@ -116,17 +116,16 @@ impl Cohort {
         self.cut(digest).await
     }
 
-    /// A page of the patients; by chart number unless told otherwise.
+    /// A page of the patients; by chart number by default.
     async fn patients(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<
-            i32,
-        >,
+        #[graphql(desc = "The number of rows from the start, at most 100; 20 if neither first nor last is given.")]
+        first: Option<i32>,
         #[graphql(desc = "Rows after this cursor.")] after: Option<String>,
-        #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "The number of rows from the end, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
-        #[graphql(desc = "CHART_NO ascending where absent.")] order_by: Option<PatientOrder>,
+        #[graphql(desc = "CHART_NO ascending if absent.")] order_by: Option<PatientOrder>,
     ) -> Result<CohortPatientConnection> {
         let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
         let (key, descending) = patient_order(context::viewer(ctx)?, order_by)?;
@@ -140,17 +139,16 @@ impl Cohort {
         Ok(CohortPatientConnection(page))
     }
 
-    /// A page of the visits; the newest first unless told otherwise.
+    /// A page of the visits; newest first by default.
     async fn visits(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<
-            i32,
-        >,
+        #[graphql(desc = "The number of rows from the start, at most 100; 20 if neither first nor last is given.")]
+        first: Option<i32>,
         #[graphql(desc = "Rows after this cursor.")] after: Option<String>,
-        #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "The number of rows from the end, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
-        #[graphql(desc = "DATE descending where absent.")] order_by: Option<VisitOrder>,
+        #[graphql(desc = "DATE descending if absent.")] order_by: Option<VisitOrder>,
     ) -> Result<CohortVisitConnection> {
         let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
         let (key, descending) = visit_order(context::viewer(ctx)?, order_by)?;
@@ -205,31 +203,30 @@ pub(super) struct CohortPatientEdge {
     counted: CountedPatient,
 }
 
-/// A patient in a cohort: the row as it is now, the rest as counted.
+/// A patient in a cohort: node has current data, the other fields are as counted.
 #[Object]
 impl CohortPatientEdge {
-    /// Marks this row in this list and order.
+    /// The cursor of this row in this list and order.
     async fn cursor(&self) -> &str {
         &self.cursor
     }
 
-    /// The patient as now recorded.
+    /// The patient's current data.
     async fn node(&self, ctx: &Context<'_>) -> Result<Patient> {
         Patient::load(ctx, self.counted.id).await
     }
 
-    /// As counted: the first attended visit in the history that the snapshot saw. Null where there is none, as with a first
-    /// no-show.
+    /// As counted: the first attended visit in the history as of the snapshot; null if there is none, as for a first no-show.
     async fn first_visit_date(&self) -> Option<Date> {
         self.counted.first_visit.map(Date::from)
     }
 
-    /// As counted: the last attended visit, likewise.
+    /// As counted: the last attended visit in the history as of the snapshot; null if there is none.
     async fn last_visit_date(&self) -> Option<Date> {
         self.counted.last_visit.map(Date::from)
     }
 
-    /// How many of the cohort's visits are this patient's.
+    /// The number of this patient's visits in the cohort.
     async fn visit_count(&self) -> u32 {
         self.counted.visits
     }
@@ -238,7 +235,7 @@ impl CohortPatientEdge {
 /// A page of a cohort's patients.
 pub(super) struct CohortPatientConnection(CohortPage);
 
-/// A cut of the list: rows show the patient as it is now, edges what was counted.
+/// A page of the list: nodes have current data, edges what was counted.
 #[Object]
 impl CohortPatientConnection {
     /// The rows with their cursors.
@@ -256,12 +253,12 @@ impl CohortPatientConnection {
         Patient::load_all(ctx, ids.collect()).await
     }
 
-    /// Where the page lies in the list.
+    /// The position of the page in the list.
     async fn page_info(&self) -> PageInfo {
         self.0.info()
     }
 
-    /// The length of the whole list: the cohort's patientCount.
+    /// The length of the whole list, equal to the cohort's patientCount.
     async fn total_count(&self) -> usize {
         self.0.order.places.len()
     }
@@ -273,15 +270,15 @@ pub(super) struct CohortVisitEdge {
     counted: CountedVisit,
 }
 
-/// A visit in a cohort: the row as it is now, the rest as counted.
+/// A visit in a cohort: node has current data, the other fields are as counted.
 #[Object]
 impl CohortVisitEdge {
-    /// Marks this row in this list and order.
+    /// The cursor of this row in this list and order.
     async fn cursor(&self) -> &str {
         &self.cursor
     }
 
-    /// The visit as now recorded.
+    /// The visit's current data.
     async fn node(&self, ctx: &Context<'_>) -> Result<Visit> {
         match Visit::find(ctx, self.counted.id).await? {
             Some(visit) => Ok(visit),
@@ -299,7 +296,7 @@ impl CohortVisitEdge {
         self.counted.status.into()
     }
 
-    /// Whose visit it was, as counted: the same as Patient.id.
+    /// The patient as counted, equal to Patient.id.
     async fn patient_id(&self) -> ID {
         Id::Patient(self.counted.patient).into()
     }
@@ -308,7 +305,7 @@ impl CohortVisitEdge {
 /// A page of a cohort's visits.
 pub(super) struct CohortVisitConnection(CohortPage);
 
-/// A cut of the list: rows show the visit as it is now, edges what was counted.
+/// A page of the list: nodes have current data, edges what was counted.
 #[Object]
 impl CohortVisitConnection {
     /// The rows with their cursors.
@@ -326,12 +323,12 @@ impl CohortVisitConnection {
         Visit::load_counted(ctx, counted.collect()).await
     }
 
-    /// Where the page lies in the list.
+    /// The position of the page in the list.
     async fn page_info(&self) -> PageInfo {
         self.0.info()
     }
 
-    /// The length of the whole list: the cohort's visitCount.
+    /// The length of the whole list, equal to the cohort's visitCount.
     async fn total_count(&self) -> usize {
         self.0.order.places.len()
     }

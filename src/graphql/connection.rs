@@ -15,9 +15,9 @@ use crate::store::{self, PatientKey, PatientSearch, VisitKey, VisitQuery};
 /// An order of patients.
 #[derive(InputObject)]
 pub(super) struct PatientOrder {
-    /// What to order by.
+    /// The sort key.
     field: PatientOrderField,
-    /// Which way.
+    /// The direction.
     #[graphql(default_with = "OrderDirection::Asc")]
     direction: OrderDirection,
 }
@@ -25,14 +25,14 @@ pub(super) struct PatientOrder {
 /// An order of visits.
 #[derive(InputObject)]
 pub(super) struct VisitOrder {
-    /// What to order by.
+    /// The sort key.
     field: VisitOrderField,
-    /// Which way.
+    /// The direction.
     #[graphql(default_with = "OrderDirection::Asc")]
     direction: OrderDirection,
 }
 
-/// The order asked for, and whether it descends; by chart number where none is. A name is no order for who sees none.
+/// The sort key and whether it descends; the chart number by default. Viewers who see names masked cannot sort by name.
 pub(super) fn patient_order(viewer: &Viewer, order: Option<PatientOrder>) -> Result<(PatientKey, bool)> {
     let Some(order) = order else {
         return Ok((PatientKey::ChartNo, false));
@@ -44,7 +44,7 @@ pub(super) fn patient_order(viewer: &Viewer, order: Option<PatientOrder>) -> Res
     Ok((key, order.direction == OrderDirection::Desc))
 }
 
-/// The order asked for, and whether it descends; the newest first where none is.
+/// The sort key and whether it descends; newest first by default. Viewers who see names masked cannot sort by name.
 pub(super) fn visit_order(viewer: &Viewer, order: Option<VisitOrder>) -> Result<(VisitKey, bool)> {
     let Some(order) = order else {
         return Ok((VisitKey::Date, true));
@@ -62,7 +62,7 @@ pub(super) struct PatientEdge(KeyedRow<store::Patient>);
 /// A patient in a list.
 #[Object]
 impl PatientEdge {
-    /// Marks this row in this list and order.
+    /// The cursor of this row in this list and order.
     async fn cursor(&self, ctx: &Context<'_>) -> Result<String> {
         self.0.cursor(ctx)
     }
@@ -76,12 +76,12 @@ impl PatientEdge {
 /// A page of patients.
 pub(super) struct PatientConnection {
     pub(super) rows: Vec<KeyedRow<store::Patient>>,
-    /// Whether there are rows before and after.
+    /// Whether there are rows before and after the page.
     pub(super) around: (bool, bool),
     pub(super) search: PatientSearch,
 }
 
-/// A page of patients, as they are now.
+/// A page of patients with their current data.
 #[Object]
 impl PatientConnection {
     /// The rows with their cursors.
@@ -95,7 +95,7 @@ impl PatientConnection {
         rows.map(|row| Patient::audited(ctx, row)).collect()
     }
 
-    /// Where the page lies in the list.
+    /// The position of the page in the list.
     async fn page_info(&self, ctx: &Context<'_>) -> Result<PageInfo> {
         page_info(ctx, &self.rows, self.around)
     }
@@ -116,7 +116,7 @@ pub(super) struct VisitEdge(KeyedRow<store::Visit>);
 /// A visit in a list.
 #[Object]
 impl VisitEdge {
-    /// Marks this row in this list and order.
+    /// The cursor of this row in this list and order.
     async fn cursor(&self, ctx: &Context<'_>) -> Result<String> {
         self.0.cursor(ctx)
     }
@@ -130,14 +130,14 @@ impl VisitEdge {
 /// A page of visits.
 pub(super) struct VisitConnection {
     pub(super) rows: Vec<KeyedRow<store::Visit>>,
-    /// Whether there are rows before and after.
+    /// Whether there are rows before and after the page.
     pub(super) around: (bool, bool),
     pub(super) query: VisitQuery,
     /// Of one patient, or of the hospital.
     pub(super) patient: Option<i64>,
 }
 
-/// A page of visits, as they are now.
+/// A page of visits with their current data.
 #[Object]
 impl VisitConnection {
     /// The rows with their cursors.
@@ -151,7 +151,7 @@ impl VisitConnection {
         rows.map(|row| Visit::current(ctx, row)).collect()
     }
 
-    /// Where the page lies in the list.
+    /// The position of the page in the list.
     async fn page_info(&self, ctx: &Context<'_>) -> Result<PageInfo> {
         page_info(ctx, &self.rows, self.around)
     }

@@ -35,14 +35,14 @@ pub struct Services {
     pub limits: Arc<Limits>,
 }
 
-/// One request: who asks, with loaders of its own, so that nothing masked mixes with anything in full.
+/// The context of one request. It has its own loaders, so that masked data is never mixed with unmasked data.
 pub struct RequestContext {
     address: IpAddr,
     session: OnceLock<AuthenticatedSession>,
     state: OnceCell<HospitalState>,
     loader_tasks: UnboundedSender<LoaderTask>,
     audit_trail: Mutex<AuditTrail>,
-    /// Bytes that the response may still have.
+    /// The bytes that the response may still use.
     response_bytes: Arc<ResponseBytes>,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct ResponseBytes {
 }
 
 impl ResponseBytes {
-    /// An error where so many are not left.
+    /// Fails if fewer bytes are left.
     pub(super) fn require(&self, bytes: usize) -> Result<()> {
         let left = self.left.load(Ordering::Relaxed);
         if bytes <= left {
@@ -63,7 +63,7 @@ impl ResponseBytes {
         }
     }
 
-    /// Takes so many; an error where they are not left.
+    /// Reserves so many bytes.
     pub(super) fn take(&self, bytes: usize) -> Result<()> {
         let taken = self
             .left
@@ -79,27 +79,27 @@ impl ResponseBytes {
     }
 }
 
-/// Whose data the request's answer shows.
+/// The patients whose data is in the response.
 #[derive(Default)]
 struct AuditTrail {
     patients: BTreeSet<i64>,
     lists: BTreeSet<AuditedList>,
     /// Those on a page of one of the lists: for them the list stands.
     listed: BTreeSet<i64>,
-    /// Those that a search found, where there was one.
+    /// Those that a search found, if there was one.
     found: Option<BTreeSet<i64>>,
 }
 
-/// A loader's work: it takes the keys that wait for it when it is first polled.
+/// A loader's task: it takes the waiting keys when it is first polled.
 type LoaderTask = BoxFuture<'static, ()>;
 
-/// The loads of one request, to be driven with it.
+/// The loaders' tasks of one request, which are polled with it.
 pub struct BatchScheduler(UnboundedReceiver<LoaderTask>);
 
 /// Somebody who is signed in.
 struct AuthenticatedSession {
     viewer: Viewer,
-    /// Of the session's refresh tokens.
+    /// The family of the session's refresh tokens.
     family: String,
     loaders: DataLoader<Loaders>,
 }
@@ -130,8 +130,7 @@ impl RequestContext {
         self.response_bytes.limit - self.response_bytes.left.load(Ordering::Relaxed)
     }
 
-    /// What the audit is to say of the request once it has been executed; `refused` are the fields that the viewer may not ask
-    /// for.
+    /// The audit entries of the request once it has been executed; `refused` are the fields that the viewer may not select.
     #[must_use]
     pub fn audit_entries(&self, refused: &[String]) -> Vec<NewEntry> {
         let Some(AuthenticatedSession { viewer, .. }) = self.session.get() else {
@@ -195,7 +194,7 @@ impl BatchScheduler {
     }
 }
 
-/// Notes that the execution can go on, and wakes the request.
+/// Records that the execution can continue, and wakes the request.
 struct ExecutionWaker {
     task: Waker,
     again: AtomicBool,
@@ -221,7 +220,7 @@ impl AuthenticatedSession {
     }
 }
 
-/// Makes who has just signed in the viewer of the rest of the request.
+/// Makes the member of staff who just signed in the viewer for the rest of the request.
 pub(super) fn authenticate(ctx: &Context<'_>, viewer: Viewer, family: String) -> Result<()> {
     let context = request_context(ctx)?;
     let entered = AuthenticatedSession::new(services(ctx)?, viewer, family, context.loader_tasks.clone());
@@ -239,12 +238,12 @@ fn request_context<'a>(ctx: &Context<'a>) -> Result<&'a RequestContext> {
     Ok(&**ctx.data_opt::<Arc<RequestContext>>().ok_or_else(unauthenticated)?)
 }
 
-/// The bytes that the response may still have.
+/// The bytes that the response may still use.
 pub(super) fn response_bytes<'a>(ctx: &Context<'a>) -> Result<&'a Arc<ResponseBytes>> {
     Ok(&request_context(ctx)?.response_bytes)
 }
 
-/// Notes that the answer shows something of the patient. Whoever makes a `Patient` or a `Visit` calls it: a field of theirs need not.
+/// Records for the audit that the response has data of the patient. Constructors of `Patient` and `Visit` call it; their fields need not.
 pub(super) fn audit_patient_view(ctx: &Context<'_>, patient: i64) -> Result<()> {
     let mut seen = request_context(ctx)?
         .audit_trail
@@ -254,7 +253,7 @@ pub(super) fn audit_patient_view(ctx: &Context<'_>, patient: i64) -> Result<()> 
     Ok(())
 }
 
-/// Notes that the answer tells whom a search by name, chart number or phone found, be it by their number alone.
+/// Records for the audit that the response has the result of a search by name, chart number or phone, even if only their number.
 pub(super) fn audit_search(ctx: &Context<'_>, found: impl Iterator<Item = i64>) -> Result<()> {
     let mut seen = request_context(ctx)?
         .audit_trail
@@ -264,7 +263,7 @@ pub(super) fn audit_search(ctx: &Context<'_>, found: impl Iterator<Item = i64>) 
     Ok(())
 }
 
-/// Notes that the answer shows a page of a snapshot's list, with these patients.
+/// Records for the audit that the response has a page of a snapshot's list, with these patients.
 pub(super) fn audit_list_view(ctx: &Context<'_>, list: AuditedList, patients: impl Iterator<Item = i64>) -> Result<()> {
     let mut seen = request_context(ctx)?
         .audit_trail
@@ -293,7 +292,7 @@ pub(super) fn viewer<'a>(ctx: &Context<'a>) -> Result<&'a Viewer> {
     Ok(&session(ctx)?.viewer)
 }
 
-/// Where the request comes from.
+/// The client's address.
 pub(super) fn client_address(ctx: &Context<'_>) -> Result<IpAddr> {
     Ok(request_context(ctx)?.address)
 }
@@ -307,7 +306,7 @@ pub(super) fn loaders<'a>(ctx: &Context<'a>) -> Result<&'a DataLoader<Loaders>> 
     Ok(&session(ctx)?.loaders)
 }
 
-/// The hospital's state, asked once a request.
+/// The hospital's state, loaded once per request.
 pub(super) async fn hospital_state<'a>(ctx: &Context<'a>) -> Result<&'a HospitalState> {
     let hospital = viewer(ctx)?.hospital;
     let shared = services(ctx)?;

@@ -30,17 +30,17 @@ pub(super) enum WeekStart {
     Sunday,
 }
 
-/// Which way a list is ordered. Nulls come last either way, and ties go by id, ascending.
+/// The direction of an order. Nulls come last in both directions; ties are ordered by id, ascending.
 #[derive(Enum, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum OrderDirection {
-    /// The smallest first.
+    /// Ascending.
     #[default]
     Asc,
-    /// The greatest first.
+    /// Descending.
     Desc,
 }
 
-/// How far a visit got. Lists order by it as it stands here.
+/// The progress of a visit. Lists sorted by status use this order.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 #[graphql(remote = "statistics::VisitStatus")]
 pub(super) enum VisitStatus {
@@ -56,9 +56,9 @@ pub(super) enum VisitStatus {
     Completed,
     /// Treatment done and closed at the desk: an attended visit.
     Ended,
-    /// Called off.
+    /// Canceled.
     Canceled,
-    /// The patient did not turn up.
+    /// The patient did not come.
     NoShow,
 }
 
@@ -96,19 +96,19 @@ pub(super) enum Sex {
     Unknown,
 }
 
-/// What became of a patient's record.
+/// The state of a patient's record.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 #[graphql(remote = "store::RecordState")]
 pub(super) enum RecordState {
     /// In use.
     Active,
-    /// Found to be the same person as mergedInto; old snapshots still list it.
+    /// Merged into the record of the same person, mergedInto; older snapshots still list it.
     Merged,
-    /// Deleted. What is left is what a count needs: no name, no numbers to call.
+    /// Erased: personal data is deleted, and only what counts need is left.
     Erased,
 }
 
-/// What a member of staff may do.
+/// The role of a member of staff.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 #[graphql(remote = "permissions::Role")]
 pub(super) enum Role {
@@ -122,7 +122,7 @@ pub(super) enum Role {
     Support,
 }
 
-/// What a list of patients and visits is a list of.
+/// The kind of a list of patients and visits.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 #[graphql(remote = "statistics::CohortKind")]
 pub(super) enum CohortKind {
@@ -144,7 +144,7 @@ pub(super) enum CohortKind {
     Canceled,
 }
 
-/// What patients are ordered by.
+/// The sort keys of patients.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 #[graphql(remote = "crate::store::PatientKey")]
 pub(super) enum PatientOrderField {
@@ -156,11 +156,11 @@ pub(super) enum PatientOrderField {
     RegisteredOn,
     /// The first attended visit: of a cohort as counted, of other lists up to today.
     FirstVisit,
-    /// The last attended visit, likewise.
+    /// The last attended visit: of a cohort as counted, of other lists up to today.
     LastVisit,
 }
 
-/// What visits are ordered by.
+/// The sort keys of visits.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 #[graphql(remote = "crate::store::VisitKey")]
 pub(super) enum VisitOrderField {
@@ -172,44 +172,44 @@ pub(super) enum VisitOrderField {
     Status,
 }
 
-/// Why a patient came into a cohort or went out of it, between two snapshots.
+/// Why a patient entered or left a cohort between two snapshots.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 #[graphql(remote = "statistics::ReasonKind")]
 pub(super) enum ChangeReasonKind {
     /// A visit was recorded after the older snapshot.
     Recorded,
-    /// A visit was changed otherwise: its date, department, patient, or how far it got.
+    /// A visit was changed in another way: its date, department, patient or status.
     Corrected,
     /// A visit that was attended is not any more: it was canceled, or made a no-show, or opened again.
     Voided,
     /// A visit was deleted.
     Deleted,
-    /// A visit changed hands when two records of one person were merged, or that was undone.
+    /// A visit was moved to another patient by a merge, or by undoing one.
     Merged,
-    /// The snapshots were counted by other rules.
+    /// The snapshots were computed with different rules.
     DefinitionChanged,
-    /// The snapshots were asked for another asOf.
+    /// The snapshots have different values of asOf.
     TimePassed,
     /// The data that the snapshots were computed from cannot be reconstructed, so the reason is unknown.
     Unknown,
 }
 
-/// What decided that a patient is in a cohort of a bucket, or is not.
+/// The rule that decided whether a patient is in a cohort of a bucket.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MembershipRule {
     /// There is an attended visit that counts.
     Attended,
     /// The patient's first visit is one of those that count here: NEW.
     FirstVisitHere,
-    /// The first visit lies before: not NEW here, RETURNING.
+    /// The first visit is earlier: RETURNING, not NEW here.
     FirstVisitEarlier,
-    /// The first visit lies here and does not pass the filter: not NEW, RETURNING.
+    /// The first visit is here and does not match the filter: RETURNING, not NEW.
     FirstVisitFilteredOut,
-    /// NEW, and silent for churnAfterDays or more: CHURN_SUSPECTED.
+    /// NEW, and without a visit for churnAfterDays or more: CHURN_SUSPECTED.
     Silent,
-    /// NEW, not silent for so long, and came again on a later day: RETAINED.
+    /// NEW, with a visit within churnAfterDays, and came again on a later day: RETAINED.
     CameAgain,
-    /// NEW, not silent for so long, and did not come again on a later day: PENDING.
+    /// NEW, within churnAfterDays of the only day attended so far: PENDING.
     NotYetAgain,
     /// There is a visit with status NO_SHOW that counts.
     NoShow,
@@ -219,7 +219,7 @@ pub(super) enum MembershipRule {
     NotOverdueYet,
     /// There is a canceled visit that counts.
     Canceled,
-    /// The visits that would count do not pass the filter.
+    /// The visits that would count do not match the filter.
     FilteredOut,
     /// The visits that would count are dated after asOf.
     AfterAsOf,

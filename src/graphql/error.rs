@@ -66,7 +66,7 @@ fn named(error: &Error) -> Value {
     })
 }
 
-/// The arguments with which `statistics` asks the question again.
+/// The arguments with which `statistics` can be queried again.
 fn asked(question: &Question) -> Value {
     let ids = |ids: &Option<Vec<i64>>, id: fn(i64) -> Id| {
         let ids = ids.as_ref()?.iter().map(|&number| Value::from(id(number).text()));

@@ -16,7 +16,7 @@ use crate::reporting::{PatientInSnapshot, ResolvedStatistics};
 use crate::statistics::{self, BucketRef, DayRange, VisitRow};
 use crate::store::RevisionRange;
 
-/// A patient in a snapshot.
+/// A patient evaluated in a snapshot.
 pub(super) struct PatientExplanation {
     patient: Patient,
     explained: Arc<PatientInSnapshot>,
@@ -41,30 +41,30 @@ pub(super) async fn explain(
     }))
 }
 
-/// Why a patient is in the lists of a snapshot, or is not, by the visits as the snapshot saw them.
+/// Why a patient is or is not in the lists of a snapshot, based on the visits as of the snapshot.
 #[Object]
 impl PatientExplanation {
-    /// The patient as now recorded.
+    /// The patient's current data.
     async fn patient(&self) -> Patient {
         self.patient.clone()
     }
 
-    /// The first attended visit up to asOf, hospital-wide; null where there is none, or it is not known any more.
+    /// The first attended visit up to asOf, hospital-wide; null if there is none or it is no longer known.
     async fn first_visit(&self) -> Option<SeenVisit> {
         self.explained.evaluation()?.first().copied().map(SeenVisit)
     }
 
-    /// The last attended visit up to asOf, likewise.
+    /// The last attended visit up to asOf, hospital-wide; null if there is none or it is no longer known.
     async fn last_visit(&self) -> Option<SeenVisit> {
         self.explained.evaluation()?.last().copied().map(SeenVisit)
     }
 
-    /// Days from the last visit to asOf; null where there is none.
+    /// Days from the last attended visit to asOf; null if there is none.
     async fn days_silent(&self) -> Option<i32> {
         self.explained.evaluation()?.days_silent()
     }
 
-    /// In order, the same as those of the snapshot.
+    /// The buckets of the snapshot, in order.
     async fn buckets(&self) -> Vec<BucketExplanation> {
         let buckets = (0..).take(self.explained.resolved.snapshot.len()).map(BucketRef::At);
         buckets
@@ -72,7 +72,7 @@ impl PatientExplanation {
             .collect()
     }
 
-    /// The bucket that holds the day; null where the range does not.
+    /// The bucket that contains the day; null if the day is outside the range.
     async fn bucket(&self, #[graphql(desc = "A day.")] day: Date) -> Result<Option<BucketExplanation>> {
         let bucket = self.explained.resolved.snapshot.bucket_of(day.day("day")?);
         Ok(bucket.and_then(|bucket| BucketExplanation::new(&self.explained, bucket)))
@@ -85,7 +85,7 @@ impl PatientExplanation {
     }
 }
 
-/// A patient in a bucket.
+/// A patient evaluated in a bucket.
 pub(super) struct BucketExplanation {
     explained: Arc<PatientInSnapshot>,
     at: BucketRef,
@@ -125,26 +125,26 @@ impl BucketExplanation {
 const UNKNOWN: &str =
     "The data that the snapshot was computed from cannot be reconstructed for this patient, so the reason is unknown.";
 
-/// Why a patient is in the lists of one calendar unit, or of the whole range, or is not.
+/// Why a patient is or is not in the lists of one calendar unit, or of the whole range.
 #[Object]
 impl BucketExplanation {
-    /// The first day of the calendar unit, whole; of the range, for total.
+    /// The first day of the whole calendar unit; for total, of the range.
     async fn start(&self) -> Date {
         self.bounds.from.into()
     }
 
-    /// The last day of the calendar unit, whole; of the range, for total.
+    /// The last day of the whole calendar unit; for total, of the range.
     async fn end(&self) -> Date {
         self.bounds.to.into()
     }
 
-    /// Of each of the eight cohorts.
+    /// The memberships in each of the eight cohorts.
     async fn cohorts(&self) -> Vec<CohortMembership> {
         self.memberships(statistics::CohortKind::ALL)
     }
 
-    /// Of the cohort of this kind.
-    async fn cohort(&self, #[graphql(desc = "Which list.")] kind: CohortKind) -> Result<CohortMembership> {
+    /// The membership in the cohort of this kind.
+    async fn cohort(&self, #[graphql(desc = "The kind of cohort.")] kind: CohortKind) -> Result<CohortMembership> {
         let membership = self.memberships(&[kind.into()]).pop();
         membership.ok_or_else(|| Error::Internal("a cohort has no membership".to_owned()))
     }
@@ -153,30 +153,30 @@ impl BucketExplanation {
 /// Whether a patient is in a cohort, and why.
 #[derive(SimpleObject)]
 pub(super) struct CohortMembership {
-    /// Which list.
+    /// The kind of cohort.
     kind: CohortKind,
-    /// Whether the patient is in it.
+    /// Whether the patient is in the cohort.
     included: bool,
-    /// What decided it, as a code.
+    /// The rule that decided it.
     rule: MembershipRule,
-    /// The same in words: plain English with dates and numbers, without names.
+    /// An explanation in English with dates and numbers, without names.
     text: String,
-    /// The visits that decided it, in the order of a history; empty where there is none to speak of.
+    /// The visits that decided it, by date, time and id; empty if no visit did.
     visits: Vec<SeenVisit>,
 }
 
-/// A visit that decided.
+/// A visit that decided it.
 pub(super) struct SeenVisit(VisitRow);
 
-/// A visit as a snapshot saw it.
+/// A visit as of a snapshot.
 #[Object]
 impl SeenVisit {
-    /// The visit as now recorded; null where not even a trace of it is left.
+    /// The visit's current data; null if nothing of it is left.
     async fn visit(&self, ctx: &Context<'_>) -> Result<Option<Visit>> {
         Visit::find(ctx, self.0.id).await
     }
 
-    /// As the snapshot saw it.
+    /// The visit's data as of the snapshot.
     async fn counted(&self) -> VisitRecord {
         VisitRecord(self.0)
     }

@@ -14,20 +14,20 @@ use crate::store;
 /// A hospital.
 pub(super) struct Hospital(pub(super) store::Hospital);
 
-/// The tenant: everything belongs to exactly one, and nothing crosses.
+/// A hospital, the tenant: all data belongs to exactly one hospital.
 #[Object]
 impl Hospital {
-    /// Opaque.
+    /// An opaque ID.
     pub(super) async fn id(&self) -> ID {
         Id::Hospital(self.0.id).into()
     }
 
-    /// The name that staff sign in with.
+    /// The code that staff sign in with.
     async fn code(&self) -> &str {
         &self.0.code
     }
 
-    /// The name that people read.
+    /// The display name.
     async fn name(&self) -> &str {
         &self.0.name
     }
@@ -57,7 +57,7 @@ impl Hospital {
     async fn departments(
         &self,
         ctx: &Context<'_>,
-        #[graphql(default, desc = "With those that are no longer there to be booked.")] include_retired: bool,
+        #[graphql(default, desc = "Whether to include retired departments.")] include_retired: bool,
     ) -> Result<Vec<Department>> {
         let all = context::services(ctx)?.store.departments(self.0.id).await?;
         let shown = all
@@ -70,7 +70,7 @@ impl Hospital {
     async fn doctors(
         &self,
         ctx: &Context<'_>,
-        #[graphql(default, desc = "With those who are no longer there to be booked.")] include_retired: bool,
+        #[graphql(default, desc = "Whether to include retired doctors.")] include_retired: bool,
     ) -> Result<Vec<Doctor>> {
         let all = context::services(ctx)?.store.doctors(self.0.id).await?;
         let shown = all
@@ -90,21 +90,21 @@ impl Hospital {
     }
 }
 
-/// The rules by which visits and patients are counted. A change makes a new version; old snapshots keep theirs.
+/// The rules by which visits and patients are counted. A change creates a new version; existing snapshots keep theirs.
 #[derive(async_graphql::SimpleObject, Clone)]
 pub(super) struct StatisticsDefinition {
-    /// Counts the hospital's versions from 1; 0 where the rules are proposed only.
+    /// The version, counted from 1 per hospital; 0 for proposed rules.
     pub(super) version: i32,
-    /// A new patient silent for this many days or more, at asOf, is suspected of having left. At least 1.
+    /// A new patient without a visit for this many days or more at asOf is suspected of having churned. At least 1.
     pub(super) churn_after_days: i32,
-    /// A BOOKED visit this many days past its date counts as a no-show, at least 1; null: only NO_SHOW does.
+    /// A visit still BOOKED this many days after its date counts as a no-show, at least 1; if null, only NO_SHOW does.
     pub(super) overdue_after_days: Option<i32>,
-    /// Since when this version holds.
+    /// When this version came into force.
     pub(super) effective_from: DateTime,
 }
 
 impl StatisticsDefinition {
-    /// These rules, since when they hold.
+    /// These rules, and when they came into force.
     pub(super) fn new(rules: &Definition, effective_from: chrono::DateTime<chrono::Utc>) -> Self {
         Self {
             version: rules.version,
@@ -122,7 +122,7 @@ pub(super) struct Department(pub(super) store::Department);
 /// A department of the hospital.
 #[Object]
 impl Department {
-    /// Opaque.
+    /// An opaque ID.
     pub(super) async fn id(&self) -> ID {
         Id::Department(self.0.id).into()
     }
@@ -132,14 +132,14 @@ impl Department {
         &self.0.name
     }
 
-    /// Since when it is no longer there to be booked; null where it is. Statistics go on counting its visits.
+    /// When it was retired and could no longer be booked; null if it is active. Statistics continue to count its visits.
     async fn retired_at(&self) -> Option<DateTime> {
         self.0.retired_at.map(DateTime)
     }
 }
 
 impl Department {
-    /// The department with this id as it stands now, past the loader: it was just changed.
+    /// The current state of the department with this id. It bypasses the loader, since the department was just changed.
     pub(super) async fn read(ctx: &Context<'_>, id: i64) -> Result<Self> {
         let hospital = context::viewer(ctx)?.hospital;
         let all = context::services(ctx)?.store.departments(hospital).await?;
@@ -161,7 +161,7 @@ pub(super) struct Doctor(pub(super) store::Doctor);
 /// A doctor of the hospital.
 #[Object]
 impl Doctor {
-    /// Opaque.
+    /// An opaque ID.
     pub(super) async fn id(&self) -> ID {
         Id::Doctor(self.0.id).into()
     }
@@ -171,19 +171,19 @@ impl Doctor {
         &self.0.name
     }
 
-    /// Since when it is no longer there to be booked; null where it is. Statistics go on counting its visits.
+    /// When it was retired and could no longer be booked; null if it is active. Statistics continue to count its visits.
     async fn retired_at(&self) -> Option<DateTime> {
         self.0.retired_at.map(DateTime)
     }
 
-    /// Where the doctor works; null where unknown.
+    /// The doctor's department; null if unknown.
     async fn department(&self, ctx: &Context<'_>) -> Result<Option<Department>> {
         Department::load(ctx, self.0.department).await
     }
 }
 
 impl Doctor {
-    /// The doctor with this id as it stands now, past the loader: it was just changed.
+    /// The current state of the doctor with this id. It bypasses the loader, since the doctor was just changed.
     pub(super) async fn read(ctx: &Context<'_>, id: i64) -> Result<Self> {
         let hospital = context::viewer(ctx)?.hospital;
         let all = context::services(ctx)?.store.doctors(hospital).await?;

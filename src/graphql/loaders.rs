@@ -62,7 +62,7 @@ pub(super) struct PatientVisitsKey {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct VisitTotalKey(pub(super) i64, pub(super) VisitQuery);
 
-/// What became of a patient's visits since a revision. Nothing where the database has no such past.
+/// The versions of a patient's visits since a revision; nothing if the database does not have them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct VisitVersionsKey(pub(super) i64, pub(super) RevisionRange);
 
@@ -228,7 +228,7 @@ fn some<K: Copy + Eq + std::hash::Hash, V: Clone>(all: &HashMap<K, V>, keys: &[K
         .collect()
 }
 
-/// Keys that are asked for in the same way go together.
+/// Groups keys that one query can load.
 fn grouped<G: Eq + std::hash::Hash>(keys: impl Iterator<Item = (G, i64)>) -> HashMap<G, Vec<i64>> {
     let mut groups: HashMap<G, Vec<i64>> = HashMap::new();
     for (group, key) in keys {

@@ -31,7 +31,7 @@ pub use mutation::Mutation;
 pub use query::Query;
 pub use raw_json::{RawJson, TYPE_KEY};
 
-/// What the schema says of itself by introspection. async-graphql's parser reads no description in its text.
+/// The schema's introspection. async-graphql's parser drops descriptions from its text.
 pub const SCHEMA_DESCRIPTION: &str = "The admin console's API of a hospital: its patients, their visits, and statistics of both. \
      Each number of a statistic is the length of a list that can be opened. Sign in by signIn, and send the access token with \
      every other request.";
@@ -39,13 +39,13 @@ pub const SCHEMA_DESCRIPTION: &str = "The admin console's API of a hospital: its
 /// The schema that is served.
 pub type Schema = async_graphql::Schema<Query, Mutation, EmptySubscription>;
 
-/// Builds the schema around what all requests share. It executes what another one has validated.
+/// Builds the schema around what all requests share. It executes operations that were validated before.
 #[must_use]
 pub fn schema(shared: Services) -> Schema {
     builder().data(shared).validation_mode(ValidationMode::Fast).finish()
 }
 
-/// The schema as text, sorted: `schema.graphql`.
+/// The schema as sorted SDL: `schema.graphql`.
 #[must_use]
 pub fn sdl() -> String {
     let options = SDLExportOptions::new()

@@ -16,7 +16,11 @@ use crate::statistics::{BucketRef, CohortKind};
 
 /// Anything that has an id.
 #[derive(Interface)]
-#[graphql(field(name = "id", ty = "ID", desc = "Opaque, and of one type."))]
+#[graphql(field(
+    name = "id",
+    ty = "ID",
+    desc = "An opaque ID, which identifies one object of one type."
+))]
 pub(super) enum Node {
     Hospital(Hospital),
     Department(Department),

@@ -14,31 +14,31 @@ use crate::error::{Error, Result};
 use crate::secrets::Secrets;
 use crate::store::Keyset;
 
-/// Where a page lies in its list.
+/// The position of a page in its list.
 #[derive(SimpleObject, Clone, Default)]
 pub(super) struct PageInfo {
-    /// There are rows after this page.
+    /// Whether there are rows after this page.
     pub(super) has_next_page: bool,
-    /// There are rows before this page.
+    /// Whether there are rows before this page.
     pub(super) has_previous_page: bool,
-    /// The cursor of the first row of the page; null where it has none.
+    /// The cursor of the first row of the page; null if the page is empty.
     pub(super) start_cursor: Option<String>,
-    /// The cursor of the last row of the page; null where it has none.
+    /// The cursor of the last row of the page; null if the page is empty.
     pub(super) end_cursor: Option<String>,
 }
 
-/// A page of a list: its size, from which end it is taken, and what it lies between.
+/// The arguments of a page: its size, from which end of the list, and the cursors that bound it.
 #[derive(Clone, Debug)]
 pub(super) struct PageArgs {
     pub(super) size: usize,
-    /// The last rows before `before`, rather than the first after `after`.
+    /// Whether it has the last rows before `before` instead of the first after `after`.
     pub(super) backwards: bool,
     pub(super) after: Option<String>,
     pub(super) before: Option<String>,
 }
 
 impl PageArgs {
-    /// The page that a connection's arguments ask for.
+    /// Validates the arguments of a connection.
     pub(super) fn new(
         limits: &Limits,
         first: Option<i32>,
@@ -68,7 +68,7 @@ impl PageArgs {
         })
     }
 
-    /// The places of a resolved list that the page holds. The digest is the list's in its order.
+    /// The positions of the page in a resolved list. `digest` identifies the list and its order.
     pub(super) fn places(&self, length: usize, digest: [u8; 8]) -> Result<Range<usize>> {
         let place = |argument: &str, cursor: &Option<String>| {
             let Some(cursor) = cursor else { return Ok(None) };
@@ -84,7 +84,7 @@ impl PageArgs {
         })
     }
 
-    /// Where a page that is read by key begins. One row more than the page tells whether there are more.
+    /// The keyset to read a page by. It reads one row more than the page, to know whether there are more.
     pub(super) fn keyset(
         &self,
         secrets: &Secrets,
@@ -117,7 +117,7 @@ impl PageArgs {
         })
     }
 
-    /// Cuts the row too many off a page that was read by key; tells whether there are rows before and after.
+    /// Removes the extra row of a page that was read by keyset; returns whether there are rows before and after.
     pub(super) fn trim<T>(&self, rows: &mut Vec<T>) -> (bool, bool) {
         let more = rows.len() > self.size;
         if more && self.backwards {
@@ -133,10 +133,10 @@ impl PageArgs {
     }
 }
 
-/// What binds a cursor to its list. It is put into words where a cursor is.
+/// What binds a cursor to its list. It is formatted only when a cursor is.
 pub(super) type CursorScope = Arc<dyn fmt::Display + Send + Sync>;
 
-/// A row that was read by its key, and what its cursor is made of.
+/// A row that was read by keyset, and what its cursor is made from.
 #[derive(Clone)]
 pub(super) struct KeyedRow<T> {
     pub(super) scope: CursorScope,
@@ -159,13 +159,13 @@ fn foreign_cursor(argument: &str) -> Error {
     )
 }
 
-/// The cursor of a place in a resolved list.
+/// The cursor of a position in a resolved list.
 pub(super) fn place_cursor(place: usize, digest: [u8; 8]) -> String {
     let place = (place as u64).to_be_bytes();
     URL_SAFE_NO_PAD.encode([&digest[..], &place[4..]].concat())
 }
 
-/// Where a page lies in a resolved list of this length.
+/// The page info of positions in a resolved list of this length.
 pub(super) fn place_page_info(places: &Range<usize>, length: usize, digest: [u8; 8]) -> PageInfo {
     let some = !places.is_empty();
     PageInfo {
@@ -182,8 +182,8 @@ fn parse_place_cursor(cursor: &str, digest: [u8; 8]) -> Option<usize> {
     usize::try_from(u32::from_be_bytes(place)).ok()
 }
 
-/// The cursor of a row that is found by its key. The key may be a name: it is encrypted, and bound to the list. The same row of the
-/// same list has the same cursor in each answer, so that clients can cache by it.
+/// The cursor of a row that is found by its sort key. The key may be a name: it is encrypted, and bound to the list. The same row of
+/// the same list has the same cursor in each response, so that clients can cache by it.
 pub(super) fn key_cursor(secrets: &Secrets, hospital: i64, list: &str, key: Option<&str>, id: i64) -> Result<String> {
     let text = serde_json::json!([id, key]).to_string();
     Ok(URL_SAFE_NO_PAD.encode(secrets.seal_same(hospital, list, &text)?))
@@ -196,7 +196,7 @@ fn parse_key_cursor(secrets: &Secrets, hospital: i64, list: &str, cursor: &str) 
     Some((key, id))
 }
 
-/// Whether a page's rows are asked for, and not its totalCount alone.
+/// Whether the rows of a page are selected, and not only its totalCount.
 pub(super) fn rows_selected(ctx: &Context<'_>) -> bool {
     let asked = ctx.look_ahead();
     ["edges", "nodes", "pageInfo"]
@@ -204,7 +204,7 @@ pub(super) fn rows_selected(ctx: &Context<'_>) -> bool {
         .any(|field| asked.field(field).exists())
 }
 
-/// The page info of a page that was read by key.
+/// The page info of a page that was read by keyset.
 pub(super) fn page_info<T>(
     ctx: &Context<'_>,
     rows: &[KeyedRow<T>],

@@ -20,24 +20,24 @@ use crate::records;
 use crate::store::{self, PatientEnds, PatientKey, PatientSearch};
 use crate::text;
 
-/// A patient who is shown. [`Self::shown`] alone makes one, and notes it for the audit: no field has to.
+/// A patient in the response. Only [`Self::audited`] creates one, and it records the view for the audit.
 #[derive(Clone)]
 pub(super) struct Patient(store::Patient);
 
-/// A patient of the hospital, as now recorded.
+/// A patient of the hospital.
 #[Object]
 impl Patient {
-    /// Opaque.
+    /// An opaque ID.
     pub(super) async fn id(&self) -> ID {
         Id::Patient(self.0.id).into()
     }
 
-    /// What became of the record.
+    /// The state of the record.
     async fn state(&self) -> RecordState {
         self.0.state.into()
     }
 
-    /// The patient that this one was found to be; null unless MERGED.
+    /// The patient that this one was merged into; null unless MERGED.
     async fn merged_into(&self, ctx: &Context<'_>) -> Result<Option<Patient>> {
         match self.merged() {
             Some(id) => Ok(Some(Self::load(ctx, id).await?)),
@@ -50,22 +50,22 @@ impl Patient {
         self.0.chart_no.as_deref().unwrap_or_default()
     }
 
-    /// Masked where the viewer may not see it; empty where unknown or erased.
+    /// Masked if the viewer may not see it; empty if unknown or erased.
     async fn name(&self, ctx: &Context<'_>) -> Result<String> {
         self.shown_name(ctx)
     }
 
-    /// In E.164, such as +821012345678; masked, in its national form, where the viewer may not see it.
+    /// In E.164, such as +821012345678; in national format and masked if the viewer may not see it.
     async fn phone(&self, ctx: &Context<'_>) -> Result<Option<String>> {
         self.shown_phone(ctx)
     }
 
-    /// Null where unknown, and where the viewer may see the year only.
+    /// Null if unknown, or if the viewer may see only the year.
     async fn birth_date(&self, ctx: &Context<'_>) -> Result<Option<Date>> {
         self.shown_birth_date(ctx)
     }
 
-    /// Null where unknown.
+    /// Null if unknown.
     async fn birth_year(&self) -> Option<i32> {
         self.0.birth_year
     }
@@ -75,17 +75,17 @@ impl Patient {
         self.0.sex.into()
     }
 
-    /// The day of registration; null where unknown. Statistics never look at it.
+    /// The day of registration; null if unknown. Statistics do not use it.
     async fn registered_on(&self) -> Option<Date> {
         self.0.registered_on.map(Date::from)
     }
 
-    /// A remark of the staff's; null where there is none, and where the viewer sees patients masked.
+    /// A note by the staff; null if there is none, or if patients are masked for the viewer.
     async fn memo(&self, ctx: &Context<'_>) -> Result<Option<String>> {
         self.shown_memo(ctx)
     }
 
-    /// Another one after each change by the API or an import: a change names the one that it was decided on.
+    /// Increases with each change by the API or an import. A mutation passes the version that it is based on.
     async fn version(&self) -> i32 {
         self.0.version
     }
@@ -102,13 +102,13 @@ impl Patient {
         last.map(|row| Visit::current(ctx, row)).transpose()
     }
 
-    /// The next visit from today on that is TENTATIVE or BOOKED.
+    /// The next visit, today or later, that is TENTATIVE or BOOKED.
     async fn next_visit(&self, ctx: &Context<'_>) -> Result<Option<Visit>> {
         let next = self.ends(ctx).await?.next;
         next.map(|row| Visit::current(ctx, row)).transpose()
     }
 
-    /// Attended visits up to today.
+    /// The number of attended visits up to today.
     async fn visit_count(&self, ctx: &Context<'_>) -> Result<u64> {
         let today = context::today(ctx).await?;
         let count = context::loaders(ctx)?
@@ -117,19 +117,18 @@ impl Patient {
         Ok(count.unwrap_or(0))
     }
 
-    /// The patient's visits, of whatever status and date; the newest first unless told otherwise.
+    /// The patient's visits of any status and date; newest first by default.
     #[allow(clippy::too_many_arguments)]
     async fn visits(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<
-            i32,
-        >,
+        #[graphql(desc = "The number of rows from the start, at most 100; 20 if neither first nor last is given.")]
+        first: Option<i32>,
         #[graphql(desc = "Rows after this cursor.")] after: Option<String>,
-        #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "The number of rows from the end, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor.")] before: Option<String>,
-        #[graphql(desc = "DATE descending where absent.")] order_by: Option<VisitOrder>,
-        #[graphql(desc = "All visits where absent.")] filter: Option<VisitFilter>,
+        #[graphql(desc = "DATE descending if absent.")] order_by: Option<VisitOrder>,
+        #[graphql(desc = "All visits if absent.")] filter: Option<VisitFilter>,
     ) -> Result<VisitConnection> {
         let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
         let order = visit_order(context::viewer(ctx)?, order_by)?;
@@ -140,7 +139,7 @@ impl Patient {
 
 /// What is shown of a patient.
 impl Patient {
-    /// Whom this one was found to be.
+    /// The patient that this one was merged into.
     fn merged(&self) -> Option<i64> {
         self.0
             .merged_into
@@ -184,7 +183,7 @@ fn in_full(ctx: &Context<'_>) -> Result<bool> {
 }
 
 impl Patient {
-    /// The patient of this row, who is now in the answer.
+    /// The patient of this row, recorded for the audit as part of the response.
     pub(super) fn audited(ctx: &Context<'_>, row: store::Patient) -> Result<Self> {
         context::audit_patient_view(ctx, row.id)?;
         Ok(Self(row))
@@ -209,13 +208,13 @@ impl Patient {
         row.map(|row| Self::audited(ctx, row)).transpose()
     }
 
-    /// The patient that a list or a row names. One of whom not even a tombstone is left is shown as ERASED.
+    /// The patient that a list or a row refers to; ERASED if not even a tombstone is left.
     pub(super) async fn load(ctx: &Context<'_>, id: i64) -> Result<Self> {
         let row = context::loaders(ctx)?.load_one(PatientRowKey(id)).await?;
         Self::audited(ctx, row.unwrap_or_else(|| store::Patient::erased(id)))
     }
 
-    /// The patients of a page, likewise.
+    /// The patients of a page; ERASED those of whom not even a tombstone is left.
     pub(super) async fn load_all(ctx: &Context<'_>, ids: Vec<i64>) -> Result<Vec<Self>> {
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -233,15 +232,15 @@ impl Patient {
 /// Which patients to list.
 #[derive(InputObject)]
 pub(super) struct PatientFilter {
-    /// Part of the name, the start of the chart number, or a whole phone number; at most 200 characters. Of names, case, width and
-    /// repeated blanks do not matter; of chart numbers, case does. Where names are masked for the viewer, text without a digit is
-    /// refused.
+    /// Part of the name, the start of the chart number, or a complete phone number; at most 200 characters. Names match regardless
+    /// of case, width and repeated spaces; chart numbers are case-sensitive. If names are masked for the viewer, text without a
+    /// digit is refused.
     search: Option<String>,
     /// Patients registered on one of these days, both ends included.
     registered: Option<DateRangeInput>,
 }
 
-/// The filter in the store's words.
+/// The filter as the store's type.
 pub(super) async fn patient_search(ctx: &Context<'_>, filter: Option<PatientFilter>) -> Result<PatientSearch> {
     let mut found = PatientSearch::default();
     let Some(filter) = filter else { return Ok(found) };
@@ -268,7 +267,7 @@ pub(super) async fn patient_search(ctx: &Context<'_>, filter: Option<PatientFilt
     Ok(found)
 }
 
-/// What binds cursors to the list. Cursors outlive this program, and so does the encoding.
+/// The text that binds cursors to the list. Clients keep cursors across versions, so this encoding must not change.
 fn scope(search: &PatientSearch, key: PatientKey, descending: bool) -> String {
     let PatientSearch {
         name_part,

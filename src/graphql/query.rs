@@ -20,13 +20,13 @@ use super::visit::{self, Visit, VisitFilter, visit_query};
 use crate::error::{Error, Result};
 use crate::permissions::Action;
 
-/// What can be asked.
+/// The queries.
 pub struct Query;
 
-/// What can be asked. Everything is of the viewer's hospital.
+/// The queries. All data is of the viewer's hospital.
 #[Object]
 impl Query {
-    /// Who asks.
+    /// The signed-in member of staff.
     async fn viewer(&self, ctx: &Context<'_>) -> Result<Viewer> {
         let viewer = context::viewer(ctx)?;
         let row = context::services(ctx)?
@@ -42,17 +42,15 @@ impl Query {
         Hospital::own(ctx).await
     }
 
-    /// Who is new, returning, suspected of having left, or did not turn up, bucket by bucket; under each number the list of
-    /// exactly those patients and visits.
+    /// New, returning, churn-suspected and no-show patients by bucket; each count comes with the list of exactly those patients
+    /// and visits.
     async fn statistics(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The calendar unit of the buckets.")] period: Period,
-        #[graphql(desc = "The days asked about; at most 3,660 buckets, which is ten years by DAY.")]
-        range: DateRangeInput,
-        #[graphql(desc = "Which visits count; all where absent.")] filter: Option<StatisticsFilter>,
-        #[graphql(desc = "The day that the question is asked for: nothing dated after it counts. Today where absent.")]
-        as_of: Option<Date>,
+        #[graphql(desc = "The days to cover; at most 3,660 buckets, which is ten years by DAY.")] range: DateRangeInput,
+        #[graphql(desc = "Which visits count; all if absent.")] filter: Option<StatisticsFilter>,
+        #[graphql(desc = "The reference day: nothing dated after it counts. Today if absent.")] as_of: Option<Date>,
     ) -> Result<Statistics> {
         let hospital = context::viewer(ctx)?.hospital;
         let asked = statistics::asked(ctx, period, range, filter, as_of).await?;
@@ -61,18 +59,16 @@ impl Query {
         ))
     }
 
-    /// What a question's lists would gain and lose by other rules, before these are published: nothing is changed. For ADMIN.
+    /// The differences that other rules would make, before they are published. Nothing is changed. For ADMIN.
     #[allow(clippy::too_many_arguments)]
     async fn preview_definition(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The rules to try.")] definition: ProposedDefinitionInput,
         #[graphql(desc = "The calendar unit of the buckets.")] period: Period,
-        #[graphql(desc = "The days asked about; at most 3,660 buckets, which is ten years by DAY.")]
-        range: DateRangeInput,
-        #[graphql(desc = "Which visits count; all where absent.")] filter: Option<StatisticsFilter>,
-        #[graphql(desc = "The day that the question is asked for: nothing dated after it counts. Today where absent.")]
-        as_of: Option<Date>,
+        #[graphql(desc = "The days to cover; at most 3,660 buckets, which is ten years by DAY.")] range: DateRangeInput,
+        #[graphql(desc = "Which visits count; all if absent.")] filter: Option<StatisticsFilter>,
+        #[graphql(desc = "The reference day: nothing dated after it counts. Today if absent.")] as_of: Option<Date>,
     ) -> Result<StatisticsChanges> {
         let viewer = context::viewer(ctx)?;
         viewer.require(Action::Administer, "to preview a definition")?;
@@ -85,7 +81,7 @@ impl Query {
         Ok(StatisticsChanges(compared))
     }
 
-    /// The snapshot of that id; null where there never was one for this hospital.
+    /// The snapshot with this ID; null if the hospital never had one.
     async fn statistics_snapshot(
         &self,
         ctx: &Context<'_>,
@@ -100,41 +96,39 @@ impl Query {
             .map(Statistics))
     }
 
-    /// Everybody who works at the hospital and may sign in, by login. For ADMIN.
+    /// The hospital's staff, by login. For ADMIN.
     async fn staff(&self, ctx: &Context<'_>) -> Result<Vec<StaffMember>> {
         StaffMember::all(ctx).await
     }
 
-    /// Who looked at whose data, who changed what, who signed in and who was refused, the newest first. For ADMIN.
+    /// The audit log: who viewed whose data, who changed what, who signed in and who was refused, newest first. For ADMIN.
     #[allow(clippy::too_many_arguments)]
     async fn audit(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<
-            i32,
-        >,
+        #[graphql(desc = "The number of rows from the start, at most 100; 20 if neither first nor last is given.")]
+        first: Option<i32>,
         #[graphql(desc = "Rows after this cursor; with first.")] after: Option<String>,
-        #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "The number of rows from the end, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor; with last.")] before: Option<String>,
-        #[graphql(desc = "All where absent.")] filter: Option<AuditFilter>,
+        #[graphql(desc = "All if absent.")] filter: Option<AuditFilter>,
     ) -> Result<AuditConnection> {
         let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
         audit::page(ctx, &page_args, filter).await
     }
 
-    /// The hospital's patients whose record is ACTIVE; by chart number unless told otherwise.
+    /// The hospital's patients whose record is ACTIVE; by chart number by default.
     #[allow(clippy::too_many_arguments)]
     async fn patients(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<
-            i32,
-        >,
+        #[graphql(desc = "The number of rows from the start, at most 100; 20 if neither first nor last is given.")]
+        first: Option<i32>,
         #[graphql(desc = "Rows after this cursor; with first.")] after: Option<String>,
-        #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "The number of rows from the end, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor; with last.")] before: Option<String>,
-        #[graphql(desc = "CHART_NO ascending where absent.")] order_by: Option<PatientOrder>,
-        #[graphql(desc = "All where absent.")] filter: Option<PatientFilter>,
+        #[graphql(desc = "CHART_NO ascending if absent.")] order_by: Option<PatientOrder>,
+        #[graphql(desc = "All if absent.")] filter: Option<PatientFilter>,
     ) -> Result<PatientConnection> {
         let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
         let order = patient_order(context::viewer(ctx)?, order_by)?;
@@ -142,19 +136,18 @@ impl Query {
         patient::page(ctx, &page_args, search, order).await
     }
 
-    /// The hospital's visits; the newest first unless told otherwise.
+    /// The hospital's visits; newest first by default.
     #[allow(clippy::too_many_arguments)]
     async fn visits(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Rows from the front, at most 100; 20 where neither first nor last is given.")] first: Option<
-            i32,
-        >,
+        #[graphql(desc = "The number of rows from the start, at most 100; 20 if neither first nor last is given.")]
+        first: Option<i32>,
         #[graphql(desc = "Rows after this cursor; with first.")] after: Option<String>,
-        #[graphql(desc = "Rows from the back, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "The number of rows from the end, at most 100.")] last: Option<i32>,
         #[graphql(desc = "Rows before this cursor; with last.")] before: Option<String>,
-        #[graphql(desc = "DATE descending where absent.")] order_by: Option<VisitOrder>,
-        #[graphql(desc = "All where absent.")] filter: Option<VisitFilter>,
+        #[graphql(desc = "DATE descending if absent.")] order_by: Option<VisitOrder>,
+        #[graphql(desc = "All if absent.")] filter: Option<VisitFilter>,
     ) -> Result<VisitConnection> {
         let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
         let order = visit_order(context::viewer(ctx)?, order_by)?;
@@ -162,22 +155,22 @@ impl Query {
         visit::page(ctx, &page_args, query, order).await
     }
 
-    /// The patient of that id; null where the hospital has none.
+    /// The patient with this ID; null if the hospital has none.
     async fn patient(&self, ctx: &Context<'_>, #[graphql(desc = "A Patient.id.")] id: ID) -> Result<Option<Patient>> {
         Patient::find(ctx, id::patient("id", &id)?).await
     }
 
-    /// The visit of that id; null where the hospital has none. A deleted one is marked so.
+    /// The visit with this ID; null if the hospital has none. A deleted visit has deleted set.
     async fn visit(&self, ctx: &Context<'_>, #[graphql(desc = "A Visit.id.")] id: ID) -> Result<Option<Visit>> {
         Visit::find(ctx, id::visit("id", &id)?).await
     }
 
-    /// Whatever has that id; null where the hospital has nothing of it.
+    /// The object with this ID; null if the hospital has none.
     async fn node(&self, ctx: &Context<'_>, #[graphql(desc = "Any id.")] id: ID) -> Result<Option<Node>> {
         node::find(ctx, Id::parse("id", &id)?).await
     }
 
-    /// Whatever has those ids, in their order.
+    /// The objects with these IDs, in their order.
     async fn nodes(
         &self,
         ctx: &Context<'_>,

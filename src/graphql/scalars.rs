@@ -41,7 +41,7 @@ impl Date {
         Ok(self.day(argument)?.date())
     }
 
-    /// The day, where it is one that Rollcall takes.
+    /// The day, if it is within the accepted range.
     pub(super) fn day(&self, argument: &str) -> Result<Day> {
         let date = self.0.clone().and_then(rules::date);
         date.map(Day::from).map_err(|message| Error::input(argument, message))
@@ -82,12 +82,12 @@ impl ScalarType for DateTime {
     }
 }
 
-/// A `DateTime` as an argument, or a text that should be one: what is wrong with it is said where its argument has a name.
+/// A `DateTime` as an argument, or a text that is none: the error is returned where the name of the argument is known.
 #[derive(Clone, Debug)]
 pub(super) struct DateTimeInput(std::result::Result<DateTime, Value>);
 
 impl DateTimeInput {
-    /// The instant, where it is one.
+    /// The instant, if the text is one.
     pub(super) fn instant(&self, argument: &str) -> Result<chrono::DateTime<Utc>> {
         match &self.0 {
             Ok(instant) => Ok(instant.0),

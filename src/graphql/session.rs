@@ -12,25 +12,25 @@ use crate::store;
 /// A member of staff.
 pub(super) struct Viewer(pub(super) store::StaffMember);
 
-/// Who asks.
+/// The signed-in member of staff.
 #[Object]
 impl Viewer {
-    /// The name to sign in with.
+    /// The login name.
     async fn login(&self) -> &str {
         &self.0.login
     }
 
-    /// The name that people read.
+    /// The display name.
     async fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// What the viewer may do.
+    /// The viewer's role.
     async fn role(&self) -> Role {
         self.0.role.into()
     }
 
-    /// Where the viewer works: everything is of this hospital.
+    /// The viewer's hospital, which all data belongs to.
     async fn hospital(&self, ctx: &Context<'_>) -> Result<Hospital> {
         let row = super::context::services(ctx)?.store.hospital(self.0.hospital).await?;
         row.map(Hospital)
@@ -41,13 +41,13 @@ impl Viewer {
 /// A session: send the access token as `Authorization: Bearer …`.
 #[derive(SimpleObject)]
 pub(super) struct Session {
-    /// A bearer token, good until accessExpiresAt.
+    /// A bearer token, valid until accessExpiresAt.
     access_token: String,
-    /// When the access token runs out.
+    /// When the access token expires.
     access_expires_at: DateTime,
-    /// Good for one use, and for repeating that within 30 seconds.
+    /// Valid for one use, which may be repeated within 30 seconds.
     refresh_token: String,
-    /// Who is signed in.
+    /// The signed-in member of staff.
     viewer: Viewer,
 }
 

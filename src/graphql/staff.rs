@@ -13,42 +13,42 @@ use crate::store;
 /// A member of staff.
 pub(super) struct StaffMember(store::StaffMember);
 
-/// Somebody who works at the hospital and may sign in.
+/// A member of the hospital's staff, who may sign in.
 #[Object]
 impl StaffMember {
-    /// Opaque.
+    /// An opaque ID.
     pub(super) async fn id(&self) -> ID {
         Id::Staff(self.0.id).into()
     }
 
-    /// The name to sign in with; it never changes.
+    /// The login name; it cannot be changed.
     async fn login(&self) -> &str {
         &self.0.login
     }
 
-    /// The name that people read.
+    /// The display name.
     async fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// What the member may do.
+    /// The role, which determines permissions.
     async fn role(&self) -> Role {
         self.0.role.into()
     }
 
-    /// Since when the account is disabled; null where it is not.
+    /// When the account was disabled; null if it is enabled.
     async fn disabled_at(&self) -> Option<DateTime> {
         self.0.disabled_at.map(DateTime)
     }
 
-    /// When the account was made.
+    /// When the account was created.
     async fn created_at(&self) -> DateTime {
         DateTime(self.0.created_at)
     }
 }
 
 impl StaffMember {
-    /// Everybody, by login.
+    /// All members, by login.
     pub(super) async fn all(ctx: &Context<'_>) -> Result<Vec<Self>> {
         let viewer = context::viewer(ctx)?;
         viewer.require(Action::Administer, "to see the staff")?;

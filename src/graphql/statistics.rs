@@ -61,19 +61,19 @@ impl From<DayRange> for DateRange {
     }
 }
 
-/// Which visits a statistics question looks at. An absent list lets every visit through; an empty list is refused. It never
-/// changes a history: patients are classified hospital-wide first, filtered second.
+/// Which visits count. An absent field matches every visit; an empty list is refused. The filter does not affect the
+/// classification of patients: they are classified hospital-wide first and filtered second.
 #[derive(InputObject)]
 pub(super) struct StatisticsFilter {
     /// Visits in one of these departments.
     department_ids: Option<Vec<ID>>,
     /// Visits with one of these doctors.
     doctor_ids: Option<Vec<ID>>,
-    /// Visits that came to be in one of these ways.
+    /// Visits with one of these channels.
     channels: Option<Vec<VisitChannel>>,
 }
 
-/// Refuses a list that lets nothing through, or is too long.
+/// Refuses a list that is empty or too long.
 pub(super) fn not_empty<T>(limits: &Limits, argument: &str, list: Option<&[T]>) -> Result<()> {
     match list.map(<[T]>::len) {
         Some(0) => Err(Error::input(
@@ -129,7 +129,7 @@ fn numbers(argument: &str, ids: &[ID], read: impl Fn(&str, &ID) -> Result<i64>) 
         .collect()
 }
 
-/// The arguments of a question as the desk takes them.
+/// The arguments as a request to the reporting module.
 pub(super) async fn asked(
     ctx: &Context<'_>,
     period: Period,
@@ -169,24 +169,24 @@ pub(super) async fn asked(
     })
 }
 
-/// The filter that a snapshot was asked with.
+/// The filter of a snapshot.
 #[derive(SimpleObject)]
 pub(super) struct AppliedFilter {
-    /// Null where visits of every department counted.
+    /// Null if visits of every department counted.
     departments: Option<Vec<Department>>,
-    /// Null where visits with every doctor counted.
+    /// Null if visits with every doctor counted.
     doctors: Option<Vec<Doctor>>,
-    /// Null where visits counted however they came to be.
+    /// Null if visits of every channel counted.
     channels: Option<Vec<VisitChannel>>,
 }
 
 /// A snapshot.
 pub(super) struct Statistics(pub(super) Arc<ResolvedStatistics>);
 
-/// One computation of the statistics: a snapshot that keeps its lists however the data moves on.
+/// One computation of the statistics: a snapshot whose lists stay the same when the data changes.
 #[Object]
 impl Statistics {
-    /// Hold it to come back to exactly these lists, from any server.
+    /// An opaque ID, by which any server returns exactly these lists.
     pub(super) async fn id(&self, ctx: &Context<'_>) -> Result<ID> {
         context::services(ctx)?.reporting.persist(&self.0).await?;
         Ok(Id::Statistics(self.0.id).into())
@@ -197,12 +197,12 @@ impl Statistics {
         self.0.snapshot.question().period.into()
     }
 
-    /// The days that were asked about.
+    /// The requested days.
     async fn range(&self) -> DateRange {
         self.0.snapshot.question().range.into()
     }
 
-    /// Which visits counted.
+    /// The filter that was applied.
     async fn filter(&self, ctx: &Context<'_>) -> Result<AppliedFilter> {
         let filter = &self.0.snapshot.question().filter;
         let store = &context::services(ctx)?.store;
@@ -238,7 +238,7 @@ impl Statistics {
         })
     }
 
-    /// The day that the question is asked for: nothing dated after it counts.
+    /// The reference day: nothing dated after it counts.
     async fn as_of(&self) -> Date {
         self.0.snapshot.question().as_of.into()
     }
@@ -248,7 +248,7 @@ impl Statistics {
         DateTime(self.0.computed_at)
     }
 
-    /// The state of the data that was counted: opaque, another one after every change that a count can depend on.
+    /// An opaque identifier of the state of the data: it differs after every change that can affect a count.
     async fn revision(&self) -> &str {
         &self.0.revision
     }
@@ -263,26 +263,26 @@ impl Statistics {
         self.0.snapshot.week_start().into()
     }
 
-    /// The rules that were counted by.
+    /// The rules that were applied.
     async fn definition(&self) -> StatisticsDefinition {
         StatisticsDefinition::new(self.0.snapshot.definition(), self.0.effective_from)
     }
 
-    /// Since when it is kept for good; null where it expires.
+    /// When it was pinned; null if it is not pinned.
     async fn pinned_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
         let store = &context::services(ctx)?.store;
         let row = store.snapshot_row(self.0.hospital, &self.0.id.to_string()).await?;
         Ok(row.and_then(|row| row.pinned_at).map(DateTime))
     }
 
-    /// In order, without gaps, covering the range.
+    /// The buckets in order, without gaps, covering the range.
     async fn buckets(&self) -> JsonList<StatisticsBucket> {
         let places = (0..).take(self.0.snapshot.len());
         let buckets = places.filter_map(|place| StatisticsBucket::new(&self.0, BucketRef::At(place)));
         JsonList(buckets.collect())
     }
 
-    /// The bucket that holds the day; null where the range does not.
+    /// The bucket that contains the day; null if the day is outside the range.
     async fn bucket(&self, #[graphql(desc = "A day.")] day: Date) -> Result<Option<JsonObject<StatisticsBucket>>> {
         let bucket = self.0.snapshot.bucket_of(day.day("day")?);
         let bucket = bucket.and_then(|bucket| StatisticsBucket::new(&self.0, bucket));
@@ -296,7 +296,7 @@ impl Statistics {
             .ok_or_else(|| Error::Internal("a snapshot has no total".to_owned()))
     }
 
-    /// What differs from an older snapshot of the same question: who came in and who went out, and why. The two may differ in
+    /// The differences from an older snapshot of the same query: which patients entered and left, and why. The two may differ in
     /// their data, definition and asOf; period, range and filter must be the same.
     async fn changes(
         &self,
@@ -311,7 +311,7 @@ impl Statistics {
         Ok(StatisticsChanges(reporting.compare(before, Arc::clone(&self.0)).await?))
     }
 
-    /// Why a patient is in the lists of this snapshot, or is not; null where the hospital has no such patient.
+    /// Why a patient is or is not in the lists of this snapshot; null if the hospital has no such patient.
     async fn explain(
         &self,
         ctx: &Context<'_>,
@@ -375,31 +375,31 @@ impl StatisticsBucket {
     }
 }
 
-/// One calendar unit of a question, or its whole range, and what was counted of it.
+/// The counts of one calendar unit, or of the whole range.
 #[Object]
 impl StatisticsBucket {
-    /// The first day of the calendar unit, whole; of the range, for total.
+    /// The first day of the whole calendar unit; for total, of the range.
     async fn start(&self) -> Date {
         self.bucket.bounds.from.into()
     }
 
-    /// The last day of the calendar unit, whole; of the range, for total.
+    /// The last day of the whole calendar unit; for total, of the range.
     async fn end(&self) -> Date {
         self.bucket.bounds.to.into()
     }
 
-    /// The days of it that were counted: cut to the range and to asOf; null where none was.
+    /// The days of it that were counted: those within the range and up to asOf; null if none.
     async fn covered(&self) -> Option<DateRange> {
         self.bucket.covered.map(Into::into)
     }
 
-    /// Every day from start to end was counted.
+    /// Whether every day from start to end was counted.
     async fn complete(&self) -> bool {
         self.bucket.complete()
     }
 
-    /// The list of this kind.
-    async fn cohort(&self, #[graphql(desc = "Which list.")] kind: CohortKind) -> Cohort {
+    /// The cohort of this kind.
+    async fn cohort(&self, #[graphql(desc = "The kind of cohort.")] kind: CohortKind) -> Cohort {
         self.list(kind.into())
     }
 
@@ -408,7 +408,7 @@ impl StatisticsBucket {
         self.list(statistics::CohortKind::Visitors)
     }
 
-    /// Visitors whose first attended visit lies here.
+    /// Visitors whose first attended visit is here.
     async fn new_patients(&self) -> Cohort {
         self.list(statistics::CohortKind::New)
     }
@@ -418,7 +418,7 @@ impl StatisticsBucket {
         self.list(statistics::CohortKind::Returning)
     }
 
-    /// New patients who are suspected of having left.
+    /// New patients who are suspected of having churned.
     async fn churn_suspected(&self) -> Cohort {
         self.list(statistics::CohortKind::ChurnSuspected)
     }
@@ -428,18 +428,18 @@ impl StatisticsBucket {
         self.list(statistics::CohortKind::NoShow)
     }
 
-    /// churnSuspected / newPatients, in patients, 0 to 1; null where there are no new patients.
+    /// churnSuspected / newPatients, in patients, 0 to 1; null if there are no new patients.
     async fn churn_rate(&self) -> Option<f64> {
         self.churned()
     }
 
-    /// The bucket is complete, and asOf lies churnAfterDays or more after its end: every new patient has had that long to come
-    /// back, and nobody is PENDING. Those who did come back may still fall silent later.
+    /// Whether the bucket is complete and asOf is churnAfterDays or more after its end: every new patient has had that long to
+    /// return, and none is PENDING. Those who returned may still churn later.
     async fn churn_mature(&self) -> bool {
         self.mature()
     }
 
-    /// noShow / (attended + noShow), in visits, 0 to 1; null where there is neither.
+    /// noShow / (attended + noShow), in visits, 0 to 1; null if there is neither.
     async fn no_show_rate(&self) -> Option<f64> {
         self.missed()
     }

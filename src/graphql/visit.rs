@@ -21,35 +21,35 @@ use crate::error::Result;
 use crate::statistics;
 use crate::store::{self, KeyedVisit, Keyset, PatientVisitPage, VisitDetails, VisitKey, VisitQuery};
 
-/// A visit that is shown. [`Self::shown`] alone makes one, and notes its patient for the audit: no field has to.
+/// A visit in the response. Only [`Self::audited`] creates one, and it records the view of its patient for the audit.
 #[derive(Clone)]
 pub(super) struct Visit {
     row: store::Visit,
     beside: LoadedRelations,
 }
 
-/// What was read with a visit.
+/// Relations that were loaded together with a visit.
 #[derive(Clone, Default)]
 struct LoadedRelations {
     patient: Option<Patient>,
-    /// The department and the doctor, where it has them.
+    /// The department and the doctor, if it has them.
     places: Option<Box<(Option<Department>, Option<Doctor>)>>,
 }
 
 /// One appointment or walk-in of one patient.
 #[Object]
 impl Visit {
-    /// Opaque.
+    /// An opaque ID.
     pub(super) async fn id(&self) -> ID {
         Id::Visit(self.row.id).into()
     }
 
-    /// The source system's own number for the visit.
+    /// The source system's number for the visit.
     async fn visit_no(&self) -> Option<&str> {
         self.row.visit_no.as_deref()
     }
 
-    /// Whose visit it is.
+    /// The patient.
     async fn patient(&self, ctx: &Context<'_>) -> Result<Patient> {
         match &self.beside.patient {
             Some(patient) => Ok(patient.clone()),
@@ -62,17 +62,17 @@ impl Visit {
         self.row.date.into()
     }
 
-    /// When it was to begin; null where only the day is known.
+    /// The start time; null if only the day is known.
     async fn scheduled_at(&self) -> Option<DateTime> {
         self.row.scheduled_at.map(DateTime)
     }
 
-    /// How far it got.
+    /// The status.
     async fn status(&self) -> VisitStatus {
         self.row.status.into()
     }
 
-    /// Where it took place; null where unknown.
+    /// The department; null if unknown.
     async fn department(&self, ctx: &Context<'_>) -> Result<Option<Department>> {
         match &self.beside.places {
             Some(places) => Ok(places.0.clone()),
@@ -80,7 +80,7 @@ impl Visit {
         }
     }
 
-    /// Who treated; null where unknown.
+    /// The doctor; null if unknown.
     async fn doctor(&self, ctx: &Context<'_>) -> Result<Option<Doctor>> {
         match &self.beside.places {
             Some(places) => Ok(places.1.clone()),
@@ -88,24 +88,24 @@ impl Visit {
         }
     }
 
-    /// How it came to be.
+    /// The channel by which it was booked.
     async fn channel(&self) -> VisitChannel {
         self.row.channel.into()
     }
 
-    /// Another one after each change by the API or an import: a change names the one that it was decided on.
+    /// Increases with each change by the API or an import. A mutation passes the version that it is based on.
     async fn version(&self) -> i32 {
         self.row.version
     }
 
-    /// The visit was deleted since; old snapshots still list it.
+    /// Whether the visit was deleted; older snapshots still list it.
     async fn deleted(&self) -> bool {
         self.row.deleted
     }
 }
 
 impl Visit {
-    /// The visit of this row, which is now in the answer.
+    /// The visit of this row, its patient recorded for the audit as part of the response.
     fn audited(ctx: &Context<'_>, row: store::Visit, beside: LoadedRelations) -> Result<Self> {
         context::audit_patient_view(ctx, row.patient)?;
         Ok(Self { row, beside })
@@ -130,8 +130,8 @@ impl Visit {
         found.map(|found| Self::looked_up(ctx, found)).transpose()
     }
 
-    /// The visits of a page as they are now; of those of which not even a tombstone is left, what was counted. Whose they are
-    /// was counted, too: those patients, where they are asked for, need not wait for the visits.
+    /// The visits of a page with their current data; those without even a tombstone as counted. Patients are loaded at the same
+    /// time if they are selected, since their ids were counted too.
     pub(super) async fn load_counted(ctx: &Context<'_>, counted: Vec<statistics::CountedVisit>) -> Result<Vec<Self>> {
         let visits = context::loaders(ctx)?.load_many(counted.iter().map(|visit| VisitRowKey(visit.id)));
         let mut owners = Vec::new();
@@ -153,14 +153,14 @@ impl Visit {
     }
 }
 
-/// Which visits to list. An absent list lets every visit through; an empty list is refused.
+/// Which visits to list. An absent field matches every visit; an empty list is refused.
 #[derive(InputObject)]
 pub(super) struct VisitFilter {
     /// Visits in one of these departments.
     department_ids: Option<Vec<ID>>,
     /// Visits with one of these doctors.
     doctor_ids: Option<Vec<ID>>,
-    /// Visits that came to be in one of these ways.
+    /// Visits with one of these channels.
     channels: Option<Vec<VisitChannel>>,
     /// Visits with one of these statuses.
     statuses: Option<Vec<VisitStatus>>,
@@ -168,7 +168,7 @@ pub(super) struct VisitFilter {
     dates: Option<DateRangeInput>,
 }
 
-/// The filter in the store's words.
+/// The filter as the store's type.
 pub(super) async fn visit_query(ctx: &Context<'_>, filter: Option<VisitFilter>) -> Result<VisitQuery> {
     let Some(filter) = filter else {
         return Ok(VisitQuery::default());
@@ -192,7 +192,7 @@ struct VisitList {
     descending: bool,
 }
 
-/// What binds cursors to the list. Cursors outlive this program, and so does the encoding.
+/// The text that binds cursors to the list. Clients keep cursors across versions, so this encoding must not change.
 impl fmt::Display for VisitList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -231,7 +231,7 @@ impl fmt::Display for VisitList {
 }
 
 impl VisitList {
-    /// Where a page of it begins.
+    /// The keyset of a page of it.
     fn keyset(&self, ctx: &Context<'_>, page_args: &PageArgs) -> Result<Keyset<Option<String>>> {
         let hospital = context::viewer(ctx)?.hospital;
         page_args.keyset(context::services(ctx)?.store.secrets(), hospital, self, self.descending)
@@ -324,7 +324,7 @@ pub(super) async fn page_of_patient(
 }
 
 impl Visit {
-    /// A visit of which only what was counted is left.
+    /// A visit whose row and tombstone are gone: only what was counted is left.
     pub(super) fn gone(ctx: &Context<'_>, counted: &statistics::CountedVisit) -> Result<Self> {
         let row = store::Visit {
             id: counted.id,

@@ -16,7 +16,7 @@ use crate::store::Command;
 
 pub(super) use statistics::days as definition_days;
 
-/// What can be changed.
+/// The mutations.
 #[derive(MergedObject, Default)]
 pub struct Mutation(
     session::SessionMutation,
@@ -26,17 +26,17 @@ pub struct Mutation(
     statistics::StatisticsMutation,
 );
 
-/// The fields of an input that cannot be taken, in the order in which they were read. One error names them all.
+/// The fields of an input that were refused, in the order in which they were read. One error names them all.
 #[derive(Default)]
 struct BadFields(Vec<Error>);
 
 impl BadFields {
-    /// The value; a stand-in where the field cannot be taken, and then [`Self::finish`] fails.
+    /// The value; its default if the field was refused, and then [`Self::finish`] fails.
     fn check<T: Default>(&mut self, value: Result<T>) -> Result<T> {
         Ok(self.take(value)?.unwrap_or_default())
     }
 
-    /// The value; none where the field cannot be taken, and then [`Self::finish`] fails.
+    /// The value; none if the field was refused, and then [`Self::finish`] fails.
     fn take<T>(&mut self, value: Result<T>) -> Result<Option<T>> {
         match value {
             Ok(value) => Ok(Some(value)),
@@ -91,7 +91,7 @@ fn lines(argument: &str, text: &str) -> Result<String> {
     rules::lines(text).map_err(|message| Error::input(argument, message))
 }
 
-/// An absent value stays, null clears it.
+/// An absent value stays unchanged, null clears it.
 fn patch<T, U>(value: MaybeUndefined<T>, read: impl FnOnce(T) -> Result<U>) -> Result<Patch<U>> {
     Ok(match value {
         MaybeUndefined::Undefined => Patch::Keep,
@@ -123,7 +123,7 @@ async fn department(ctx: &Context<'_>, id: MaybeUndefined<ID>) -> Result<Patch<i
     Ok(id)
 }
 
-/// The doctor, likewise.
+/// The doctor that an argument names; it must be one of the hospital's.
 async fn doctor(ctx: &Context<'_>, id: MaybeUndefined<ID>) -> Result<Patch<i64>> {
     let id = patch(id, |id| id::doctor("input.doctorId", &id))?;
     if let Patch::Put(id) = id

@@ -14,134 +14,134 @@ use crate::store::{ChangePatient, ErasePatient, MergePatients, RegisterPatient, 
 #[derive(Default)]
 pub struct PatientMutation;
 
-/// A patient to be.
+/// A new patient.
 #[derive(InputObject)]
 struct RegisterPatientInput {
-    /// The hospital's own number for the patient, which no other has; 1 to 255 characters.
+    /// The hospital's own number for the patient, unique in the hospital; 1–255 characters.
     chart_no: String,
-    /// 1 to 255 characters.
+    /// 1–255 characters.
     name: MaybeUndefined<String>,
-    /// A whole number, with a country code or of the hospital's country.
+    /// A complete phone number, with a country code or of the hospital's country.
     #[graphql(secret)]
     phone: MaybeUndefined<String>,
     /// Not after today.
     birth_date: MaybeUndefined<Date>,
-    /// Where the date is not known; from 1900 to this year.
+    /// For when the date is unknown; 1900 to the current year.
     birth_year: MaybeUndefined<i32>,
     /// As recorded.
     #[graphql(default_with = "Sex::Unknown")]
     sex: Sex,
-    /// Today where absent.
+    /// Today if absent.
     registered_on: MaybeUndefined<Date>,
-    /// A remark, at most 2,000 characters; kept encrypted.
+    /// A note of 1–2,000 characters; stored encrypted.
     #[graphql(secret)]
     memo: MaybeUndefined<String>,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
 /// The patient that was registered.
 #[derive(SimpleObject)]
 struct RegisterPatientPayload {
-    /// As it now stands.
+    /// Its current state.
     patient: Patient,
 }
 
-/// What is to be different of a patient. What is absent stays; null clears.
+/// Changes to a patient. Absent fields stay unchanged; null clears a field.
 #[derive(InputObject)]
 struct ChangePatientInput {
-    /// Which patient: one who is ACTIVE.
+    /// The patient; must be ACTIVE.
     id: ID,
-    /// The Patient.version that was seen; where it is another one by now, nothing changes and CONFLICT says so.
+    /// The Patient.version that the change is based on; if it is no longer current, nothing changes and the error is CONFLICT.
     version: i32,
-    /// The hospital's own number for the patient, which no other has; 1 to 255 characters, never null.
+    /// The hospital's own number for the patient, unique in the hospital; 1–255 characters, not null.
     chart_no: MaybeUndefined<String>,
-    /// 1 to 255 characters.
+    /// 1–255 characters.
     name: MaybeUndefined<String>,
-    /// A whole number, with a country code or of the hospital's country.
+    /// A complete phone number, with a country code or of the hospital's country.
     #[graphql(secret)]
     phone: MaybeUndefined<String>,
     /// Not after today. The birth year follows it.
     birth_date: MaybeUndefined<Date>,
-    /// Where the date is not known; from 1900 to this year.
+    /// For when the date is unknown; 1900 to the current year.
     birth_year: MaybeUndefined<i32>,
-    /// As recorded; never null.
+    /// As recorded; not null.
     sex: MaybeUndefined<Sex>,
-    /// Statistics never look at it.
+    /// Statistics do not use it.
     registered_on: MaybeUndefined<Date>,
-    /// A remark, at most 2,000 characters; kept encrypted.
+    /// A note of 1–2,000 characters; stored encrypted.
     #[graphql(secret)]
     memo: MaybeUndefined<String>,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
 /// The patient that was changed.
 #[derive(SimpleObject)]
 struct ChangePatientPayload {
-    /// As it now stands.
+    /// Its current state.
     patient: Patient,
 }
 
-/// Which patient is to be erased.
+/// The patient to erase.
 #[derive(InputObject)]
 struct ErasePatientInput {
-    /// Which patient: one who is ACTIVE. Those merged into it are erased with it.
+    /// The patient; must be ACTIVE. Patients merged into it are erased with it.
     id: ID,
-    /// The Patient.version that was seen; where it is another one by now, nothing changes and CONFLICT says so.
+    /// The Patient.version that the change is based on; if it is no longer current, nothing changes and the error is CONFLICT.
     version: i32,
-    /// Why; at most 2,000 characters. It is not kept with the patient.
+    /// The reason, 1–2,000 characters. It is not stored.
     reason: String,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
 /// The patient that was erased.
 #[derive(SimpleObject)]
 struct ErasePatientPayload {
-    /// What is left.
+    /// What is left of the record.
     patient: Patient,
 }
 
-/// Which two patients are one person.
+/// Two patient records of one person.
 #[derive(InputObject)]
 struct MergePatientsInput {
-    /// The patient whose visits are handed over and whose record becomes MERGED.
+    /// The patient whose visits move and whose record becomes MERGED.
     id: ID,
-    /// Its Patient.version that was seen; where it is another one by now, nothing changes and CONFLICT says so.
+    /// The Patient.version that the merge is based on; if it is no longer current, nothing changes and the error is CONFLICT.
     version: i32,
-    /// The patient who stays.
+    /// The patient whose record stays ACTIVE and receives the visits.
     into_id: ID,
-    /// Why; at most 2,000 characters.
+    /// The reason, 1–2,000 characters.
     reason: String,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
-/// Two patients who were one person.
+/// Two merged patient records.
 #[derive(SimpleObject)]
 struct MergePatientsPayload {
     /// The patient who is now MERGED.
     patient: Patient,
-    /// The patient who stays, with the visits of both.
+    /// The patient who has the visits of both.
     into: Patient,
 }
 
-/// Which merge is to be undone.
+/// The merge to undo.
 #[derive(InputObject)]
 struct UndoMergeInput {
     /// The patient who is MERGED.
     id: ID,
-    /// Why; at most 2,000 characters.
+    /// The reason, 1–2,000 characters.
     reason: String,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
-/// A patient who is one of its own again.
+/// A patient whose merge was undone.
 #[derive(SimpleObject)]
 struct UndoMergePayload {
-    /// The patient, ACTIVE, with the visits that the merge had moved and that were not moved on since.
+    /// The patient, ACTIVE again, with the visits that the merge moved and that were not moved again since.
     patient: Patient,
 }
 
@@ -151,7 +151,7 @@ impl PatientMutation {
     async fn register_patient(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Who.")] input: RegisterPatientInput,
+        #[graphql(desc = "The new patient.")] input: RegisterPatientInput,
     ) -> Result<RegisterPatientPayload> {
         let key = input.idempotency_key.clone();
         let mut bad = BadFields::default();
@@ -175,11 +175,11 @@ impl PatientMutation {
         Ok(RegisterPatientPayload { patient })
     }
 
-    /// Changes what is recorded of a patient. For ADMIN and DESK.
+    /// Changes a patient's data. For ADMIN and DESK.
     async fn change_patient(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Who, and what.")] input: ChangePatientInput,
+        #[graphql(desc = "The patient and the changes.")] input: ChangePatientInput,
     ) -> Result<ChangePatientPayload> {
         let mut bad = BadFields::default();
         let id = bad.check(id::patient("input.id", &input.id))?;
@@ -206,12 +206,12 @@ impl PatientMutation {
         Ok(ChangePatientPayload { patient })
     }
 
-    /// Clears, for good, everything personal of a patient and of those merged into it. Visits stay, and so do all counts;
-    /// lists show the row as ERASED. For ADMIN and DESK.
+    /// Permanently erases all personal data of a patient and of those merged into it. Visits and counts stay;
+    /// lists show the record as ERASED. For ADMIN and DESK.
     async fn erase_patient(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Who.")] input: ErasePatientInput,
+        #[graphql(desc = "The patient to erase.")] input: ErasePatientInput,
     ) -> Result<ErasePatientPayload> {
         let mut bad = BadFields::default();
         let command = ErasePatient {
@@ -224,12 +224,12 @@ impl PatientMutation {
         Ok(ErasePatientPayload { patient })
     }
 
-    /// Hands the visits of a patient to another who is the same person; the first record becomes MERGED. Snapshots that
-    /// stand keep listing it. For ADMIN and DESK.
+    /// Moves the visits of a patient to another who is the same person; the first record becomes MERGED. Existing
+    /// snapshots keep listing it. For ADMIN and DESK.
     async fn merge_patients(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Who into whom.")] input: MergePatientsInput,
+        #[graphql(desc = "The two patients.")] input: MergePatientsInput,
     ) -> Result<MergePatientsPayload> {
         let mut bad = BadFields::default();
         let into = bad.check(id::patient("input.intoId", &input.into_id))?;
@@ -246,11 +246,11 @@ impl PatientMutation {
         })
     }
 
-    /// Undoes a merge: the patient is ACTIVE again and has the visits back that the merge moved. For ADMIN and DESK.
+    /// Undoes a merge: the patient becomes ACTIVE again and gets the visits back that the merge moved. For ADMIN and DESK.
     async fn undo_merge(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Whose merge.")] input: UndoMergeInput,
+        #[graphql(desc = "The merge to undo.")] input: UndoMergeInput,
     ) -> Result<UndoMergePayload> {
         let mut bad = BadFields::default();
         let command = UndoMerge {

@@ -9,73 +9,73 @@ use crate::graphql::session::Session;
 #[derive(Default)]
 pub struct SessionMutation;
 
-/// Who signs in.
+/// The credentials.
 #[derive(InputObject)]
 struct SignInInput {
     /// The hospital's code.
     hospital: String,
-    /// The name to sign in with.
+    /// The login name.
     login: String,
     /// The password.
     #[graphql(secret)]
     password: String,
 }
 
-/// The outcome of signing in.
+/// The result of signing in.
 #[derive(SimpleObject)]
 struct SignInPayload {
     /// The new session.
     session: Session,
 }
 
-/// Which session is to go on.
+/// The session to refresh.
 #[derive(InputObject)]
 struct RefreshSessionInput {
-    /// The session's last refresh token. It is good for one use. Sent again within 30 seconds, while the token that it led to is
-    /// unused, it leads to that same token again: repeat a request whose answer was lost. Any other reuse ends the session.
+    /// The session's last refresh token, valid for one use. If it is sent again within 30 seconds, while its successor is unused,
+    /// the result is that successor again, so that a request can be repeated if its response was lost. Any other reuse ends the session.
     #[graphql(secret)]
     refresh_token: String,
 }
 
-/// The outcome of refreshing.
+/// The result of refreshing.
 #[derive(SimpleObject)]
 struct RefreshSessionPayload {
     /// The session with new tokens.
     session: Session,
 }
 
-/// The outcome of signing out.
+/// The result of signing out.
 #[derive(SimpleObject)]
 struct SignOutPayload {
-    /// Always true: the session's refresh tokens are gone.
+    /// Always true: the session's refresh tokens are revoked.
     signed_out: bool,
 }
 
 /// A new password for the viewer.
 #[derive(InputObject)]
 struct ChangePasswordInput {
-    /// The password until now.
+    /// The current password.
     #[graphql(secret)]
     current_password: String,
-    /// The password from now on: 8 to 1,024 characters.
+    /// The new password: 8–1,024 characters.
     #[graphql(secret)]
     new_password: String,
 }
 
-/// The outcome of changing one's password.
+/// The result of changing one's password.
 #[derive(SimpleObject)]
 struct ChangePasswordPayload {
-    /// A new session: all others have ended.
+    /// A new session; all others have ended.
     session: Session,
 }
 
 #[Object]
 impl SessionMutation {
-    /// Begins a session. A wrong hospital, login or password is INVALID_CREDENTIALS, without telling which.
+    /// Begins a session. If hospital, login or password is wrong, the error is INVALID_CREDENTIALS and does not say which.
     async fn sign_in(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Who signs in.")] input: SignInInput,
+        #[graphql(desc = "The credentials.")] input: SignInInput,
     ) -> Result<SignInPayload> {
         let auth = &context::services(ctx)?.auth;
         let session = auth
@@ -92,11 +92,11 @@ impl SessionMutation {
         })
     }
 
-    /// Goes on with a session, with new tokens.
+    /// Continues a session with new tokens.
     async fn refresh_session(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which session.")] input: RefreshSessionInput,
+        #[graphql(desc = "The session to refresh.")] input: RefreshSessionInput,
     ) -> Result<RefreshSessionPayload> {
         let auth = &context::services(ctx)?.auth;
         let session = auth.refresh(&input.refresh_token).await?;
@@ -110,7 +110,7 @@ impl SessionMutation {
     async fn change_password(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The password, until now and from now on.")] input: ChangePasswordInput,
+        #[graphql(desc = "The current and the new password.")] input: ChangePasswordInput,
     ) -> Result<ChangePasswordPayload> {
         let auth = &context::services(ctx)?.auth;
         let viewer = context::viewer(ctx)?;
@@ -127,7 +127,7 @@ impl SessionMutation {
         })
     }
 
-    /// Ends the session: its refresh tokens are good no more, its access token until it runs out.
+    /// Ends the session: its refresh tokens are revoked; its access token stays valid until it expires.
     async fn sign_out(&self, ctx: &Context<'_>) -> Result<SignOutPayload> {
         let auth = &context::services(ctx)?.auth;
         auth.sign_out(context::viewer(ctx)?, context::session_family(ctx)?)

@@ -14,143 +14,143 @@ use crate::store::{AddDepartment, AddDoctor, AddStaff, ChangeDepartment, ChangeD
 #[derive(Default)]
 pub struct StaffMutation;
 
-/// A department to be.
+/// A new department.
 #[derive(InputObject)]
 struct AddDepartmentInput {
-    /// 1 to 255 characters, which no other department of the hospital has.
+    /// The name, unique among the hospital's departments; 1–255 characters.
     name: String,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
 /// The department that was added.
 #[derive(SimpleObject)]
 struct AddDepartmentPayload {
-    /// As it now stands.
+    /// Its current state.
     department: Department,
 }
 
-/// What is to be different of a department. What is absent stays.
+/// Changes to a department. Absent fields stay unchanged.
 #[derive(InputObject)]
 struct ChangeDepartmentInput {
-    /// Which department.
+    /// The department.
     id: ID,
-    /// 1 to 255 characters, which no other department of the hospital has; never null.
+    /// The name, unique among the hospital's departments; 1–255 characters, not null.
     name: MaybeUndefined<String>,
-    /// Whether it is no longer there to be booked; never null. Statistics go on counting its visits.
+    /// Whether it can no longer be booked; not null. Statistics continue to count its visits.
     retired: MaybeUndefined<bool>,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
 /// The department that was changed.
 #[derive(SimpleObject)]
 struct ChangeDepartmentPayload {
-    /// As it now stands.
+    /// Its current state.
     department: Department,
 }
 
-/// A doctor to be.
+/// A new doctor.
 #[derive(InputObject)]
 struct AddDoctorInput {
-    /// 1 to 255 characters, which no other doctor of the hospital has.
+    /// The name, unique among the hospital's doctors; 1–255 characters.
     name: String,
-    /// Where the doctor works.
+    /// The doctor's department.
     department_id: MaybeUndefined<ID>,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
 /// The doctor who was added.
 #[derive(SimpleObject)]
 struct AddDoctorPayload {
-    /// As it now stands.
+    /// Its current state.
     doctor: Doctor,
 }
 
-/// What is to be different of a doctor. What is absent stays.
+/// Changes to a doctor. Absent fields stay unchanged.
 #[derive(InputObject)]
 struct ChangeDoctorInput {
-    /// Which doctor.
+    /// The doctor.
     id: ID,
-    /// 1 to 255 characters, which no other doctor of the hospital has; never null.
+    /// The name, unique among the hospital's doctors; 1–255 characters, not null.
     name: MaybeUndefined<String>,
-    /// Where the doctor works; null where unknown.
+    /// The doctor's department; null if unknown.
     department_id: MaybeUndefined<ID>,
-    /// Whether the doctor is no longer there to be booked; never null. Statistics go on counting the visits.
+    /// Whether the doctor can no longer be booked; not null. Statistics continue to count the visits.
     retired: MaybeUndefined<bool>,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
 /// The doctor who was changed.
 #[derive(SimpleObject)]
 struct ChangeDoctorPayload {
-    /// As it now stands.
+    /// Its current state.
     doctor: Doctor,
 }
 
-/// A member of staff to be.
+/// A new member of staff.
 #[derive(InputObject)]
 struct AddStaffInput {
-    /// The name to sign in with: 1 to 255 characters, which nobody else of the hospital has. It never changes.
+    /// The login name, unique in the hospital: 1–255 characters. It cannot be changed.
     login: String,
-    /// The name that people read; 1 to 255 characters.
+    /// The display name; 1–255 characters.
     name: String,
-    /// What the member may do.
+    /// The role, which determines permissions.
     role: Role,
-    /// The first password: 8 to 1,024 characters.
+    /// The initial password: 8–1,024 characters.
     #[graphql(secret)]
     password: String,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
 /// The member of staff who was added.
 #[derive(SimpleObject)]
 struct AddStaffPayload {
-    /// As it now stands.
+    /// Its current state.
     staff: StaffMember,
 }
 
-/// What is to be different of a member of staff. What is absent stays.
+/// Changes to a member of staff. Absent fields stay unchanged.
 #[derive(InputObject)]
 struct ChangeStaffInput {
-    /// Which member.
+    /// The member of staff.
     id: ID,
-    /// The name that people read; 1 to 255 characters, never null.
+    /// The display name; 1–255 characters, not null.
     name: MaybeUndefined<String>,
-    /// What the member may do; never null. Sessions end with another role.
+    /// The role; not null. A change of role ends the sessions.
     role: MaybeUndefined<Role>,
-    /// Whether the account is disabled; never null. Sessions end with it, the last access token within 15 minutes.
+    /// Whether the account is disabled; not null. Disabling ends the sessions; access tokens expire within 15 minutes.
     disabled: MaybeUndefined<bool>,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
 /// The member of staff who was changed.
 #[derive(SimpleObject)]
 struct ChangeStaffPayload {
-    /// As it now stands.
+    /// Its current state.
     staff: StaffMember,
 }
 
 /// A new password for a member of staff.
 #[derive(InputObject)]
 struct ResetPasswordInput {
-    /// Which member.
+    /// The member of staff.
     id: ID,
-    /// The password from now on: 8 to 1,024 characters. The member should change it.
+    /// The new password: 8–1,024 characters. The member of staff should change it.
     #[graphql(secret)]
     password: String,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
 /// The member of staff who has a new password.
 #[derive(SimpleObject)]
 struct ResetPasswordPayload {
-    /// The member, whose sessions have ended.
+    /// The member of staff, whose sessions have ended.
     staff: StaffMember,
 }
 
@@ -160,7 +160,7 @@ impl StaffMutation {
     async fn add_department(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which department.")] input: AddDepartmentInput,
+        #[graphql(desc = "The new department.")] input: AddDepartmentInput,
     ) -> Result<AddDepartmentPayload> {
         let mut bad = BadFields::default();
         let name = bad.check(line("input.name", &input.name))?;
@@ -169,11 +169,11 @@ impl StaffMutation {
         Ok(AddDepartmentPayload { department })
     }
 
-    /// Renames a department, or retires it. For ADMIN.
+    /// Renames or retires a department. For ADMIN.
     async fn change_department(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which department, and what.")] input: ChangeDepartmentInput,
+        #[graphql(desc = "The department and the changes.")] input: ChangeDepartmentInput,
     ) -> Result<ChangeDepartmentPayload> {
         let mut bad = BadFields::default();
         let name = bad.check(never_null("input.name", input.name))?;
@@ -191,7 +191,7 @@ impl StaffMutation {
     async fn add_doctor(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Who.")] input: AddDoctorInput,
+        #[graphql(desc = "The new doctor.")] input: AddDoctorInput,
     ) -> Result<AddDoctorPayload> {
         let mut bad = BadFields::default();
         let command = AddDoctor {
@@ -207,11 +207,11 @@ impl StaffMutation {
         Ok(AddDoctorPayload { doctor })
     }
 
-    /// Renames a doctor, moves to another department, or retires. For ADMIN.
+    /// Renames a doctor, moves the doctor to another department, or retires the doctor. For ADMIN.
     async fn change_doctor(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Who, and what.")] input: ChangeDoctorInput,
+        #[graphql(desc = "The doctor and the changes.")] input: ChangeDoctorInput,
     ) -> Result<ChangeDoctorPayload> {
         let mut bad = BadFields::default();
         let name = bad.check(never_null("input.name", input.name))?;
@@ -230,7 +230,7 @@ impl StaffMutation {
     async fn add_staff(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Who.")] input: AddStaffInput,
+        #[graphql(desc = "The new member of staff.")] input: AddStaffInput,
     ) -> Result<AddStaffPayload> {
         let mut bad = BadFields::default();
         let login = bad.check(line("input.login", &input.login))?;
@@ -251,12 +251,12 @@ impl StaffMutation {
         Ok(AddStaffPayload { staff })
     }
 
-    /// Renames a member of staff, gives another role, disables or enables the account. The last enabled ADMIN stays one. For
+    /// Renames a member of staff, changes the role, disables or enables the account. One enabled ADMIN must remain. For
     /// ADMIN.
     async fn change_staff(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Who, and what.")] input: ChangeStaffInput,
+        #[graphql(desc = "The member of staff and the changes.")] input: ChangeStaffInput,
     ) -> Result<ChangeStaffPayload> {
         let mut bad = BadFields::default();
         let name = bad.check(never_null("input.name", input.name))?;
@@ -275,7 +275,7 @@ impl StaffMutation {
     async fn reset_password(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Who, and which password.")] input: ResetPasswordInput,
+        #[graphql(desc = "The member of staff and the new password.")] input: ResetPasswordInput,
     ) -> Result<ResetPasswordPayload> {
         let mut bad = BadFields::default();
         let id = bad.check(id::staff("input.id", &input.id))?;

@@ -14,52 +14,52 @@ use crate::store::{UpdateDefinition, definition_of};
 #[derive(Default)]
 pub struct StatisticsMutation;
 
-/// Which rules are to hold.
+/// The rules to publish.
 #[derive(InputObject)]
 struct UpdateDefinitionInput {
-    /// The StatisticsDefinition.version that was seen; where it is another one by now, nothing changes and CONFLICT says so.
+    /// The StatisticsDefinition.version that the change is based on; if it is no longer current, nothing changes and the error is CONFLICT.
     version: i32,
-    /// A new patient silent for this many days or more, at asOf, is suspected of having left. 1 to 36,500.
+    /// A new patient without a visit for this many days or more at asOf is suspected of having churned. 1–36,500.
     churn_after_days: i32,
-    /// A BOOKED visit this many days past its date counts as a no-show, 1 to 36,500; null or absent: only NO_SHOW does.
+    /// A visit still BOOKED this many days after its date counts as a no-show, 1–36,500; if null or absent, only NO_SHOW does.
     overdue_after_days: Option<i32>,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
-/// The rules that hold.
+/// The rules in force.
 #[derive(SimpleObject)]
 struct UpdateDefinitionPayload {
-    /// A new version, where the rules are others than before.
+    /// The rules in force; a new version if they changed.
     definition: StatisticsDefinition,
 }
 
-/// Which snapshot.
+/// The snapshot.
 #[derive(InputObject)]
 struct PinSnapshotInput {
     /// A Statistics.id.
     id: ID,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
-/// A snapshot that is kept for good.
+/// A pinned snapshot.
 #[derive(SimpleObject)]
 struct PinSnapshotPayload {
     /// The snapshot.
     statistics: Statistics,
 }
 
-/// Which snapshot.
+/// The snapshot.
 #[derive(InputObject)]
 struct UnpinSnapshotInput {
     /// A Statistics.id.
     id: ID,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
-/// A snapshot that expires again.
+/// A snapshot that is no longer pinned.
 #[derive(SimpleObject)]
 struct UnpinSnapshotPayload {
     /// The snapshot.
@@ -68,12 +68,12 @@ struct UnpinSnapshotPayload {
 
 #[Object]
 impl StatisticsMutation {
-    /// Publishes rules as a new version. Questions asked from now on are counted by it; snapshots keep theirs. What it would
-    /// change, previewDefinition shows before. For ADMIN.
+    /// Publishes rules as a new version. New statistics use it; snapshots keep theirs. Use previewDefinition to see what it
+    /// would change. For ADMIN.
     async fn update_definition(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The rules.")] input: UpdateDefinitionInput,
+        #[graphql(desc = "The rules to publish.")] input: UpdateDefinitionInput,
     ) -> Result<UpdateDefinitionPayload> {
         let mut bad = BadFields::default();
         let command = UpdateDefinition {
@@ -96,21 +96,21 @@ impl StatisticsMutation {
         })
     }
 
-    /// Keeps a snapshot for good: it does not expire. For ADMIN and CLINICIAN.
+    /// Pins a snapshot, so that it does not expire. For ADMIN and CLINICIAN.
     async fn pin_snapshot(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which snapshot.")] input: PinSnapshotInput,
+        #[graphql(desc = "The snapshot to pin.")] input: PinSnapshotInput,
     ) -> Result<PinSnapshotPayload> {
         let statistics = pin(ctx, &input.id, true, input.idempotency_key).await?;
         Ok(PinSnapshotPayload { statistics })
     }
 
-    /// Lets a pinned snapshot expire again, counted from now. For ADMIN and CLINICIAN.
+    /// Unpins a snapshot: its time to expiry starts again. For ADMIN and CLINICIAN.
     async fn unpin_snapshot(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which snapshot.")] input: UnpinSnapshotInput,
+        #[graphql(desc = "The snapshot to unpin.")] input: UnpinSnapshotInput,
     ) -> Result<UnpinSnapshotPayload> {
         let statistics = pin(ctx, &input.id, false, input.idempotency_key).await?;
         Ok(UnpinSnapshotPayload { statistics })
@@ -134,7 +134,7 @@ async fn pin(ctx: &Context<'_>, id: &ID, pinned: bool, idempotency_key: Option<S
         .ok_or_else(|| Error::unknown_id("input.id", "snapshot"))
 }
 
-/// A number of days as a definition takes it.
+/// A number of days that is valid in a definition.
 pub(in crate::graphql) fn days(argument: &str, days: i32) -> Result<i32> {
     if (1..=Definition::MAX_DAYS).contains(&days) {
         return Ok(days);

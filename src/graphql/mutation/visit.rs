@@ -14,86 +14,86 @@ use crate::store::{ChangeVisit, DeleteVisit, RecordVisit};
 #[derive(Default)]
 pub struct VisitMutation;
 
-/// A visit to be.
+/// A new visit.
 #[derive(InputObject)]
 struct RecordVisitInput {
-    /// Whose visit it is: a patient who is ACTIVE.
+    /// The patient; must be ACTIVE.
     patient_id: ID,
-    /// The day of the visit; that of scheduledAt in the hospital's time zone where absent. One of the two is needed; both together
-    /// must be of the same day.
+    /// The day of the visit; if absent, the day of scheduledAt in the hospital's time zone. One of the two is required; if both are
+    /// given, they must be of the same day.
     date: Option<Date>,
-    /// When it is to begin, or began; on the day of date, where both are given.
+    /// The start time; on the day of date if both are given.
     scheduled_at: MaybeUndefined<DateTimeInput>,
-    /// How far it got; before its day TENTATIVE, BOOKED or CANCELED.
+    /// The status; before the day of the visit TENTATIVE, BOOKED or CANCELED.
     #[graphql(default_with = "VisitStatus::Booked")]
     status: VisitStatus,
-    /// Where it takes place.
+    /// The department.
     department_id: MaybeUndefined<ID>,
-    /// Who treats.
+    /// The doctor.
     doctor_id: MaybeUndefined<ID>,
-    /// How it came to be.
+    /// The channel by which it was booked.
     #[graphql(default_with = "VisitChannel::Other")]
     channel: VisitChannel,
-    /// The source system's own number for the visit, which no other has; 1 to 255 characters.
+    /// The source system's number for the visit, unique in the hospital; 1–255 characters.
     visit_no: MaybeUndefined<String>,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
 /// The visit that was recorded.
 #[derive(SimpleObject)]
 struct RecordVisitPayload {
-    /// As it now stands.
+    /// Its current state.
     visit: Visit,
 }
 
-/// What is to be different of a visit. What is absent stays; null clears.
+/// Changes to a visit. Absent fields stay unchanged; null clears a field.
 #[derive(InputObject)]
 struct ChangeVisitInput {
-    /// Which visit.
+    /// The visit.
     id: ID,
-    /// The Visit.version that was seen; where it is another one by now, nothing changes and CONFLICT says so.
+    /// The Visit.version that the change is based on; if it is no longer current, nothing changes and the error is CONFLICT.
     version: i32,
-    /// Whose visit it is in truth: a patient who is ACTIVE; never null.
+    /// The patient whose visit it is; must be ACTIVE; not null.
     patient_id: MaybeUndefined<ID>,
-    /// The day of the visit; never null. It follows scheduledAt where that alone is given.
+    /// The day of the visit; not null. If only scheduledAt is given, the day follows it.
     date: MaybeUndefined<Date>,
-    /// When it is to begin, or began; on the day of date, where both are given. Where date alone is given, the visit keeps its local
-    /// time of day on the new day; where the clocks skip that time, it becomes the first instant after.
+    /// The start time; on the day of date if both are given. If only date is given, the visit keeps its local time of day on the
+    /// new day; if the clocks skip that time, it becomes the first instant after.
     scheduled_at: MaybeUndefined<DateTimeInput>,
-    /// How far it got; never null. Before its day TENTATIVE, BOOKED or CANCELED.
+    /// The status; not null. Before the day of the visit TENTATIVE, BOOKED or CANCELED.
     status: MaybeUndefined<VisitStatus>,
-    /// Where it takes place.
+    /// The department.
     department_id: MaybeUndefined<ID>,
-    /// Who treats.
+    /// The doctor.
     doctor_id: MaybeUndefined<ID>,
-    /// How it came to be; never null.
+    /// The channel by which it was booked; not null.
     channel: MaybeUndefined<VisitChannel>,
-    /// The source system's own number for the visit, which no other has; 1 to 255 characters.
+    /// The source system's number for the visit, unique in the hospital; 1–255 characters.
     visit_no: MaybeUndefined<String>,
-    /// Why; at most 2,000 characters. Needed where a visit that is COMPLETED, ENDED, CANCELED or NO_SHOW is corrected.
+    /// The reason, 1–2,000 characters. Required to correct a visit that is COMPLETED, ENDED, CANCELED or NO_SHOW.
     reason: Option<String>,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
 /// The visit that was changed.
 #[derive(SimpleObject)]
 struct ChangeVisitPayload {
-    /// As it now stands.
+    /// Its current state.
     visit: Visit,
 }
 
-/// Which visit is to be deleted.
+/// The visit to delete.
 #[derive(InputObject)]
 struct DeleteVisitInput {
-    /// Which visit.
+    /// The visit.
     id: ID,
-    /// The Visit.version that was seen; where it is another one by now, nothing changes and CONFLICT says so.
+    /// The Visit.version that the change is based on; if it is no longer current, nothing changes and the error is CONFLICT.
     version: i32,
-    /// Why; at most 2,000 characters.
+    /// The reason, 1–2,000 characters.
     reason: String,
-    /// 1 to 255 characters of the sender's making: a change that is sent again under its key is made once. Good for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
     idempotency_key: Option<String>,
 }
 
@@ -110,7 +110,7 @@ impl VisitMutation {
     async fn record_visit(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which visit.")] input: RecordVisitInput,
+        #[graphql(desc = "The new visit.")] input: RecordVisitInput,
     ) -> Result<RecordVisitPayload> {
         let mut bad = BadFields::default();
         let mut draft = VisitDraft {
@@ -133,7 +133,7 @@ impl VisitMutation {
     async fn change_visit(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which visit, and what.")] input: ChangeVisitInput,
+        #[graphql(desc = "The visit and the changes.")] input: ChangeVisitInput,
     ) -> Result<ChangeVisitPayload> {
         let mut bad = BadFields::default();
         let date = bad.check(never_null("input.date", input.date))?;
@@ -160,12 +160,12 @@ impl VisitMutation {
         Ok(ChangeVisitPayload { visit })
     }
 
-    /// Deletes a visit that never was. Snapshots that stand keep listing it, marked. A visit that did not take place is
-    /// rather changed to CANCELED or NO_SHOW. For ADMIN and DESK.
+    /// Deletes a visit that was recorded in error. Existing snapshots keep listing it, marked as deleted. For a visit that did not
+    /// take place, change the status to CANCELED or NO_SHOW instead. For ADMIN and DESK.
     async fn delete_visit(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which visit.")] input: DeleteVisitInput,
+        #[graphql(desc = "The visit to delete.")] input: DeleteVisitInput,
     ) -> Result<DeleteVisitPayload> {
         let mut bad = BadFields::default();
         let command = DeleteVisit {
