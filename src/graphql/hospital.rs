@@ -115,6 +115,15 @@ impl StatisticsDefinition {
     }
 }
 
+/// A number of days that is valid in a definition.
+pub(super) fn definition_days(argument: &str, days: i32) -> Result<i32> {
+    if (1..=Definition::MAX_DAYS).contains(&days) {
+        return Ok(days);
+    }
+    let message = format!("must be 1–{} days", Definition::MAX_DAYS);
+    Err(Error::input(argument, message))
+}
+
 /// A department.
 #[derive(Clone)]
 pub(super) struct Department(pub(super) store::Department);

@@ -136,10 +136,7 @@ macro_rules! number_of {
         pub(super) fn $name(argument: &str, id: &ID) -> Result<i64> {
             match Id::parse(argument, id)? {
                 Id::$variant(number) => Ok(number),
-                _ => Err(Error::input(
-                    argument,
-                    concat!("the id of a ", $what, " is wanted"),
-                )),
+                _ => Err(Error::input(argument, concat!("must be the id of a ", $what))),
             }
         }
     };
@@ -148,10 +145,7 @@ macro_rules! number_of {
 pub(super) fn statistics(argument: &str, id: &ID) -> Result<SnapshotId> {
     match Id::parse(argument, id)? {
         Id::Statistics(id) => Ok(id),
-        _ => Err(Error::input(
-            argument,
-            "the id of a snapshot is wanted, as Statistics.id gives it",
-        )),
+        _ => Err(Error::input(argument, "must be a Statistics.id")),
     }
 }
 

@@ -249,6 +249,47 @@ mod tests {
     }
 
     #[test]
+    fn a_keyset_reads_one_row_more_and_continues_at_its_cursor() {
+        use base64::engine::general_purpose::STANDARD;
+        let secrets = Secrets::from_base64(&STANDARD.encode([1; 32])).unwrap();
+        let cursor = |list: &str| key_cursor(&secrets, 7, list, Some("Kim"), 3).unwrap();
+        let keyset = |page_args: PageArgs, descending| page_args.keyset(&secrets, 7, &"by name", descending);
+        let first = keyset(
+            PageArgs::new(&Limits::default(), Some(2), None, None, None).unwrap(),
+            false,
+        )
+        .unwrap();
+        assert!(first.from.is_none() && !first.backwards && !first.descending && first.limit == 3);
+        let after = PageArgs::new(&Limits::default(), Some(2), Some(cursor("by name")), None, None).unwrap();
+        let after = keyset(after, true).unwrap();
+        assert_eq!(after.from, Some((Some("Kim".to_owned()), 3)));
+        assert!(after.descending && !after.backwards);
+        let before = PageArgs::new(&Limits::default(), None, None, Some(2), Some(cursor("by name"))).unwrap();
+        assert!(keyset(before, false).unwrap().backwards);
+        for refused in [
+            PageArgs::new(&Limits::default(), Some(2), Some(cursor("by date")), None, None),
+            PageArgs::new(&Limits::default(), Some(2), None, None, Some(cursor("by name"))),
+            PageArgs::new(&Limits::default(), None, Some(cursor("by name")), Some(2), None),
+        ] {
+            assert!(keyset(refused.unwrap(), false).is_err());
+        }
+    }
+
+    #[test]
+    fn a_page_drops_the_extra_row_at_its_far_end() {
+        let trimmed = |page_args: PageArgs, count: i32| {
+            let mut rows: Vec<i32> = (0..count).collect();
+            let around = page_args.trim(&mut rows);
+            (rows, around)
+        };
+        let first = || PageArgs::new(&Limits::default(), Some(2), None, None, None).unwrap();
+        assert_eq!(trimmed(first(), 3), (vec![0, 1], (false, true)));
+        assert_eq!(trimmed(first(), 2), (vec![0, 1], (false, false)));
+        let last = PageArgs::new(&Limits::default(), None, None, Some(2), None).unwrap();
+        assert_eq!(trimmed(last, 3), (vec![1, 2], (true, false)));
+    }
+
+    #[test]
     fn sizes_are_bounded() {
         let refused = |first, last| PageArgs::new(&Limits::default(), first, None, last, None).is_err();
         assert!(refused(Some(1), Some(1)));

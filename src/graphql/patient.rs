@@ -252,7 +252,7 @@ pub(super) async fn patient_search(ctx: &Context<'_>, filter: Option<PatientFilt
     let text = text::nfc(text.trim());
     let max = context::limits(ctx)?.max_search_length;
     if text.is_empty() || text.chars().count() > max {
-        let message = format!("1 to {max} characters are wanted; leave it out to list all");
+        let message = format!("must be 1–{max} characters; leave it out to list all");
         return Err(Error::input("filter.search", message));
     }
     let viewer = context::viewer(ctx)?;

@@ -14,8 +14,6 @@ use crate::error::{Error, Result};
 use crate::records::{FieldError, Patch, rules};
 use crate::store::Command;
 
-pub(super) use statistics::days as definition_days;
-
 /// The mutations.
 #[derive(MergedObject, Default)]
 pub struct Mutation(
@@ -106,7 +104,7 @@ fn never_null<T>(argument: &str, value: MaybeUndefined<T>) -> Result<Option<T>> 
         MaybeUndefined::Undefined => Ok(None),
         MaybeUndefined::Null => Err(Error::input(
             argument,
-            "it cannot be null; leave it out to leave it as it is",
+            "must not be null; leave it out to keep the value",
         )),
         MaybeUndefined::Value(value) => Ok(Some(value)),
     }

@@ -5,10 +5,9 @@ use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
 use super::{BadFields, execute, line};
 use crate::error::{Error, Result};
 use crate::graphql::context;
-use crate::graphql::hospital::StatisticsDefinition;
+use crate::graphql::hospital::{StatisticsDefinition, definition_days};
 use crate::graphql::id;
 use crate::graphql::statistics::Statistics;
-use crate::statistics::Definition;
 use crate::store::{UpdateDefinition, definition_of};
 
 #[derive(Default)]
@@ -78,11 +77,11 @@ impl StatisticsMutation {
         let mut bad = BadFields::default();
         let command = UpdateDefinition {
             version: input.version,
-            churn_after_days: bad.check(days("input.churnAfterDays", input.churn_after_days))?,
+            churn_after_days: bad.check(definition_days("input.churnAfterDays", input.churn_after_days))?,
             overdue_after_days: bad.check(
                 input
                     .overdue_after_days
-                    .map(|number| days("input.overdueAfterDays", number))
+                    .map(|number| definition_days("input.overdueAfterDays", number))
                     .transpose(),
             )?,
         };
@@ -132,13 +131,4 @@ async fn pin(ctx: &Context<'_>, id: &ID, pinned: bool, idempotency_key: Option<S
     resolved
         .map(Statistics)
         .ok_or_else(|| Error::unknown_id("input.id", "snapshot"))
-}
-
-/// A number of days that is valid in a definition.
-pub(in crate::graphql) fn days(argument: &str, days: i32) -> Result<i32> {
-    if (1..=Definition::MAX_DAYS).contains(&days) {
-        return Ok(days);
-    }
-    let message = format!("1 to {} days are wanted", Definition::MAX_DAYS);
-    Err(Error::input(argument, message))
 }
