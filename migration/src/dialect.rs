@@ -1,34 +1,53 @@
-//! The few words in which the three databases differ.
+//! SQL that differs between the three databases, as placeholders and helpers.
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
+use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend, Statement};
 
-/// Runs the statements one by one, each with its words put in.
+/// Executes the statements one by one, with their placeholders replaced.
 ///
-/// A step may have been cut off half way where DDL is not transactional, so each statement is one that may be repeated.
-pub(crate) async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
-    let connection = manager.get_connection();
-    let backend = connection.get_database_backend();
+/// Each must be one that may be repeated: where DDL is not transactional, a migration may have been interrupted half way.
+pub(crate) async fn run<S: AsRef<str> + Sync>(manager: &SchemaManager<'_>, statements: &[S]) -> Result<(), DbErr> {
+    let backend = manager.get_connection().get_database_backend();
     for statement in statements {
-        connection.execute_unprepared(&words(backend, statement)).await?;
+        execute(manager, &expand(backend, statement.as_ref())).await?;
     }
     Ok(())
+}
+
+async fn execute(manager: &SchemaManager<'_>, statement: &str) -> Result<(), DbErr> {
+    log(statement);
+    manager.get_connection().execute_unprepared(statement).await?;
+    Ok(())
+}
+
+/// Every statement of a migration is logged at `debug`, and a test holds what is logged against a snapshot.
+pub(crate) fn log(statement: &str) {
+    tracing::debug!(sql = %statement);
+}
+
+/// The quoted name of the schema that tables are created in, on PostgreSQL; empty elsewhere.
+pub(crate) async fn current_schema(manager: &SchemaManager<'_>) -> Result<String, DbErr> {
+    let connection = manager.get_connection();
+    if connection.get_database_backend() != DbBackend::Postgres {
+        return Ok(String::new());
+    }
+    let query = Statement::from_string(DbBackend::Postgres, "SELECT quote_ident(current_schema())");
+    let row = connection.query_one_raw(query).await?;
+    let schema: Option<String> = row.map(|row| row.try_get_by_index(0)).transpose()?.flatten();
+    schema.ok_or_else(|| DbErr::Migration("the search_path names no schema that exists".to_owned()))
 }
 
 /// Drops the tables, in this order.
 pub(crate) async fn drop_tables(manager: &SchemaManager<'_>, tables: &[&str]) -> Result<(), DbErr> {
-    let connection = manager.get_connection();
     for table in tables {
-        connection
-            .execute_unprepared(&format!("DROP TABLE IF EXISTS {table}"))
-            .await?;
+        execute(manager, &format!("DROP TABLE IF EXISTS {table}")).await?;
     }
     Ok(())
 }
 
-/// Adds columns: each a table, a name, a type.
+/// Adds columns, given as table, name and type.
 pub(crate) async fn add_columns(manager: &SchemaManager<'_>, columns: &[(&str, &str, &str)]) -> Result<(), DbErr> {
-    // SQLite knows no IF NOT EXISTS here, and needs none: its steps are transactions.
+    // SQLite has no IF NOT EXISTS here, and needs none: its migrations are transactions.
     let if_not = match manager.get_connection().get_database_backend() {
         DbBackend::Sqlite => "",
         _ => "IF NOT EXISTS",
@@ -40,7 +59,7 @@ pub(crate) async fn add_columns(manager: &SchemaManager<'_>, columns: &[(&str, &
     Ok(())
 }
 
-/// Drops those columns.
+/// Drops the columns that `add_columns` adds.
 pub(crate) async fn drop_columns(manager: &SchemaManager<'_>, columns: &[(&str, &str, &str)]) -> Result<(), DbErr> {
     let if_exists = match manager.get_connection().get_database_backend() {
         DbBackend::Sqlite => "",
@@ -53,22 +72,22 @@ pub(crate) async fn drop_columns(manager: &SchemaManager<'_>, columns: &[(&str, 
     Ok(())
 }
 
-/// Puts in the database's own words.
+/// Replaces the placeholders of a statement.
 ///
-/// | word | stands for |
+/// | placeholder | stands for |
 /// | --- | --- |
-/// | `{id}` | a generated bigint column `id` that never comes back |
+/// | `{id}` | a generated bigint column `id` whose values are never reused |
 /// | `{key}` | the key (hospital_id, id) that goes with it |
-/// | `{own_key}` | the key (id) of a table that belongs to no hospital, with its comma |
-/// | `{text}` | text that compares by code point, case-sensitive, up to 255 characters where the database asks for a bound |
-/// | `{long_text}` | text of any length that nothing looks for |
+/// | `{own_key}` | the key (id) of a table that belongs to no hospital, with the comma before it |
+/// | `{text}` | text that compares by code point, case-sensitive, up to 255 characters where the database needs a bound |
+/// | `{long_text}` | text of any length that is not searched |
 /// | `{bytes}` | a short byte string, up to 1,024 bytes |
 /// | `{blob}` | a long byte string |
-/// | `{instant}` | a point in time, kept in UTC, to the microsecond |
-/// | `{now}` | the time now, as an `{instant}` |
-/// | `{epoch}` | 1970-01-01T00:00:00Z, likewise |
-/// | `{table}` | what follows a table's closing bracket |
-fn words(backend: DbBackend, statement: &str) -> String {
+/// | `{instant}` | a point in time, stored in UTC, to the microsecond |
+/// | `{now}` | the current time, as an `{instant}` |
+/// | `{epoch}` | 1970-01-01T00:00:00Z, as an `{instant}` |
+/// | `{table}` | what follows the closing bracket of a table |
+pub(crate) fn expand(backend: DbBackend, statement: &str) -> String {
     let pairs: [(&str, &str); 11] = match backend {
         DbBackend::Postgres => [
             ("{id}", "id BIGINT NOT NULL GENERATED BY DEFAULT AS IDENTITY"),
@@ -113,7 +132,7 @@ fn words(backend: DbBackend, statement: &str) -> String {
             ("{table}", ""),
         ],
     };
-    pairs
-        .iter()
-        .fold(statement.to_owned(), |text, (word, own)| text.replace(word, own))
+    pairs.iter().fold(statement.to_owned(), |text, (placeholder, sql)| {
+        text.replace(placeholder, sql)
+    })
 }

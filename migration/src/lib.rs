@@ -1,7 +1,10 @@
-//! Rollcall's database, step by step: the same tables on SQLite, PostgreSQL and MariaDB.
+//! Rollcall's migrations: the same tables on SQLite, PostgreSQL and MariaDB.
 //!
-//! The DDL is written by hand: a composite key (hospital_id, id) beside a generated id is said differently by each
-//! database, and sea-query's generated DDL loses the generation on all three.
+//! The DDL is written by hand: a composite key (hospital_id, id) beside a generated id is written differently for each
+//! database, and the DDL that sea-query generates loses the generation on all three.
+//!
+//! A released migration never changes: databases have run it as it was. It uses nothing of another migration. What several
+//! share is in `dialect`, or in [`triggers`] under the number of the migration that created it.
 
 pub use sea_orm_migration::prelude::*;
 
@@ -20,8 +23,9 @@ mod m0011_session_epoch;
 mod m0012_erasure;
 mod m0013_audit_patients;
 mod m0014_text;
+pub mod triggers;
 
-/// Every step, in order.
+/// All migrations, in order.
 pub struct Migrator;
 
 impl MigratorTrait for Migrator {

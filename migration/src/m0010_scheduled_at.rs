@@ -1,38 +1,13 @@
-//! On SQLite an instant is text: from now on `visit.scheduled_at` takes only text that Rollcall can read. The other databases
-//! have a type for it.
+//! On SQLite an instant is text: `visit.scheduled_at` now takes only text that Rollcall can read.
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
+use sea_orm_migration::sea_orm::ConnectionTrait;
 
 use crate::dialect::run;
+use crate::triggers::scheduled_at;
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
-
-/// The triggers, and when they fire. A row that holds other text already may be changed as long as that stays.
-const TRIGGERS: [(&str, &str, &str); 2] = [
-    ("visit_time_comes", "INSERT", "NEW.scheduled_at IS NOT NULL"),
-    (
-        "visit_time_changes",
-        "UPDATE OF scheduled_at",
-        "NEW.scheduled_at IS NOT NULL AND NEW.scheduled_at IS NOT OLD.scheduled_at",
-    ),
-];
-
-/// Finds a row where the text can be read: by the rules of `entity::scheduled_at`.
-const READABLE: &str = "SELECT 1 FROM (SELECT substr(local, 1, 10) AS day, substr(local, 11) AS time FROM (
-        SELECT CASE
-            WHEN NEW.scheduled_at GLOB '*[Zz]' THEN substr(NEW.scheduled_at, 1, length(NEW.scheduled_at) - 1)
-            WHEN NEW.scheduled_at GLOB '*[+-][01][0-9]:[0-5][0-9]' OR NEW.scheduled_at GLOB '*[+-]2[0-3]:[0-5][0-9]'
-                THEN substr(NEW.scheduled_at, 1, length(NEW.scheduled_at) - 6)
-            ELSE NEW.scheduled_at END AS local))
-    WHERE typeof(NEW.scheduled_at) = 'text' AND length(NEW.scheduled_at) = length(CAST(NEW.scheduled_at AS BLOB))
-        AND day GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]' AND day = date(day) AND substr(time, 2, 2) < '24'
-        AND (time GLOB '[Tt ][0-2][0-9]:[0-5][0-9]' OR time GLOB '[Tt ][0-2][0-9]:[0-5][0-9]:[0-5][0-9]'
-            OR substr(time, 1, 10) GLOB '[Tt ][0-2][0-9]:[0-5][0-9]:[0-5][0-9].' AND length(time) BETWEEN 11 AND 19
-                AND substr(time, 11) NOT GLOB '*[^0-9]*')";
-
-const MESSAGE: &str = "visit.scheduled_at is an instant such as 2025-05-11T09:30:00+09:00, or without an offset in UTC";
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
@@ -42,25 +17,18 @@ impl MigrationTrait for Migration {
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         self.down(manager).await?;
-        if manager.get_connection().get_database_backend() != DbBackend::Sqlite {
-            return Ok(());
-        }
-        for (name, event, changes) in TRIGGERS {
-            let create = format!(
-                "CREATE TRIGGER {name} BEFORE {event} ON visit FOR EACH ROW WHEN {changes} AND NOT EXISTS ({READABLE})
-                BEGIN SELECT RAISE(ABORT, '{MESSAGE}'); END"
-            );
-            run(manager, &[&create]).await?;
-        }
-        Ok(())
+        run(
+            manager,
+            &scheduled_at::create_v10(manager.get_connection().get_database_backend()),
+        )
+        .await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        if manager.get_connection().get_database_backend() == DbBackend::Sqlite {
-            for (name, ..) in TRIGGERS {
-                run(manager, &[&format!("DROP TRIGGER IF EXISTS {name}")]).await?;
-            }
-        }
-        Ok(())
+        run(
+            manager,
+            &scheduled_at::drop_v10(manager.get_connection().get_database_backend()),
+        )
+        .await
     }
 }

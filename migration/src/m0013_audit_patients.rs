@@ -1,10 +1,10 @@
-//! The patients of an audit entry in a table of their own, and how old an entry must be to be deleted.
+//! The patients of audit entries in a table of their own, and the deletion of old entries.
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
 
-use crate::dialect::{add_columns, drop_columns, drop_tables, run};
-use crate::m0008_audit;
+use crate::dialect::{add_columns, current_schema, drop_columns, drop_tables, run};
+use crate::triggers::audit;
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -17,32 +17,30 @@ impl MigrationTrait for Migration {
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let backend = manager.get_connection().get_database_backend();
-        // With a rowid, INSERT OR REPLACE could name that of another row.
+        // With a rowid, an INSERT OR REPLACE could replace a row with another key by its rowid.
         let without_rowid = if backend == DbBackend::Sqlite {
             " WITHOUT ROWID"
         } else {
             ""
         };
-        run(manager, &[&format!("{PATIENTS}{without_rowid}"), RETENTION]).await?;
+        run(manager, &[format!("{PATIENTS}{without_rowid}").as_str(), RETENTION]).await?;
         run(
             manager,
             &["CREATE INDEX IF NOT EXISTS audit_patient_by_entry ON audit_patient (hospital_id, entry_id)"],
         )
         .await?;
-        // Cut off between the two on MariaDB, the first is repeated and the second done.
+        // Interrupted between the two on MariaDB, the next run repeats the first.
         if manager.has_column("audit_entry", "patient_ids").await? {
             run(manager, &[&move_patients(backend)]).await?;
             drop_columns(manager, COLUMN).await?;
         }
-        match backend {
-            DbBackend::Postgres => postgres_triggers(manager).await,
-            backend => row_triggers(manager, backend).await,
-        }
+        let schema = current_schema(manager).await?;
+        run(manager, &audit::create_v13(backend, &schema)).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let backend = manager.get_connection().get_database_backend();
-        // The triggers refuse the UPDATE.
+        // The triggers would refuse the UPDATE.
         let drop: &[&str] = match backend {
             DbBackend::Postgres => &[
                 "DROP TRIGGER IF EXISTS audit_stays ON audit_entry",
@@ -78,11 +76,30 @@ impl MigrationTrait for Migration {
         if backend == DbBackend::Postgres {
             run(manager, &["DROP FUNCTION IF EXISTS audit_goes"]).await?;
         }
-        m0008_audit::Migration.up(manager).await
+        run(manager, &[ENTRY]).await?;
+        run(manager, &audit::create_v8(backend)).await
     }
 }
 
 const COLUMN: &[(&str, &str, &str)] = &[("audit_entry", "patient_ids", "{long_text}")];
+
+/// As in migration 8; the table is there.
+const ENTRY: &str = "CREATE TABLE IF NOT EXISTS audit_entry (
+        {id},
+        hospital_id BIGINT NOT NULL,
+        at {instant} NOT NULL,
+        staff_id BIGINT,
+        action {text} NOT NULL,
+        what {text},
+        subject_id BIGINT,
+        snapshot_id {text},
+        bucket INTEGER,
+        cohort {text},
+        patient_ids {long_text},
+        request_id {text},
+        {key},
+        FOREIGN KEY (hospital_id, staff_id) REFERENCES staff (hospital_id, id) ON DELETE RESTRICT ON UPDATE RESTRICT
+    ){table}";
 
 const PATIENTS: &str = "CREATE TABLE IF NOT EXISTS audit_patient (
         hospital_id BIGINT NOT NULL,
@@ -93,8 +110,8 @@ const PATIENTS: &str = "CREATE TABLE IF NOT EXISTS audit_patient (
             ON DELETE RESTRICT ON UPDATE RESTRICT
     ){table}";
 
-/// Which entries may be deleted: those before the cut-off. A row is there only within the transaction that deletes them. The last
-/// two columns stay null: MariaDB truncates no table that a foreign key points to.
+/// Entries before the cut-off may be deleted. A row exists only within the transaction that deletes them. The last two columns
+/// stay null: they are there for the foreign key, since MariaDB truncates no table that one references.
 const RETENTION: &str = "CREATE TABLE IF NOT EXISTS audit_retention (
         hospital_id BIGINT NOT NULL PRIMARY KEY,
         cut_off {instant} NOT NULL,
@@ -105,7 +122,7 @@ const RETENTION: &str = "CREATE TABLE IF NOT EXISTS audit_retention (
             ON DELETE RESTRICT ON UPDATE RESTRICT
     ){table}";
 
-/// Copies what stands between commas, each patient once.
+/// Copies the ids from the comma-separated text, each once per entry.
 fn move_patients(backend: DbBackend) -> String {
     let each = match backend {
         DbBackend::Postgres => {
@@ -128,90 +145,4 @@ fn move_patients(backend: DbBackend) -> String {
         WHERE e.patient_ids IS NOT NULL AND NOT EXISTS (SELECT 1 FROM audit_patient a
             WHERE a.hospital_id = e.hospital_id AND a.patient_id = p.patient_id AND a.entry_id = e.id)"
     )
-}
-
-/// What makes an entry, or a patient of one, old enough to go.
-const OLD_ENTRY: &str = "SELECT 1 FROM audit_retention r WHERE r.hospital_id = OLD.hospital_id AND OLD.at < r.cut_off";
-const OLD_PATIENT: &str = "SELECT 1 FROM audit_entry e JOIN audit_retention r ON r.hospital_id = e.hospital_id
-    WHERE e.hospital_id = OLD.hospital_id AND e.id = OLD.entry_id AND e.at < r.cut_off";
-
-const REFUSAL: &str = "entries of the audit stay as they are";
-
-async fn row_triggers(manager: &SchemaManager<'_>, backend: DbBackend) -> Result<(), DbErr> {
-    let trigger = |name: &str, event: &str, table: &str, allowed: Option<&str>| {
-        let body = match (backend, allowed) {
-            (DbBackend::MySql, None) => {
-                format!("FOR EACH ROW BEGIN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{REFUSAL}'; END")
-            }
-            (DbBackend::MySql, Some(allowed)) => format!(
-                "FOR EACH ROW BEGIN IF NOT EXISTS ({allowed}) THEN
-                    SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{REFUSAL}'; END IF; END"
-            ),
-            (_, None) => format!("FOR EACH ROW BEGIN SELECT RAISE(ABORT, '{REFUSAL}'); END"),
-            (_, Some(allowed)) => {
-                format!("FOR EACH ROW WHEN NOT EXISTS ({allowed}) BEGIN SELECT RAISE(ABORT, '{REFUSAL}'); END")
-            }
-        };
-        [
-            format!("DROP TRIGGER IF EXISTS {name}"),
-            format!("CREATE TRIGGER {name} BEFORE {event} ON {table} {body}"),
-        ]
-    };
-    let mut statements = vec![
-        trigger("audit_is_kept", "DELETE", "audit_entry", Some(OLD_ENTRY)),
-        trigger("audit_patient_stays", "UPDATE", "audit_patient", None),
-        trigger("audit_patient_is_kept", "DELETE", "audit_patient", Some(OLD_PATIENT)),
-    ];
-    if backend == DbBackend::Sqlite {
-        // What INSERT OR REPLACE deletes fires no trigger in a connection without recursive_triggers.
-        statements.push([
-            "DROP TRIGGER IF EXISTS audit_is_not_replaced".to_owned(),
-            format!(
-                "CREATE TRIGGER audit_is_not_replaced BEFORE INSERT ON audit_entry FOR EACH ROW
-                WHEN EXISTS (SELECT 1 FROM audit_entry e WHERE e.id = NEW.id)
-                BEGIN SELECT RAISE(ABORT, '{REFUSAL}'); END"
-            ),
-        ]);
-    }
-    for [drop, create] in &statements {
-        run(manager, &[drop, create]).await?;
-    }
-    Ok(())
-}
-
-async fn postgres_triggers(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
-    let connection = manager.get_connection();
-    let schema = Statement::from_string(DbBackend::Postgres, "SELECT quote_ident(current_schema())");
-    let row = connection.query_one_raw(schema).await?;
-    let schema: Option<String> = row.map(|row| row.try_get_by_index(0)).transpose()?.flatten();
-    let schema = schema.ok_or_else(|| DbErr::Migration("the search_path names no schema that exists".to_owned()))?;
-    // pg_temp last: else a temporary table named audit_retention would be asked.
-    let goes = format!(
-        "CREATE OR REPLACE FUNCTION audit_goes() RETURNS trigger LANGUAGE plpgsql SET search_path = {schema}, pg_temp AS $$
-        BEGIN
-            IF TG_TABLE_NAME = 'audit_patient' THEN
-                IF EXISTS ({OLD_PATIENT}) THEN RETURN OLD; END IF;
-            ELSIF EXISTS ({OLD_ENTRY}) THEN
-                RETURN OLD;
-            END IF;
-            RAISE EXCEPTION '{REFUSAL}';
-        END $$"
-    );
-    run(manager, &[&goes]).await?;
-    for table in ["audit_entry", "audit_patient"] {
-        for (name, event, function) in [
-            ("audit_stays", "UPDATE", "audit_stays"),
-            ("audit_goes", "DELETE", "audit_goes"),
-            ("audit_is_kept", "TRUNCATE", "audit_stays"),
-        ] {
-            let each = if event == "TRUNCATE" { "" } else { "FOR EACH ROW" };
-            let create = format!(
-                "CREATE OR REPLACE TRIGGER {name} BEFORE {event} ON {table} {each} EXECUTE FUNCTION {function}()"
-            );
-            // Also where session_replication_role is replica.
-            let always = format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}");
-            run(manager, &[&create, &always]).await?;
-        }
-    }
-    Ok(())
 }

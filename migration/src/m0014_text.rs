@@ -1,21 +1,21 @@
-//! Text in Unicode's normalisation form C, and the names that search compares.
+//! Normalises text to Unicode NFC, and adds the folded names that search compares.
 
 use icu_normalizer::ComposingNormalizer;
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 
-use crate::dialect::{add_columns, drop_columns};
+use crate::dialect::{add_columns, drop_columns, log};
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
 const COLUMNS: &[(&str, &str, &str)] = &[
-    // The name as search compares it, and the name that it was made from: where that is no longer the patient's, SQL changed it.
+    // The name as search compares it, and the name that it was folded from: where that differs from `name`, SQL changed the name.
     ("patient", "folded_name", "{long_text}"),
     ("patient", "folded_from", "{text}"),
 ];
 
-/// Table, the column that says whose the row is, the column with text, whether another row may not have the same text.
+/// Table, scope (a column), text column, whether the text is unique within the scope.
 const TEXTS: &[(&str, &str, &str, bool)] = &[
     ("hospital", "0", "code", true),
     ("hospital", "0", "name", false),
@@ -28,7 +28,7 @@ const TEXTS: &[(&str, &str, &str, bool)] = &[
     ("visit", "hospital_id", "visit_no", true),
 ];
 
-/// Rows that are read at a time.
+/// The number of rows read at a time.
 const BATCH: usize = 5_000;
 
 #[async_trait::async_trait]
@@ -46,7 +46,7 @@ impl MigrationTrait for Migration {
                     table,
                     column,
                     rows = left,
-                    "text stays in another Unicode form than NFC, because another row has the same text in NFC"
+                    "some text was not normalised to NFC, because another row has the same text in NFC"
                 );
             }
         }
@@ -58,7 +58,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Normalises a column. Returns how many rows were left as they are, because another row has their text in NFC.
+/// Normalises a column. Returns the number of rows left as they are because another row has the same text in NFC.
 async fn normalize(
     manager: &SchemaManager<'_>,
     table: &str,
@@ -68,8 +68,11 @@ async fn normalize(
 ) -> Result<u64, DbErr> {
     let connection = manager.get_connection();
     let backend = connection.get_database_backend();
-    let run = |sql: &str, values: Vec<Value>| Statement::from_sql_and_values(backend, numbered(backend, sql), values);
-    // ASCII has one form only.
+    let run = |sql: &str, values: Vec<Value>| {
+        log(sql);
+        Statement::from_sql_and_values(backend, numbered(backend, sql), values)
+    };
+    // ASCII is always in NFC.
     let not_ascii = match backend {
         DbBackend::Sqlite => format!("length(CAST({column} AS BLOB)) <> length({column})"),
         _ => format!("octet_length({column}) <> char_length({column})"),
@@ -112,7 +115,7 @@ async fn normalize(
     }
 }
 
-/// The statement with its placeholders as the database writes them.
+/// The statement with `?` replaced by `$1`, `$2`, … on PostgreSQL.
 fn numbered(backend: DbBackend, sql: &str) -> String {
     if backend != DbBackend::Postgres {
         return sql.to_owned();

@@ -3,39 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use migration::triggers::change_tracking_triggers;
 use sea_orm::{ConnectionTrait, DbBackend};
 
 use super::{HospitalState, Store};
 use crate::error::{Error, Result};
-
-/// The triggers that keep revision, feed, history and counts: table and name.
-const TRIGGERS: &[(&str, &str)] = &[
-    ("hospital", "hospital_begins"),
-    ("hospital", "hospital_changes"),
-    ("definition", "definition_comes"),
-    ("definition", "definition_changes"),
-    ("definition", "definition_goes"),
-    ("patient", "patient_comes"),
-    ("patient", "patient_stays"),
-    ("patient", "patient_changes"),
-    ("patient", "patient_goes"),
-    ("visit", "visit_comes"),
-    ("visit", "visit_stays"),
-    ("visit", "visit_changes"),
-    ("visit", "visit_goes"),
-];
-
-/// PostgreSQL has these too.
-const TRUNCATE_TRIGGERS: &[(&str, &str)] = &[("patient", "patients_emptied"), ("visit", "visits_emptied")];
-
-/// The triggers that a database of this kind has to have: table and name.
-pub fn triggers(backend: DbBackend) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let truncate = match backend {
-        DbBackend::Postgres => TRUNCATE_TRIGGERS,
-        _ => &[],
-    };
-    TRIGGERS.iter().chain(truncate).copied()
-}
 
 /// Refuses to count, and tells the operator why.
 pub(super) fn incomplete(hospital: i64, why: &str) -> Error {
@@ -126,7 +98,7 @@ impl Store {
             newest = row.try_get_by_index::<Option<i64>>(2)?;
         }
         let missing = |&(table, name): &(&str, &str)| !there.contains(&(table.to_owned(), name.to_owned()));
-        Ok((triggers(backend).filter(missing).collect(), newest))
+        Ok((change_tracking_triggers(backend).filter(missing).collect(), newest))
     }
 
     /// Counts the hospital's rows anew and moves its revision, so that every server loads its ledger anew.

@@ -45,7 +45,7 @@ pub use command::{
     ChangeVisit, Command, CommandInfo, DeleteVisit, ErasePatient, MergePatients, PinSnapshot, RecordVisit,
     RegisterPatient, SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition,
 };
-pub use complete::{Recount, triggers};
+pub use complete::Recount;
 pub use connect::OpenMode;
 pub use hospital::{NewHospital, definition_of};
 pub use keyset::Keyset;
@@ -111,9 +111,9 @@ impl Store {
     pub async fn verify_ready(&self) -> Result<()> {
         let pending = Migrator::get_pending_migrations(&self.writer).await?;
         if !pending.is_empty() {
+            let (count, s) = (pending.len(), if pending.len() == 1 { "" } else { "s" });
             return Err(Error::Internal(format!(
-                "the database has pending migrations ({}): run `rollcall migrate` first",
-                pending.len()
+                "{count} pending migration{s}: run `rollcall migrate`"
             )));
         }
         self.check_keys().await

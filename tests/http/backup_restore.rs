@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rollcall::store::triggers;
 use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, QueryResult, Statement};
 use serde_json::{Value, json};
 use test_support::{Client, DatabaseKind, EXAMPLE, TestApp, on_each_database, wait_until, with_app};
@@ -82,21 +81,6 @@ async fn query_example(user: &Client<'_>, fields: &str) -> Value {
 }
 
 on_each_database! {
-    async fn installed_triggers_match_the_checked_list(app: TestApp) {
-        let mut installed = Vec::new();
-        for table in ["hospital", "definition", "patient", "visit"] {
-            installed.extend(trigger_statements(app, table).await.into_iter().map(|(name, _)| (table.to_owned(), name)));
-        }
-        // These reject invalid times, and do not maintain counts.
-        installed.retain(|(_, name)| !name.starts_with("visit_time_"));
-        installed.sort();
-        let backend = app.sql.get_database_backend();
-        let mut checked: Vec<(String, String)> =
-            triggers(backend).map(|(table, name)| (table.to_owned(), name.to_owned())).collect();
-        checked.sort();
-        assert_eq!(installed, checked);
-    }
-
     async fn rows_written_without_triggers_are_detected(app: TestApp) {
         app.import_example();
         let first_client = app.sign_in("desk").await;

@@ -1,15 +1,120 @@
-//! Migrations up and down, on empty and on existing data; a server reports pending migrations.
+//! Migrations up and down, on empty and on existing data; released ones never change; a server reports pending migrations.
 
-use migration::{Migrator, MigratorTrait as _};
-use test_support::on_each_database;
+use std::collections::BTreeMap;
+use std::fmt::{Debug, Write as _};
+use std::sync::{Arc, Mutex};
+
+use migration::{Migrator, MigratorTrait as _, triggers};
+use sea_orm::{ConnectionTrait as _, Statement};
+use sha2::{Digest as _, Sha256};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
+use test_support::{DatabaseKind, TestApp, on_each_database};
+
+/// Collects the statements that migrations log.
+#[derive(Clone, Default)]
+struct Statements(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Statements {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target() == "migration::dialect" {
+            event.record(&mut |field: &tracing::field::Field, value: &dyn Debug| {
+                if field.name() == "sql" {
+                    self.0.lock().unwrap().push(format!("{value:?}"));
+                }
+            });
+        }
+    }
+}
+
+impl Statements {
+    /// A line with the digest of what was collected since the last one.
+    fn digest(&self, migration: &str, direction: &str) -> String {
+        let statements = std::mem::take(&mut *self.0.lock().unwrap());
+        let digest = Sha256::digest(statements.join(";\n").as_bytes());
+        let mut line = format!("{migration} {direction} ");
+        for byte in digest {
+            write!(line, "{byte:02x}").unwrap();
+        }
+        line
+    }
+}
+
+/// The triggers of the database, and the functions that PostgreSQL's execute, as the database shows them.
+async fn definitions(app: &TestApp) -> BTreeMap<String, String> {
+    let sql = match app.kind() {
+        DatabaseKind::Sqlite => "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'",
+        DatabaseKind::Postgres => {
+            "SELECT concat(relname, '.', tgname), concat(pg_get_triggerdef(t.oid), ' ', tgenabled)
+                FROM pg_trigger t JOIN pg_class k ON k.oid = tgrelid WHERE NOT tgisinternal
+            UNION ALL SELECT CAST(CAST(oid AS regprocedure) AS TEXT), pg_get_functiondef(oid)
+                FROM pg_proc WHERE pronamespace = CAST('public' AS regnamespace)"
+        }
+        DatabaseKind::Mariadb => {
+            "SELECT trigger_name, CONCAT_WS(' ', action_timing, event_manipulation, event_object_table, action_statement)
+                FROM information_schema.triggers WHERE trigger_schema = DATABASE()"
+        }
+    };
+    let statement = Statement::from_string(app.sql.get_database_backend(), sql);
+    let rows = app.sql.query_all_raw(statement).await.unwrap();
+    let pair = |row: &sea_orm::QueryResult| (row.try_get_by_index(0).unwrap(), row.try_get_by_index(1).unwrap());
+    rows.iter().map(pair).collect()
+}
 
 on_each_database! {
+    async fn installed_triggers_match_the_lists(app: TestApp) {
+        let installed = definitions(app).await;
+        for name in installed.keys() {
+            match app.kind() {
+                // Its triggers go with it.
+                DatabaseKind::Postgres if name.contains('(') => app.execute(&format!("DROP FUNCTION {name} CASCADE")).await,
+                DatabaseKind::Postgres => (),
+                _ => app.execute(&format!("DROP TRIGGER {name}")).await,
+            }
+        }
+        assert_eq!(definitions(app).await, BTreeMap::new());
+        for statement in triggers::create_all(app.sql.get_database_backend(), "public") {
+            app.execute(&statement).await;
+        }
+        assert_eq!(installed, definitions(app).await);
+        let names: Vec<&str> = installed.keys().map(|name| name.split('.').next_back().unwrap()).collect();
+        for (_, name) in triggers::change_tracking_triggers(app.sql.get_database_backend()) {
+            assert!(names.contains(&name), "{name}");
+        }
+        Migrator::down(&app.sql, None).await.unwrap();
+        Migrator::up(&app.sql, None).await.unwrap();
+        assert_eq!(installed, definitions(app).await);
+    }
+
+    /// Databases have run them as they were. Where a new migration is all that is new here, accept the snapshot.
+    async fn released_migrations_never_change(app: TestApp) {
+        let statements = Statements::default();
+        let _collecting = tracing::subscriber::set_default(tracing_subscriber::registry().with(statements.clone()));
+        let migrations = Migrator::migrations();
+        let mut digests = Vec::new();
+        for migration in migrations.iter().rev() {
+            Migrator::down(&app.sql, Some(1)).await.unwrap();
+            digests.push(statements.digest(migration.name(), "down"));
+        }
+        for migration in &migrations {
+            if migration.name() == "m0014_text" {
+                // It reads and writes what is there.
+                app.execute("INSERT INTO hospital (code, name, time_zone, week_start, created_at) VALUES ('e\u{301}', 'o\u{301}', 'UTC', 'MONDAY', '2025-01-01 00:00:00')").await;
+            }
+            Migrator::up(&app.sql, Some(1)).await.unwrap();
+            digests.push(statements.digest(migration.name(), "up"));
+        }
+        digests.sort();
+        insta::assert_snapshot!(format!("{:?}", app.kind()).to_lowercase(), digests.join("\n"));
+    }
+
     async fn migrations_are_reversible(app: TestApp) {
         app.import_example();
         Migrator::down(&app.sql, None).await.unwrap();
         let output = app.try_run_cli(&["serve", "--listen", "127.0.0.1:0"]);
         assert!(!output.status.success());
-        assert!(String::from_utf8_lossy(&output.stderr).contains("run `rollcall migrate` first"));
+        let pending = format!("{} pending migrations: run `rollcall migrate`", Migrator::migrations().len());
+        assert!(String::from_utf8_lossy(&output.stderr).contains(&pending));
         assert_eq!(app.run_cli(&["migrate"]), "the database is up to date\n");
         assert_eq!(app.run_cli(&["migrate"]), "the database is up to date\n");
         app.run_cli(&["hospital", "add", "--code", "H1", "--name", "One", "--time-zone", "Asia/Seoul"]);
