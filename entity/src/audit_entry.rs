@@ -1,4 +1,4 @@
-//! Who looked at whose data, and who changed what.
+//! An entry of the audit: who saw the data of which patients, or changed what.
 
 use sea_orm::entity::prelude::*;
 
@@ -11,19 +11,19 @@ pub struct Model {
     #[sea_orm(primary_key)]
     pub id: i64,
     pub at: DateTimeUtc,
-    /// None where it was the command line, or nobody of the staff.
+    /// None for the command line, and where nobody was signed in.
     pub staff_id: Option<i64>,
-    /// A word of `AuditAction`.
+    /// An `AuditAction`.
     pub action: String,
-    /// The mutation, the list, or the fields that were refused.
+    /// The mutation, the list, or the fields whose access was denied.
     pub what: Option<String>,
     /// What was changed: a patient, a visit, a department, a doctor, a member of staff, a version of the definition.
     pub subject_id: Option<i64>,
     pub snapshot_id: Option<String>,
-    /// -1 is the total.
+    /// -1 for the total.
     pub bucket: Option<i32>,
     pub cohort: Option<String>,
-    /// The same as in the log and in the answer's header.
+    /// As in the log and in the response header.
     pub request_id: Option<String>,
 }
 

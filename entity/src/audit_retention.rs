@@ -1,4 +1,4 @@
-//! Before when a hospital's audit entries may be deleted. A row exists only within the transaction that deletes them.
+//! The time before which a hospital's audit entries may be deleted. A row exists only within the transaction that deletes them.
 
 use sea_orm::entity::prelude::*;
 
@@ -9,7 +9,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub hospital_id: i64,
     pub cut_off: DateTimeUtc,
-    /// Always null: a foreign key for the sake of MariaDB, which truncates no table that one points to.
+    /// Always null: there for the foreign key, since MariaDB truncates no table that one references.
     pub patient_id: Option<i64>,
     /// Always null.
     pub entry_id: Option<i64>,

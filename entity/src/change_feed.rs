@@ -1,4 +1,4 @@
-//! One change each, under its number; written by triggers.
+//! A change of a hospital's data, under the number of its revision; written by triggers.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,7 +10,7 @@ pub struct Model {
     pub hospital_id: i64,
     #[sea_orm(primary_key, auto_increment = false)]
     pub number: i64,
-    /// Random: a restored backup has another, or none.
+    /// Random: after a backup is restored, the same number has another tag, or none.
     pub tag: i64,
     /// VISIT, PATIENT, RULES or RESET.
     pub kind: String,

@@ -1,4 +1,4 @@
-//! One version of a hospital's rules of counting.
+//! A version of a hospital's definition of its cohorts.
 
 use sea_orm::entity::prelude::*;
 

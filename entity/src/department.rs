@@ -11,7 +11,7 @@ pub struct Model {
     #[sea_orm(primary_key)]
     pub id: i64,
     pub name: String,
-    /// Since when it is no longer there to be booked.
+    /// Since when it can no longer be booked.
     pub retired_at: Option<DateTimeUtc>,
 }
 

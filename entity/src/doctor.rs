@@ -12,7 +12,7 @@ pub struct Model {
     pub id: i64,
     pub name: String,
     pub department_id: Option<i64>,
-    /// Since when it is no longer there to be booked.
+    /// Since when it can no longer be booked.
     pub retired_at: Option<DateTimeUtc>,
 }
 

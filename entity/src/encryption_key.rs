@@ -1,4 +1,4 @@
-//! The fingerprint of the key that this database's secrets are encrypted with.
+//! The fingerprint of the key that the database's secrets are encrypted with.
 
 use sea_orm::entity::prelude::*;
 

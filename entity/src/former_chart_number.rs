@@ -1,4 +1,4 @@
-//! Keyed hashes of chart numbers that patients had before: those of erased patients, and those that were replaced.
+//! The keyed hash of a former chart number of a patient, who was erased or has another number now.
 
 use sea_orm::entity::prelude::*;
 

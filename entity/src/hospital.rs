@@ -1,4 +1,4 @@
-//! A tenant: everything else belongs to exactly one.
+//! A hospital: the tenant that everything else belongs to.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,9 +10,9 @@ pub struct Model {
     pub id: i64,
     pub code: String,
     pub name: String,
-    /// ISO 3166-1 alpha-2: how phone numbers without a country are read.
+    /// ISO 3166-1 alpha-2: the default country of phone numbers.
     pub country: Option<String>,
-    /// IANA name.
+    /// An IANA name.
     pub time_zone: String,
     /// MONDAY or SUNDAY.
     pub week_start: String,

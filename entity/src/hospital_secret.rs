@@ -1,4 +1,4 @@
-//! A hospital's own secret, encrypted with the key in use. It stays the same when the keys are rotated.
+//! A hospital's own secret, encrypted with the current key. Key rotation encrypts it anew and does not change it.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! The name under which a member of staff sent a change, and what came of it.
+//! An idempotency key of a member of staff, and the result of the change that was sent with it.
 
 use sea_orm::entity::prelude::*;
 
@@ -12,12 +12,12 @@ pub struct Model {
     pub staff_id: i64,
     #[sea_orm(primary_key, auto_increment = false)]
     pub name: String,
-    /// A version byte and a keyed hash: what was sent cannot be guessed from it.
+    /// A version byte and a keyed hash of the change, from which the change cannot be guessed.
     pub change_digest: Vec<u8>,
-    /// The patient, visit or merge.
+    /// The id of the patient, visit or merge.
     pub outcome_id: i64,
     pub created_at: DateTimeUtc,
-    /// Argon2id, in PHC form: the password that was sent with the change, which is not part of the digest.
+    /// The hash (Argon2id, PHC format) of the password that was sent with the change; the digest does not cover it.
     pub password_hash: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Rollcall's tables, one file each. Words (statuses, roles, …) are text here, as they stand in the database.
+//! Rollcall's tables, one file each. Enums (statuses, roles, …) are text here, as in the database.
 
 pub mod audit_entry;
 pub mod audit_patient;

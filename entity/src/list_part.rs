@@ -1,4 +1,4 @@
-//! A part of a list of a snapshot, kept once per content.
+//! A part of a list of a snapshot, stored once per content.
 
 use sea_orm::entity::prelude::*;
 
@@ -13,7 +13,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub part: i32,
     pub bytes: Vec<u8>,
-    /// When a snapshot was last stored with it, to the day.
+    /// When a snapshot with this list was last stored, to the day.
     pub kept_at: DateTimeUtc,
 }
 

@@ -18,11 +18,11 @@ pub struct Model {
     pub name: Option<String>,
     /// The name as search compares it.
     pub folded_name: Option<String>,
-    /// The name that `folded_name` was made from. Another one than `name` where SQL changed that.
+    /// The name that `folded_name` was folded from. It differs from `name` where SQL changed the name.
     pub folded_from: Option<String>,
     /// E.164, encrypted.
     pub phone: Option<Vec<u8>>,
-    /// A keyed hash of the phone, to look it up whole.
+    /// A keyed hash of the phone, for exact look-ups.
     pub phone_index: Option<Vec<u8>>,
     pub birth_date: Option<Date>,
     pub birth_year: Option<i32>,

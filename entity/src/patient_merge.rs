@@ -1,4 +1,4 @@
-//! A patient that was found to be the same person as another.
+//! A merge of a patient into another who is the same person.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,9 +10,9 @@ pub struct Model {
     pub hospital_id: i64,
     #[sea_orm(primary_key)]
     pub id: i64,
-    /// Who is MERGED.
+    /// The patient who is MERGED.
     pub patient_id: i64,
-    /// Who stays.
+    /// The patient who remains.
     pub into_id: i64,
     pub merged_at: DateTimeUtc,
     pub undone_at: Option<DateTimeUtc>,

@@ -1,4 +1,4 @@
-//! What is left of a patient whose row was deleted; written by a trigger.
+//! A patient whose row was deleted; written by a trigger.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A refresh token, hashed; good for one use.
+//! A refresh token, hashed; for one use.
 
 use sea_orm::entity::prelude::*;
 
@@ -11,11 +11,11 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub token_hash: String,
     pub staff_id: i64,
-    /// Tokens that came of one sign-in; they end together.
+    /// The tokens of one sign-in, which are revoked together.
     pub family: String,
     pub expires_at: DateTimeUtc,
     pub used_at: Option<DateTimeUtc>,
-    /// The epoch of the member of staff when the token was stored: with another one it is not good any more.
+    /// The `session_epoch` of the member of staff when the token was issued: if theirs differs, the token is invalid.
     pub session_epoch: i64,
 }
 

@@ -1,4 +1,4 @@
-//! How often a hospital's data changed; kept by triggers.
+//! The revision of a hospital's data, and counts that go with it; kept by triggers.
 
 use sea_orm::entity::prelude::*;
 
@@ -9,9 +9,9 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub hospital_id: i64,
     pub number: i64,
-    /// Visits of the hospital.
+    /// The number of visits.
     pub visit_count: i64,
-    /// Patients whose row is ACTIVE.
+    /// The number of ACTIVE patients.
     pub patient_count: i64,
 }
 

@@ -1,8 +1,8 @@
-//! When a visit is to begin, or began.
+//! The scheduled time of a visit.
 //!
-//! PostgreSQL and MariaDB keep it as a point in time. SQLite keeps text, which may also be written by hand: here is the one
-//! parser of that text. What it cannot read is as if it were not there. A trigger of the database refuses such text, by the
-//! same rules (`m0010_scheduled_at` in the migrations); what stood there before may still be met.
+//! PostgreSQL and MariaDB have a type for it. SQLite stores text, which may also be written by hand: this is the only parser of
+//! that text. Text that it cannot read counts as null. A trigger refuses such text by the same rules
+//! (`migration::triggers::scheduled_at`); text from before the trigger may still be there.
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, TimeDelta, Utc};
 use sea_orm::sea_query::{ArrayType, ColumnType, Nullable, ValueType, ValueTypeErr};
@@ -14,8 +14,8 @@ use sea_orm::{ColIdx, DbErr, IntoActiveValue, QueryResult, RuntimeErr, TryGetErr
 pub struct ScheduledAt(pub DateTime<Utc>);
 
 impl ScheduledAt {
-    /// The instant of a text such as `2025-05-11T09:30:00.123456+09:00`. Seconds and their fraction, of up to nine digits, may
-    /// be left out, a blank may stand for the T, and Z for the offset; without an offset it is UTC.
+    /// Parses text such as `2025-05-11T09:30:00.123456+09:00`. Seconds and their fraction of up to nine
+    /// digits are optional. A space may replace the T, and Z the offset; without an offset it is UTC.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         let (day, rest) = text.split_at_checked(10)?;
@@ -36,7 +36,7 @@ impl ScheduledAt {
     }
 }
 
-/// The time, and the offset behind it.
+/// Splits off the offset at the end.
 fn split_offset(text: &str) -> Option<(&str, FixedOffset)> {
     let utc = FixedOffset::east_opt(0)?;
     if let Some(time) = text.strip_suffix(['Z', 'z']) {
@@ -99,7 +99,7 @@ impl TryGetable for ScheduledAt {
         };
         let text = match row.try_get::<Option<&str>, _>(index.as_sqlx_sqlite_index()) {
             Ok(text) => text,
-            // A value of another type, or bytes that are no text.
+            // A value of another type, or invalid UTF-8.
             Err(SqlxError::ColumnDecode { .. }) => None,
             Err(error) => return Err(DbErr::Query(RuntimeErr::SqlxError(error.into())).into()),
         };
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instants_are_read_as_they_may_be_written() {
+    fn all_accepted_forms_are_parsed() {
         let noon = ScheduledAt::read("2025-05-01T12:00:00+00:00");
         assert_eq!(
             noon.map(|at| at.0.to_rfc3339()).as_deref(),

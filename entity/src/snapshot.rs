@@ -1,4 +1,4 @@
-//! One computation of the statistics: the question, and a manifest of its lists.
+//! A snapshot of statistics: what was requested, and a manifest of the lists.
 
 use sea_orm::entity::prelude::*;
 
@@ -11,7 +11,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: String,
     pub revision: String,
-    /// In force when it was computed.
+    /// The version in force when it was computed.
     pub definition_version: i32,
     pub period: String,
     pub range_from: Date,
@@ -22,19 +22,20 @@ pub struct Model {
     pub time_zone: String,
     pub week_start: String,
     pub computed_at: DateTimeUtc,
-    /// The digest of the patients' list and of each bucket's, 32 bytes each; zeros where a list is empty.
+    /// The digests of the total's list and of each bucket's, 32 bytes each; zeros for an empty list.
     pub manifest: Vec<u8>,
-    /// When it was last asked for anew: it expires by this.
+    /// When it was last requested, from which its expiry is counted.
     pub kept_at: DateTimeUtc,
-    /// Its lists are gone; the question is left.
+    /// When its lists were deleted; what was requested is kept.
     pub expired_at: Option<DateTimeUtc>,
-    /// Kept for good.
+    /// Since when it is pinned, and never expires.
     pub pinned_at: Option<DateTimeUtc>,
     /// The member of staff who pinned it.
     pub pinned_by: Option<i64>,
-    /// No visit with a higher id had been written when it was computed; -1 where that was not noted.
+    /// The highest id of a visit when it was computed; -1 where that is unknown.
     pub newest_visit_id: i64,
-    /// The rules that it was counted by; none where it is older than this column. 0: they were proposed only.
+    /// The version of the definition that it was computed with; none where it is older than this column, 0 for a proposed
+    /// definition.
     pub counted_version: Option<i32>,
     pub churn_after_days: Option<i32>,
     pub overdue_after_days: Option<i32>,

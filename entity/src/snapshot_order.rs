@@ -1,4 +1,4 @@
-//! An order of a cohort, fixed when it was first asked for.
+//! The order of a cohort's list, fixed when it was first requested.
 
 use sea_orm::entity::prelude::*;
 
@@ -16,7 +16,7 @@ pub struct Model {
     pub cohort: String,
     #[sea_orm(primary_key, auto_increment = false)]
     pub name: String,
-    /// Places in the cohort's list, 4 bytes each, little-endian.
+    /// Positions in the cohort's list, 4 bytes each, little-endian.
     pub places: Vec<u8>,
 }
 

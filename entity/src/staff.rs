@@ -1,4 +1,4 @@
-//! Who may sign in.
+//! A member of staff, who may sign in.
 
 use sea_orm::entity::prelude::*;
 
@@ -14,11 +14,11 @@ pub struct Model {
     pub name: String,
     /// ADMIN, CLINICIAN, DESK or SUPPORT.
     pub role: String,
-    /// Argon2id, in PHC form.
+    /// Argon2id, in PHC format.
     pub password_hash: String,
     pub disabled_at: Option<DateTimeUtc>,
     pub created_at: DateTimeUtc,
-    /// Counted up whenever the sessions end.
+    /// Incremented whenever all sessions end.
     pub session_epoch: i64,
 }
 

@@ -1,4 +1,4 @@
-//! One appointment or walk-in of one patient.
+//! An appointment or walk-in of a patient.
 
 use sea_orm::entity::prelude::*;
 
@@ -14,14 +14,14 @@ pub struct Model {
     pub id: i64,
     pub visit_no: Option<String>,
     pub patient_id: i64,
-    /// In the hospital's time zone; fixed when written.
+    /// In the hospital's time zone when it was written.
     pub date: Date,
     pub scheduled_at: Option<ScheduledAt>,
-    /// A word of `VisitStatus`.
+    /// A `VisitStatus`.
     pub status: String,
     pub department_id: Option<i64>,
     pub doctor_id: Option<i64>,
-    /// A word of `VisitChannel`.
+    /// A `VisitChannel`.
     pub channel: String,
     pub version: i32,
 }

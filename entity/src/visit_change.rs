@@ -1,4 +1,4 @@
-//! What a visit was before a change or its deletion; the triggers write it.
+//! A visit as it was before it was changed or deleted; written by triggers.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,7 +10,7 @@ use crate::scheduled_at::ScheduledAt;
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub hospital_id: i64,
-    /// The number of the revision that the change made.
+    /// The number of the revision that the change created.
     #[sea_orm(primary_key, auto_increment = false)]
     pub number: i64,
     #[sea_orm(primary_key, auto_increment = false)]
@@ -25,7 +25,7 @@ pub struct Model {
     pub department_id: Option<i64>,
     pub doctor_id: Option<i64>,
     pub channel: String,
-    /// Who changed it; none where it was not by the API.
+    /// Who changed it; none where the change did not come through the API.
     pub staff_id: Option<i64>,
     pub reason: Option<String>,
 }

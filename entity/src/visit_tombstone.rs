@@ -1,4 +1,4 @@
-//! What is left of a visit whose row was deleted; written by a trigger.
+//! A visit whose row was deleted; written by a trigger.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! The hospital and everything that belongs to it.
+//! Hospitals, and what belongs to them: staff, departments, doctors, patients, visits.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
@@ -16,7 +16,7 @@ impl MigrationTrait for Migration {
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         run(manager, TABLES).await?;
-        // A day written by hand in SQLite is text: only a real one, in the one form that sorts, is let in.
+        // SQLite stores a date as text: only a valid one, in the form that sorts, is accepted.
         let date = match manager.get_connection().get_database_backend() {
             DbBackend::Sqlite => "date IS strftime('%Y-%m-%d', date) AND",
             _ => "",

@@ -1,4 +1,4 @@
-//! Snapshots: a manifest each, their lists once per content, and the orders that were asked for.
+//! Snapshots: a manifest each, their lists stored once per content, and the orders that were requested.
 
 use sea_orm_migration::prelude::*;
 

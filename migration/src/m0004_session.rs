@@ -1,4 +1,4 @@
-//! Refresh tokens: kept hashed, good for one use, in families that end together.
+//! Refresh tokens: stored hashed, for one use each, in families that are revoked together.
 
 use sea_orm_migration::prelude::*;
 

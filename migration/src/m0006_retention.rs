@@ -1,4 +1,4 @@
-//! How long snapshots are kept: when each was last asked for, which are pinned, and which have expired.
+//! Retention of snapshots: when each was last requested, which are pinned, and which have expired.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
@@ -15,9 +15,9 @@ const COLUMNS: &[(&str, &str, &str)] = &[
     ("snapshot", "expired_at", "{instant}"),
     ("snapshot", "pinned_at", "{instant}"),
     ("snapshot", "pinned_by", "BIGINT"),
-    // No visit with a higher id had been written when the snapshot was computed; -1 where that was not noted.
+    // The highest id of a visit when the snapshot was computed; -1 where that is unknown.
     ("snapshot", "newest_visit_id", "BIGINT NOT NULL DEFAULT -1"),
-    // The rules that it was counted by, whatever becomes of the definition's row. Version 0: they were proposed only.
+    // The definition that it was computed with, independent of the row in `definition`. Version 0: a proposed definition.
     ("snapshot", "counted_version", "INTEGER"),
     ("snapshot", "churn_after_days", "INTEGER"),
     ("snapshot", "overdue_after_days", "INTEGER"),
@@ -32,7 +32,7 @@ impl MigrationTrait for Migration {
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         add_columns(manager, COLUMNS).await?;
-        // What stands already counts from now.
+        // The retention of existing rows begins now.
         for table in ["list_part", "snapshot"] {
             let statement = format!("UPDATE {table} SET kept_at = {{now}} WHERE kept_at = {{epoch}}");
             run(manager, &[&statement]).await?;

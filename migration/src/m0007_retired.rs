@@ -1,4 +1,4 @@
-//! Departments and doctors that are no longer there to be booked.
+//! Departments and doctors that can no longer be booked.
 
 use sea_orm_migration::prelude::*;
 

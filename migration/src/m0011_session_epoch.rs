@@ -1,4 +1,4 @@
-//! Sessions that a new password or role ends for certain; passwords of repeated changes.
+//! Session epochs, by which a new password or role ends all sessions; password hashes of idempotent requests.
 
 use sea_orm_migration::prelude::*;
 
@@ -9,11 +9,11 @@ pub(crate) struct Migration;
 
 /// Table, column, type.
 const COLUMNS: &[(&str, &str, &str)] = &[
-    // Counted up whenever the sessions of the member of staff end.
+    // Incremented whenever all sessions of the member of staff end.
     ("staff", "session_epoch", "BIGINT NOT NULL DEFAULT 0"),
-    // The member's epoch when the token was stored.
+    // The member's epoch when the token was issued.
     ("refresh_token", "session_epoch", "BIGINT NOT NULL DEFAULT 0"),
-    // Of a change that set a password.
+    // Where the request set a password.
     ("idempotency_key", "password_hash", "{text}"),
 ];
 

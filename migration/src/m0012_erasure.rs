@@ -1,4 +1,4 @@
-//! What keeps an erased patient erased: a secret of each hospital, and hashes of chart numbers that are keyed with it.
+//! Keeps erased patients erased: a secret of each hospital, and hashes of former chart numbers, keyed with it.
 
 use sea_orm_migration::prelude::*;
 
@@ -29,7 +29,7 @@ const TABLES: &[&str] = &[
         created_at {instant} NOT NULL,
         FOREIGN KEY (hospital_id) REFERENCES hospital (id) ON DELETE RESTRICT ON UPDATE RESTRICT
     ){table}",
-    // No foreign key to the patient: a number stays erased also where the row is deleted.
+    // No foreign key to the patient: a number stays erased after its row is deleted.
     "CREATE TABLE IF NOT EXISTS former_chart_number (
         hospital_id BIGINT NOT NULL,
         number_hash {text} NOT NULL,
