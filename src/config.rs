@@ -163,8 +163,8 @@ impl Limits {
         self.request_timeout + Duration::from_secs(5)
     }
 
-    /// How long a connection may be open without traffic: longer than a request may take, and than the minute for which load
-    /// balancers usually keep one.
+    /// How long a connection may be open without traffic, and how long the head of a request may take: longer than a request may
+    /// take, and than the minute for which load balancers usually keep a connection.
     #[must_use]
     pub fn connection_idle_timeout(&self) -> Duration {
         self.request_timeout.max(Duration::from_secs(30)) + Duration::from_secs(45)
@@ -290,7 +290,7 @@ mod tests {
             ("sign-ins waiting for their password to be verified; as many are verified at a time as there are cores", count(max_waiting_sign_ins), ""),
             ("addresses, viewers and logins whose rates and failures are remembered, each", count(max_tracked_clients), ""),
             ("connections of an address at a time; trusted proxies are exempt", count(max_connections_per_address), "--max-connections-per-address"),
-            ("an idle connection is closed after", time(limits.connection_idle_timeout()), ""),
+            ("a connection is closed when idle, or without the whole head of a request, for", time(limits.connection_idle_timeout()), ""),
             ("a TLS handshake may take", time(tls_handshake_timeout), ""),
             ("size of a request's body", bytes(max_request_bytes), "--max-request-bytes"),
             ("a request may take", time(request_timeout), "--request-timeout"),

@@ -1,6 +1,10 @@
-//! The connections that are open: how many an address may have, and how long one may stay where nothing goes over it.
+//! The server's connections: how many an address may have, and what ends those of clients that are too slow.
+//!
+//! The limit of an address and the idle time-out are by hand: axum-server bounds the time until a request is read, but not
+//! how long a client may leave an answer unread or an HTTP/2 connection idle.
 
 use std::collections::HashMap;
+use std::future::{Ready, ready};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -8,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum_server::Server;
+use axum_server::accept::Accept;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,25 +22,37 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::peer;
 use crate::config::Limits;
 
-/// Takes connections.
+/// A server that closes the connection of a client that takes longer than `idle_timeout` to send the head of a request. HTTP/2 has
+/// no time-out for that; instead, a client that sent no request for twice as long must answer a ping, which it cannot do within
+/// an unfinished head. An idle connection is closed before it would be pinged.
+pub(super) fn server(listener: TcpListener, idle_timeout: Duration) -> Server<SocketAddr> {
+    let mut server = Server::from_listener(listener).first_request_timeout(idle_timeout);
+    let http = server.http_builder();
+    http.http1().header_read_timeout(idle_timeout);
+    http.http2()
+        .keep_alive_interval(2 * idle_timeout)
+        .keep_alive_timeout(idle_timeout);
+    server
+}
+
+/// Accepts connections, of each address only so many at a time.
+#[derive(Clone)]
 pub(super) struct Connections {
-    listener: TcpListener,
     /// How many an address has; one that has none is not in it.
     open: Arc<Mutex<HashMap<IpAddr, usize>>>,
     most: usize,
-    silence: Duration,
-    /// Proxies: many ask through them.
-    trusted: Vec<IpNet>,
+    idle_timeout: Duration,
+    /// Proxies: many clients connect through them.
+    trusted: Arc<[IpNet]>,
 }
 
 impl Connections {
-    pub(super) fn new(listener: TcpListener, trusted: Vec<IpNet>, limits: &Limits) -> Self {
+    pub(super) fn new(trusted: &[IpNet], limits: &Limits) -> Self {
         Self {
-            listener,
             open: Arc::default(),
             most: limits.max_connections_per_address,
-            silence: limits.connection_idle_timeout(),
-            trusted,
+            idle_timeout: limits.connection_idle_timeout(),
+            trusted: trusted.into(),
         }
     }
 
@@ -53,26 +70,24 @@ impl Connections {
             open: Arc::clone(&self.open),
         })
     }
+
+    fn connection(&self, stream: TcpStream) -> io::Result<Connection> {
+        // The end of an answer does not wait for the client to acknowledge what came before.
+        stream.set_nodelay(true)?;
+        let place = self.place(stream.peer_addr()?.ip());
+        // One too many is closed at once.
+        let place = place.ok_or(io::ErrorKind::ConnectionRefused)?;
+        Ok(Connection::new(stream, place, self.idle_timeout))
+    }
 }
 
-impl Listener for Connections {
-    type Io = Connection;
-    type Addr = SocketAddr;
+impl<S> Accept<TcpStream, S> for Connections {
+    type Stream = Connection;
+    type Service = S;
+    type Future = Ready<io::Result<(Connection, S)>>;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        loop {
-            let (stream, peer) = Listener::accept(&mut self.listener).await;
-            // The end of an answer does not wait for the client to acknowledge what came before; where that fails, it does.
-            let _ = stream.set_nodelay(true);
-            // One too many is closed at once.
-            if let Some(place) = self.place(peer.ip()) {
-                return (Connection::new(stream, place, self.silence), peer);
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        ready(self.connection(stream).map(|connection| (connection, service)))
     }
 }
 
@@ -97,19 +112,19 @@ impl Drop for Place {
 /// A connection that ends where nothing went over it for long.
 pub(super) struct Connection {
     stream: TcpStream,
-    silence: Duration,
+    idle_timeout: Duration,
     last: Instant,
     alarm: Pin<Box<Sleep>>,
     _place: Place,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, place: Place, silence: Duration) -> Self {
+    fn new(stream: TcpStream, place: Place, idle_timeout: Duration) -> Self {
         Self {
             stream,
-            silence,
+            idle_timeout,
             last: Instant::now(),
-            alarm: Box::pin(sleep(silence)),
+            alarm: Box::pin(sleep(idle_timeout)),
             _place: place,
         }
     }
@@ -118,7 +133,7 @@ impl Connection {
     fn poll_silent(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.alarm.as_mut().poll(task));
-            let until = self.last + self.silence;
+            let until = self.last + self.idle_timeout;
             if until <= Instant::now() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
@@ -175,64 +190,126 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt as _;
+    use axum::Router;
+    use axum_server::Handle;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::time::timeout;
 
     use super::*;
 
-    async fn connections(trusted: &[&str]) -> (Connections, SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let connections = Connections {
-            most: 2,
-            silence: Duration::from_millis(50),
-            ..Connections::new(
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    struct Listening {
+        connections: Connections,
+        listener: TcpListener,
+        address: SocketAddr,
+    }
+
+    impl Listening {
+        async fn new(trusted: &[&str]) -> Self {
+            let trusted: Vec<_> = trusted.iter().map(|net| net.parse().unwrap()).collect();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            Self {
+                connections: Connections {
+                    most: 2,
+                    idle_timeout: Duration::from_millis(50),
+                    ..Connections::new(&trusted, &Limits::default())
+                },
+                address: listener.local_addr().unwrap(),
                 listener,
-                trusted.iter().map(|net| net.parse().unwrap()).collect(),
-                &Limits::default(),
-            )
-        };
-        (connections, address)
+            }
+        }
+
+        async fn connect(&self) -> (TcpStream, io::Result<Connection>) {
+            let client = TcpStream::connect(self.address).await.unwrap();
+            let (stream, _) = self.listener.accept().await.unwrap();
+            (client, self.connections.connection(stream))
+        }
     }
 
     #[tokio::test]
     async fn an_address_has_so_many_and_no_more() {
-        let (mut connections, address) = connections(&[]).await;
-        let mut clients = Vec::new();
-        for _ in 0..3 {
-            clients.push(TcpStream::connect(address).await.unwrap());
-        }
-        let (first, _) = connections.accept().await;
-        let (_second, _) = connections.accept().await;
-        // The third is closed; once one of the others has ended, the next is taken.
-        let third = async {
-            let patience = Duration::from_secs(60);
-            let closed = timeout(patience, clients[2].read(&mut [0; 1])).await.unwrap();
-            assert!(!matches!(closed, Ok(1..)));
-            drop(first);
-            TcpStream::connect(address).await.unwrap()
-        };
-        let ((_, peer), next) = tokio::join!(connections.accept(), third);
-        assert_eq!(peer, next.local_addr().unwrap());
+        let listening = Listening::new(&[]).await;
+        let first = listening.connect().await;
+        let _second = listening.connect().await;
+        let (mut third, refused) = listening.connect().await;
+        assert!(refused.is_err());
+        let closed = timeout(PATIENCE, third.read(&mut [0; 1])).await.unwrap();
+        assert!(!matches!(closed, Ok(1..)));
+        // Once one of the others has ended, the next is accepted.
+        drop(first);
+        assert!(listening.connect().await.1.is_ok());
     }
 
     #[tokio::test]
     async fn a_trusted_proxy_has_as_many_as_it_needs() {
-        let (mut connections, address) = connections(&["127.0.0.0/8"]).await;
+        let listening = Listening::new(&["127.0.0.0/8"]).await;
         let mut open = Vec::new();
         for _ in 0..5 {
-            open.push((TcpStream::connect(address).await.unwrap(), connections.accept().await));
+            let (client, connection) = listening.connect().await;
+            open.push((client, connection.unwrap()));
         }
         drop(open);
-        assert!(connections.open.lock().unwrap().is_empty());
+        assert!(listening.connections.open.lock().unwrap().is_empty());
     }
 
     #[tokio::test]
-    async fn one_that_says_nothing_ends() {
-        let (mut connections, address) = connections(&[]).await;
-        let _client = TcpStream::connect(address).await.unwrap();
-        let (mut connection, _) = connections.accept().await;
-        let error = connection.read(&mut [0; 1]).await.unwrap_err();
+    async fn an_idle_connection_ends() {
+        let listening = Listening::new(&[]).await;
+        let (_client, connection) = listening.connect().await;
+        let error = connection.unwrap().read(&mut [0; 1]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// Sends the beginning at once, and then `x` after `x` while the server keeps the connection open.
+    async fn send_slowly(address: SocketAddr, beginning: &[u8]) {
+        let (mut receive, mut send) = TcpStream::connect(address).await.unwrap().into_split();
+        send.write_all(beginning).await.unwrap();
+        let slow = async {
+            while send.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let closed = async {
+            let mut bytes = [0; 1024];
+            while receive.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
+        };
+        let ended = async { tokio::join!(slow, closed) };
+        timeout(PATIENCE, ended).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn heads_that_come_slowly_end_the_connection() {
+        let listening = Listening::new(&[]).await;
+        let handle = Handle::new();
+        let connections = Connections {
+            // Silence is not what ends a connection here.
+            idle_timeout: PATIENCE,
+            ..listening.connections
+        };
+        let server = server(listening.listener, Duration::from_millis(200))
+            .handle(handle.clone())
+            .acceptor(connections);
+        let served = tokio::spawn(server.serve(Router::new().into_make_service()));
+        let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        // HEADERS of a request on stream 1, and the beginning of 16 KiB of HEADERS on stream 3.
+        let stream = b"\0\0\x03\x01\x05\0\0\0\x01\x82\x84\x86";
+        let beginning = b"\0\x40\0\x01\x05\0\0\0\x03";
+        let heads: [&[&[u8]]; 4] = [
+            &[b"GET / HTTP/1.1\r\n"],
+            &[request, b"GET / HTTP/1.1\r\n"],
+            &[preface, beginning],
+            &[preface, stream, beginning],
+        ];
+        for head in heads {
+            send_slowly(listening.address, &head.concat()).await;
+        }
+        // Not even which version of HTTP it will be.
+        let mut client = TcpStream::connect(listening.address).await.unwrap();
+        client.write_all(&preface[..5]).await.unwrap();
+        timeout(PATIENCE, client.read(&mut [0; 1])).await.unwrap().unwrap();
+        handle.graceful_shutdown(None);
+        served.await.unwrap().unwrap();
     }
 }

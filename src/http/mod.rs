@@ -15,6 +15,7 @@ mod rate_limits;
 mod response;
 mod tls;
 
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -23,15 +24,15 @@ use std::time::Duration;
 
 use async_graphql::parser::types::OperationType;
 use axum::extract::State;
-use axum::extract::connect_info::Connected;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::{IncomingStream, Listener};
 use axum::{Json, Router, middleware};
+use axum_server::Handle;
+use futures_util::future::Either;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tower_http::cors::CorsLayer;
 
@@ -46,11 +47,9 @@ use crate::store::Store;
 use connections::Connections;
 use document_cache::DocumentCache;
 use execution::Executor;
-use peer::Peer;
 use persisted_queries::PersistedQueries;
 use rate_limits::RateLimits;
 pub use tls::Tls;
-use tls::{Certificate, Handshaken};
 
 /// How a server serves.
 pub struct Options {
@@ -100,17 +99,23 @@ pub async fn serve(listener: TcpListener, store: Store, mut options: Options) ->
     let cors = cors(std::mem::take(&mut options.cors_origins));
     let limits = Arc::clone(&options.limits);
     jobs::start(&store, limits.file_check_interval, options.retention);
-    let connections = Connections::new(listener, options.trusted_proxies.clone(), &limits);
+    let connections = Connections::new(&options.trusted_proxies, &limits);
     let app = App::new(store, options)?;
-    match tls {
+    let (metrics, stopping) = (Arc::clone(app.services.store.metrics()), Arc::clone(&app.stopping));
+    let routes = app
+        .router(cors, tls.is_some().then_some(HSTS))
+        .into_make_service_with_connect_info::<SocketAddr>();
+    let handle = Handle::new();
+    let server = connections::server(listener, limits.connection_idle_timeout()).handle(handle.clone());
+    let served = match tls {
         Some(tls) => {
-            tokio::spawn(watch_certificate(tls.certificate(), limits.file_check_interval));
-            let listener = Handshaken::new(connections, &tls, limits.tls_handshake_timeout)
-                .map_err(|error| Error::Internal(format!("the server cannot listen: {error}")))?;
-            app.serve(listener, cors, Some(HSTS)).await
+            let acceptor = tls.acceptor(limits.tls_handshake_timeout).acceptor(connections);
+            tokio::spawn(tls.watch(limits.file_check_interval));
+            Either::Left(server.acceptor(acceptor).serve(routes))
         }
-        None => app.serve(connections, cors, None).await,
-    }
+        None => Either::Right(server.acceptor(connections).serve(routes)),
+    };
+    run(served, &handle, &metrics, &stopping, &limits).await
 }
 
 /// The headers of W3C Trace Context: a page that traces its requests sends them.
@@ -158,42 +163,30 @@ fn set_security_headers(mut response: Response, hsts: Option<HeaderValue>) -> Re
     response
 }
 
-/// Serves the routes until told to stop.
-async fn run<L>(listener: L, routes: Router, metrics: &Metrics, stopping: &AtomicBool, limits: &Limits) -> Result<()>
-where
-    L: Listener<Addr = SocketAddr>,
-    Peer: for<'a> Connected<IncomingStream<'a, L>>,
-{
-    let (close, closed) = oneshot::channel::<()>();
-    let routes = routes.into_make_service_with_connect_info::<Peer>();
-    let served = axum::serve(listener, routes).with_graceful_shutdown(async {
-        let _ = closed.await;
-    });
+/// Serves until told to stop.
+async fn run(
+    served: impl Future<Output = io::Result<()>>,
+    handle: &Handle<SocketAddr>,
+    metrics: &Metrics,
+    stopping: &AtomicBool,
+    limits: &Limits,
+) -> Result<()> {
     // Told again, it waits no longer.
     let stopped = async {
         told_to_stop().await;
         tracing::info!("told to stop");
         stopping.store(true, Ordering::Relaxed);
         let _ = timeout(limits.shutdown_notice, told_to_stop()).await;
-        drop(close);
+        handle.graceful_shutdown(None);
         let _ = timeout(limits.drain_timeout, told_to_stop()).await;
     };
     tokio::select! {
-        served = served.into_future() => {
+        served = served => {
             return served.map_err(|error| Error::Internal(format!("the server stopped: {error}")));
         }
         () = stopped => tracing::warn!(requests = metrics.in_flight(), "stopped before all was answered"),
     }
     Ok(())
-}
-
-/// Looks again and again whether the certificate was renewed.
-async fn watch_certificate(certificate: Arc<Certificate>, interval: Duration) {
-    let mut often = tokio::time::interval(interval);
-    loop {
-        often.tick().await;
-        certificate.read_again();
-    }
 }
 
 async fn told_to_stop() {
@@ -247,17 +240,6 @@ impl App {
             metrics_token: options.metrics_token.map(Into::into),
             stopping: Arc::default(),
         })
-    }
-
-    async fn serve<L>(self, listener: L, cors: Option<CorsLayer>, hsts: Option<HeaderValue>) -> Result<()>
-    where
-        L: Listener<Addr = SocketAddr>,
-        Peer: for<'a> Connected<IncomingStream<'a, L>>,
-    {
-        let metrics = Arc::clone(self.services.store.metrics());
-        let stopping = Arc::clone(&self.stopping);
-        let limits = Arc::clone(&self.limits);
-        run(listener, self.router(cors, hsts), &metrics, &stopping, &limits).await
     }
 
     fn router(self, cors: Option<CorsLayer>, hsts: Option<HeaderValue>) -> Router {

@@ -2,31 +2,10 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use axum::extract::connect_info::Connected;
 use axum::http::{HeaderMap, HeaderName};
-use axum::serve::IncomingStream;
 use ipnet::IpNet;
 
-use super::connections::Connections;
-use super::tls::Handshaken;
-
 pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-/// The other end of the connection.
-#[derive(Clone, Copy)]
-pub(super) struct Peer(pub(super) SocketAddr);
-
-impl Connected<IncomingStream<'_, Connections>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
-        Self(*stream.remote_addr())
-    }
-}
-
-impl Connected<IncomingStream<'_, Handshaken>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Handshaken>) -> Self {
-        Self(*stream.remote_addr())
-    }
-}
 
 /// Who asks: what limits count by.
 #[derive(Clone, Copy)]

@@ -1,7 +1,7 @@
 //! Limits of requests: per second for each address and each viewer, and at a time in all.
 
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use moka::sync::Cache;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::peer::{self, Client, Peer};
+use super::peer::{self, Client};
 use super::{App, response};
 use crate::config::Limits;
 use crate::permissions::Viewer;
@@ -82,7 +82,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Buckets<K> {
 /// The middleware that determines the client's address and limits its requests per second.
 pub(super) async fn limit(
     State(app): State<App>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     mut request: Request,
     next: Next,
 ) -> Response {
