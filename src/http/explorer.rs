@@ -1,4 +1,4 @@
-//! The explorer's files: GraphiQL with a sign-in, built by `build.rs` and embedded in the binary, so that a browser in a closed network
+//! The explorer's files: GraphiQL with a sign-in (the crate `explorer`), embedded in the binary, so that a browser in a closed network
 //! needs no other server.
 
 use axum::{
@@ -9,11 +9,6 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
-use rust_embed::RustEmbed;
-
-#[derive(RustEmbed)]
-#[folder = "$OUT_DIR/explorer"]
-struct Files;
 
 /// Nothing from other origins, and no frames. Monaco uses inline styles and images as `data:` URLs.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -56,21 +51,21 @@ async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
 
 /// Responds with the file in the smallest encoding that the client accepts.
 fn file(path: &str, cache: &'static str, request: &HeaderMap) -> Response {
-    let (Some(content_type), Some(plain)) = (content_type(path), Files::get(path)) else {
+    let (Some(content_type), Some(plain)) = (content_type(path), explorer::file(path)) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let compressed = [("br", "br"), ("gzip", "gz")]
         .into_iter()
         .filter(|(coding, _)| accepts(request, coding))
-        .find_map(|(coding, suffix)| Some((coding, Files::get(&format!("{path}.{suffix}"))?)));
+        .find_map(|(coding, suffix)| Some((coding, explorer::file(&format!("{path}.{suffix}"))?)));
     let headers = [
         (header::CONTENT_TYPE, content_type),
         (header::CACHE_CONTROL, cache),
         (header::VARY, "accept-encoding"),
     ];
     match compressed {
-        Some((coding, file)) => (headers, [(header::CONTENT_ENCODING, coding)], file.data).into_response(),
-        None => (headers, plain.data).into_response(),
+        Some((coding, file)) => (headers, [(header::CONTENT_ENCODING, coding)], file).into_response(),
+        None => (headers, plain).into_response(),
     }
 }
 

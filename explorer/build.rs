@@ -1,9 +1,8 @@
-//! Builds the explorer (`explorer/`, GraphiQL with a sign-in) into `OUT_DIR/explorer`, from where
-//! `src/http/explorer.rs` takes it into the binary.
+//! Bundles the explorer (GraphiQL with a sign-in) for `lib.rs` to embed.
 //!
-//! Nothing is written outside `OUT_DIR`: npm works on a copy there, and only when the sources changed.
-//! Without npm the server is built all the same, with a page that says what to install, and each
-//! following build tries again; in CI (`CI=true`) that is an error.
+//! Nothing is written outside Cargo's target directory. What was bundled is kept there by the hash of its sources, for all
+//! profiles: npm runs only for sources that were not bundled yet, on a copy. Without npm the explorer is a page that says what
+//! to install; in CI (`CI=true`) that is an error.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -15,10 +14,17 @@ use std::{
     process::Command,
 };
 
-const SOURCES: [&str; 5] = ["package.json", "package-lock.json", "build.mjs", "index.html", "src"];
+const SOURCES: [&str; 6] = [
+    "build.rs",
+    "package.json",
+    "package-lock.json",
+    "build.mjs",
+    "index.html",
+    "src",
+];
 
-const ADVICE: &str = "The explorer is left out. It needs Node.js 20 or newer with npm, and npm's registry: \
-     install them, then build again.";
+const ADVICE: &str = "The explorer is left out. It needs Node.js 20.12 or newer with npm, and npm's registry: \
+     install them, `touch explorer/build.rs`, then build again.";
 
 const FALLBACK: &str = "<!doctype html>
 <html lang=\"en\">
@@ -28,50 +34,52 @@ const FALLBACK: &str = "<!doctype html>
 <body style=\"max-width: 40rem; margin: 10vh auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif\">
 <h1>The explorer is not part of this build</h1>
 <p>It needs Node.js 20 or newer with npm, and npm's registry. Install them where Rollcall is built,
-then build it again.</p>
+<code>touch explorer/build.rs</code>, then build it again.</p>
 <p>The API itself is served at <code>/graphql</code>.</p>
 ";
 
 fn main() -> Result<(), Box<dyn Error>> {
     for source in SOURCES {
-        println!("cargo::rerun-if-changed=explorer/{source}");
+        println!("cargo::rerun-if-changed={source}");
     }
-    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("explorer");
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    let Err(problem) = build(&root, &out) else {
-        return Ok(());
+    let page = match build(&root, &out) {
+        Ok(page) => page,
+        Err(problem) => {
+            let problem = format!("{problem}\n{ADVICE}");
+            if env::var("CI").is_ok_and(|ci| ci == "true") {
+                return Err(problem.into());
+            }
+            println!("cargo::rerun-if-env-changed=CI");
+            for line in problem.lines() {
+                println!("cargo::warning={line}");
+            }
+            let page = out.join("fallback");
+            fs::create_dir_all(&page)?;
+            fs::write(page.join("index.html"), FALLBACK)?;
+            page
+        }
     };
-    let problem = format!("{problem}\n{ADVICE}");
-    if env::var("CI").is_ok_and(|ci| ci == "true") {
-        return Err(problem.into());
-    }
-    for line in problem.lines() {
-        println!("cargo::warning={line}");
-    }
-    // A file that never exists: the next build runs this again.
-    println!("cargo::rerun-if-changed={}", out.join("explorer.missing").display());
-    let page = out.join("explorer");
-    remove(&page)?;
-    fs::create_dir_all(&page)?;
-    fs::write(page.join("index.html"), FALLBACK)?;
+    println!("cargo::rustc-env=EXPLORER={}", page.display());
     Ok(())
 }
 
-fn build(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
-    let page = out.join("explorer");
-    let stamp = out.join("explorer.stamp");
+/// The folder of the bundle.
+fn build(root: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let mut hasher = DefaultHasher::new();
     for source in SOURCES {
         hash(&root.join(source), &mut hasher)?;
     }
-    let sources = format!("{:016x}", hasher.finish());
-    let built = fs::read_to_string(&stamp).is_ok_and(|stamp| stamp == sources);
-    if built && page.join("index.html").exists() {
-        return Ok(());
+    // Cargo marks the root of its target directory with this file.
+    let target = out.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
+    let kept = target.unwrap_or(out).join("explorer");
+    let page = kept.join(format!("{:016x}", hasher.finish()));
+    if page.exists() {
+        return Ok(page);
     }
-    remove(&stamp)?;
 
-    let work = out.join("explorer-build");
+    let work = out.join("work");
     remove(&work)?;
     fs::create_dir_all(&work)?;
     for source in SOURCES {
@@ -88,10 +96,15 @@ fn build(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         ])
         .args(["--no-audit", "--no-fund"])
         .current_dir(&work))?;
-    run(Command::new("node").arg("build.mjs").arg(&page).current_dir(&work))?;
+    run(Command::new("node").args(["build.mjs", "page"]).current_dir(&work))?;
+    fs::create_dir_all(&kept)?;
+    // Another build may have been faster.
+    let moved = fs::rename(work.join("page"), &page);
+    if !page.exists() {
+        moved?;
+    }
     remove(&work)?; // hundreds of megabytes
-    fs::write(&stamp, sources)?;
-    Ok(())
+    Ok(page)
 }
 
 fn hash(path: &Path, hasher: &mut DefaultHasher) -> Result<(), Box<dyn Error>> {
