@@ -1,5 +1,7 @@
 //! Sign-in, sessions and their tokens.
 
+mod hs256;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -73,6 +75,8 @@ impl Auth {
     /// # Errors
     /// If hashing fails.
     pub fn new(store: Store, limits: &Limits) -> Result<Self> {
+        // Fails if it is installed already.
+        let _ = hs256::PROVIDER.install_default();
         Ok(Self {
             decoy: PasswordHash::of("password", "nobody has this password")?,
             throttle: LoginThrottle::new(limits),

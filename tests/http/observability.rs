@@ -40,7 +40,8 @@ pub async fn collector() -> (String, Arc<Mutex<Vec<u8>>>) {
     let router = axum::Router::new().route("/v1/traces", axum::routing::post(take));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let server = axum_server::Server::<std::net::SocketAddr>::from_listener(listener);
+    tokio::spawn(server.serve(router.into_make_service()));
     (url, spans)
 }
 
