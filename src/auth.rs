@@ -10,13 +10,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::login_throttle::{LoginThrottle, ThrottleKey};
 use crate::password::{self, NewPassword, PasswordHash};
 use crate::permissions::{Role, Viewer};
-use crate::statistics::sha256;
 use crate::store::{AuditAction, NewEntry, RefreshUse, SetPassword, StaffMember, Store};
 use crate::text;
 
@@ -64,7 +64,7 @@ fn refresh_token(hospital: i64, secret: &[u8; 32]) -> String {
 }
 
 fn token_hash(token: &str) -> String {
-    URL_SAFE_NO_PAD.encode(sha256(token.as_bytes()))
+    URL_SAFE_NO_PAD.encode(Sha256::digest(token))
 }
 
 fn session_ended() -> Error {

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{Limits, cores};
 use crate::error::{Error, Result};
 use crate::permissions::Viewer;
-use crate::statistics::sha256;
 
 /// What failures are counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,13 +50,13 @@ impl ThrottleKey {
     #[must_use]
     pub fn login(hospital: &str, login: &str) -> Self {
         // The length separates the two.
-        Self::Login(sha256(format!("{}:{hospital}{login}", hospital.len()).as_bytes()))
+        Self::Login(Sha256::digest(format!("{}:{hospital}{login}", hospital.len())).into())
     }
 
     /// A change of the viewer's own password.
     #[must_use]
     pub fn member(viewer: &Viewer) -> Self {
-        Self::Login(sha256(format!("{}/{}", viewer.hospital, viewer.staff).as_bytes()))
+        Self::Login(Sha256::digest(format!("{}/{}", viewer.hospital, viewer.staff)).into())
     }
 
     /// Failures without a delay.

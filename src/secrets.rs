@@ -72,10 +72,7 @@ impl Key {
             index: derive("rollcall phone index")?,
             signing: derive("rollcall access token")?,
             refresh: derive("rollcall refresh token")?,
-            fingerprint: derive("rollcall fingerprint")?[..8]
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            fingerprint: hex::encode(&derive("rollcall fingerprint")?[..8]),
         })
     }
 

@@ -1,15 +1,14 @@
 //! Apollo's automatic persisted queries: a known query may be sent as its SHA-256 only. That saves bytes and allows nothing more: a
 //! persisted query is checked like any other.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use moka::sync::Cache;
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 
 use super::query_limits::Rejection;
 use crate::error::ErrorCode;
-use crate::statistics::sha256;
 
 /// Texts of queries by their SHA-256 in hexadecimal; variables are not stored.
 pub(super) struct PersistedQueries(Cache<String, Arc<str>>);
@@ -32,7 +31,7 @@ impl PersistedQueries {
             .transpose()?;
         match (sent, hash) {
             (Some(query), None) => Ok((query, None)),
-            (Some(query), Some(hash)) if hex(&sha256(query.as_bytes())) == hash => Ok((query, Some(hash))),
+            (Some(query), Some(hash)) if hex::encode(Sha256::digest(&query)) == hash => Ok((query, Some(hash))),
             (Some(_), Some(_)) => Err(invalid("sha256Hash is not the hash of the query")),
             (None, Some(hash)) => match self.0.get(&hash) {
                 Some(query) => Ok((query.to_string(), None)),
@@ -78,11 +77,4 @@ fn invalid(why: &str) -> Rejection {
         location: None,
         more: vec![("argument", "extensions.persistedQuery".into())],
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use tracing::instrument;
 
+use super::identity::cursor_digest;
 use super::{Reporting, ResolvedStatistics, SnapshotId, bucket_index, spawn_cpu};
 use crate::error::{Error, Result};
-use crate::statistics::{BucketRef, CohortKind, Differences, Reason, Side, VisitDelta, VisitRow, reasons, sha256};
+use crate::statistics::{BucketRef, CohortKind, Differences, Reason, Side, VisitDelta, VisitRow, reasons};
 use crate::store::{RevisionRange, VersionedVisit, VisitVersions};
 
 /// Two snapshots of the same question, and the differences between them.
@@ -174,8 +175,7 @@ fn list_digest(before: SnapshotId, after: SnapshotId, bucket: BucketRef, kind: C
         Side::Left => "left",
     };
     let identity = format!("{before} {after} {} {} {side}", bucket_index(bucket), kind.as_str());
-    let digest = sha256(identity.as_bytes());
-    std::array::from_fn(|i| digest[i])
+    cursor_digest(identity.as_bytes())
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
-use crate::statistics::{DayRange, Definition, Filter, Period, Question, VisitChannel, WeekStart, sha256};
+use crate::statistics::{DayRange, Definition, Filter, Period, Question, VisitChannel, WeekStart};
 use crate::store::SnapshotRow;
 
 /// Identifies a snapshot within its hospital.
@@ -36,7 +37,7 @@ impl SnapshotId {
             week_start.as_str(),
         ])
         .to_string();
-        let digest = sha256(text.as_bytes());
+        let digest = Sha256::digest(text);
         Self(std::array::from_fn(|i| digest[i]))
     }
 }
@@ -45,17 +46,22 @@ impl SnapshotId {
     /// Parses the hexadecimal text of an id; none where it is malformed.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
-        let bytes = (0..text.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok());
-        bytes.collect::<Option<Vec<u8>>>()?.try_into().ok().map(Self)
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        Some(Self(bytes))
     }
 }
 
 impl fmt::Display for SnapshotId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(self.0))
     }
+}
+
+/// The first bytes of the SHA-256 of what a cursor belongs to. Cursors outlive this program, and so does the encoding.
+pub(super) fn cursor_digest(identity: &[u8]) -> [u8; 8] {
+    let digest = Sha256::digest(identity);
+    std::array::from_fn(|i| digest[i])
 }
 
 pub(super) fn filter_json(filter: &Filter) -> String {

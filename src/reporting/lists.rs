@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use super::identity::cursor_digest;
 use super::{Reporting, ResolvedStatistics, SnapshotId};
 use crate::error::{Error, Result};
-use crate::statistics::{BucketRef, CohortKind, CohortList, PatientOrder, VisitOrder, sha256};
+use crate::statistics::{BucketRef, CohortKind, CohortList, PatientOrder, VisitOrder};
 use crate::store::{PatientKey, VisitKey};
 
 /// Which list of a cohort, in which order; the flag is whether keys descend. Nulls are last in either direction, ties ascend by id.
@@ -136,8 +137,7 @@ fn list_digest(id: SnapshotId, bucket: BucketRef, kind: CohortKind, order: ListO
     places
         .iter()
         .for_each(|place| identity.extend_from_slice(&place.to_le_bytes()));
-    let digest = sha256(&identity);
-    std::array::from_fn(|i| digest[i])
+    cursor_digest(&identity)
 }
 
 /// The number of a bucket in the database; -1 for the total.

@@ -33,7 +33,7 @@ impl HospitalSecret {
         mac.update(&[0]);
         mac.update(text.as_bytes());
         let hash = mac.finalize().into_bytes();
-        Ok(hash[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex::encode(&hash[..16]))
     }
 
     fn of_chart_no(&self, chart_no: &str) -> Result<String> {

@@ -5,17 +5,17 @@
 //! be counted.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use entity::{list_part, snapshot, snapshot_order};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveModelTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait};
+use sha2::{Digest as _, Sha256};
 
 use super::{Sql, Store};
 use crate::error::{Error, Result};
-use crate::statistics::{PackedSnapshot, sha256};
+use crate::statistics::PackedSnapshot;
 
 /// A row of the table of snapshots.
 pub type SnapshotRow = snapshot::Model;
@@ -41,13 +41,6 @@ const SWEEP_BATCH: u64 = 200;
 /// Stands in a manifest for an empty list, of which nothing is stored.
 const EMPTY: [u8; 32] = [0; 32];
 
-fn hex(digest: &[u8]) -> String {
-    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 impl Store {
     /// Stores a snapshot; one that is stored already keeps its lists. The row's manifest is made here. Returns false where other
     /// lists are stored under its id: then nothing is stored, and the snapshot must not be shown under that id.
@@ -63,7 +56,11 @@ impl Store {
         let mut manifest = Vec::with_capacity((packed.buckets.len() + 1) * EMPTY.len());
         let mut lists: HashMap<[u8; 32], &[u8]> = HashMap::new();
         for list in std::iter::once(&packed.patients).chain(&packed.buckets) {
-            let digest = if list.is_empty() { EMPTY } else { sha256(list) };
+            let digest = if list.is_empty() {
+                EMPTY
+            } else {
+                Sha256::digest(list).into()
+            };
             manifest.extend_from_slice(&digest);
             if !list.is_empty() {
                 lists.insert(digest, list);
@@ -141,7 +138,7 @@ impl Store {
         lists: &HashMap<[u8; 32], &[u8]>,
         now: DateTime<Utc>,
     ) -> Result<(Vec<[u8; 32]>, Vec<String>)> {
-        let by_hex: HashMap<String, [u8; 32]> = lists.keys().map(|digest| (hex(digest), *digest)).collect();
+        let by_hex: HashMap<String, [u8; 32]> = lists.keys().map(|digest| (hex::encode(digest), *digest)).collect();
         let names: Vec<&str> = by_hex.keys().map(String::as_str).collect();
         let mut sql = self.sql("SELECT digest, kept_at FROM list_part WHERE part = 0 AND hospital_id = ");
         sql.bind(hospital)
@@ -286,7 +283,7 @@ impl Store {
             return Ok(Some(StoredSnapshot::Expired(row)));
         }
         let digests: Vec<&[u8]> = row.manifest.chunks(EMPTY.len()).collect();
-        let names: Vec<String> = digests.iter().map(|digest| hex(digest)).collect();
+        let names: Vec<String> = digests.iter().map(hex::encode).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut sql = self.sql("SELECT digest, bytes FROM list_part WHERE hospital_id = ");
         sql.bind(hospital)
@@ -303,8 +300,8 @@ impl Store {
             if digest == EMPTY {
                 return Ok(Vec::new());
             }
-            let list = lists.get(&hex(digest)).cloned().unwrap_or_default();
-            if sha256(&list) == digest {
+            let list = lists.get(&hex::encode(digest)).cloned().unwrap_or_default();
+            if Sha256::digest(&list)[..] == *digest {
                 Ok(list)
             } else {
                 Err(Error::Internal(format!(
@@ -392,7 +389,7 @@ async fn insert_lists(
             bytes += piece.len();
             rows.push(list_part::ActiveModel {
                 hospital_id: Set(hospital),
-                digest: Set(hex(&digest)),
+                digest: Set(hex::encode(digest)),
                 part: Set(part),
                 bytes: Set(piece.to_vec()),
                 kept_at: Set(now),

@@ -1,14 +1,6 @@
-//! SHA-256 over lists.
-
-use std::fmt::Write;
+//! The digest of a list.
 
 use sha2::{Digest, Sha256};
-
-/// The SHA-256 of some bytes.
-#[must_use]
-pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
-}
 
 /// The digest of a cohort: SHA-256, in lower-case hexadecimal, of the patients' ids joined by line feeds, an empty
 /// line, and the visits' ids joined by line feeds.
@@ -22,11 +14,7 @@ where
     update_with_lines(&mut hash, patients);
     hash.update(b"\n\n");
     update_with_lines(&mut hash, visits);
-    let mut text = String::with_capacity(64);
-    for byte in hash.finalize() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex::encode(hash.finalize())
 }
 
 fn update_with_lines(hash: &mut Sha256, ids: impl IntoIterator<Item = String>) {

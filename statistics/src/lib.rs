@@ -20,7 +20,7 @@ pub use calendar::{Bucket, Day, DayRange, Period, WeekStart};
 pub use changes::{Differences, Merge, Reason, ReasonKind, Side, VisitDelta, reasons};
 pub use cohort::CohortKind;
 pub use definition::Definition;
-pub use digest::{list_digest, sha256};
+pub use digest::list_digest;
 pub use explain::{MembershipFinding, MembershipRule, PatientEvaluation};
 pub use ledger::{Ledger, LedgerBuilder, MAX_DIMENSION_IDS, TooManyIds, VisitRow};
 pub use packed::{PackedSnapshot, UnpackError};

@@ -135,7 +135,7 @@ impl CohortList {
             );
         }
         let text = format!("{}\n\n{}", patients.join("\n"), visits.join("\n"));
-        let own: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+        let own = hex::encode(Sha256::digest(text));
         ensure!(*digest == own, "the digest is {digest}, but its IDs have {own}");
         Ok(())
     }

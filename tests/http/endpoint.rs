@@ -221,7 +221,7 @@ on_each_database! {
     async fn persisted_queries_are_found_by_hash(app: TestApp) {
         let bearer = format!("Bearer {}", app.sign_in("admin").await.token);
         let query = "query ($n: Int) { patients(first: $n) { totalCount } }";
-        let hash: String = Sha256::digest(query).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex::encode(Sha256::digest(query));
         let extensions = json!({"persistedQuery": {"version": 1, "sha256Hash": hash}});
         let ask = async |token: &str, body: Value| {
             let response = send(app, app.base(), &[("authorization", token)], &body.to_string()).await;

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use migration::{Migrator, MigratorTrait as _};
 use reqwest::StatusCode;
 use rollcall::config::Limits;
-use rollcall::statistics::sha256;
 use sea_orm::{
     ConnectionTrait as _, DatabaseTransaction, SqliteTransactionMode, Statement, TransactionOptions,
     TransactionTrait as _,
 };
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use test_support::{
     DatabaseKind, EXAMPLE, KINDS, PASSWORD, SERVE, TestApp, TestServer, on_each_database, wait_until, with_app,
 };
@@ -228,7 +228,7 @@ on_each_database! {
         let (mut digest, mut bytes) = (String::new(), Vec::new());
         let mut close = |digest: &str, bytes: &[u8]| {
             if !digest.is_empty() {
-                let of: String = sha256(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+                let of = hex::encode(Sha256::digest(bytes));
                 assert_eq!(of, digest);
                 whole.insert(of);
             }
@@ -246,7 +246,7 @@ on_each_database! {
         for row in all("SELECT manifest FROM snapshot").await {
             let manifest: Vec<u8> = row.try_get_by_index(0).unwrap();
             for digest in manifest.chunks(32) {
-                let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+                let digest = hex::encode(digest);
                 assert!(whole.contains(&digest));
             }
         }
