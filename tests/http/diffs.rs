@@ -227,9 +227,9 @@ on_each_database! {
             (text(&response["errors"][0]["extensions"]["code"]), text(&response["errors"][0]["message"]))
         };
         for (question, other) in [
-            (EXAMPLE.replace("MONTH", "DAY"), "another period"),
-            (EXAMPLE.replace("2025-06-30", "2025-06-29"), "another range"),
-            (EXAMPLE.replace("asOf", "filter: {channels: [WEB]}, asOf").replace("MONTH", "WEEK"), "another period and filter"),
+            (EXAMPLE.replace("MONTH", "DAY"), "a different period"),
+            (EXAMPLE.replace("2025-06-30", "2025-06-29"), "a different range"),
+            (EXAMPLE.replace("asOf", "filter: {channels: [WEB]}, asOf").replace("MONTH", "WEEK"), "a different period and filter"),
         ] {
             let (code, message) = refused(&question, &since).await;
             assert_eq!(code, "BAD_USER_INPUT");
