@@ -1,4 +1,4 @@
-"""The same question put to Rollcall and its peers: first whether all give the same lists, then how long they take."""
+"""Compares Rollcall with other engines (the peers): first that all return the same lists, then how long they take."""
 
 import time
 from collections import defaultdict
@@ -12,7 +12,7 @@ from rollcall import Connection, body, data_of, number
 
 PERIODS = ["DAY", "WEEK", "MONTH"]
 YEAR = (date(2025, 1, 1), LAST_DAY)
-# Each cohort, the classes that the peers make it of, and its field in the API.
+# Each cohort: the peers' classes that it consists of, and its field in the API.
 COHORTS = {
     "NEW": ((STAYED, SUSPECTED), "newPatients"),
     "RETURNING": ((RETURNING,), "returning"),
@@ -21,7 +21,7 @@ COHORTS = {
 }
 ALL_KINDS = "VISITORS NEW RETURNING CHURN_SUSPECTED RETAINED PENDING NO_SHOW CANCELED".split()
 
-# Lists asked for, as the rows of the table call them.
+# What is queried, as named in the table's rows.
 IDS, COUNTS, EIGHT, AGAIN = "every id", "counts", "counts of all eight cohorts", "the same counts again"
 
 
@@ -46,7 +46,7 @@ def question(what: str, period: str, span: tuple[date, date], as_of: date) -> by
 
 
 def check(rollcall: Connection, peers: list) -> int:
-    """Holds every list of every bucket against each other; also where asOf lies amid the visits. How many there were."""
+    """Compares every list of every bucket, also for an asOf within the year. Returns the number of comparisons."""
     compared = 0
     for period in PERIODS:
         for as_of in [LAST_DAY + timedelta(days=1), date(2025, 7, 16)]:
@@ -85,7 +85,7 @@ def check(rollcall: Connection, peers: list) -> int:
 
 @dataclass
 class Times:
-    """Milliseconds by row of a table and column."""
+    """Durations in milliseconds, by row and column of a table."""
 
     of: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
 
@@ -93,13 +93,13 @@ class Times:
         begun = time.perf_counter()
         answer = ask()
         self.of[row, column].append((time.perf_counter() - begun) * 1000)
-        # A refusal would be quick.
+        # An error response would be measured as a fast one.
         if isinstance(answer, bytes) and b'"errors"' in answer:
             raise RuntimeError(f"{row}, {column}: {answer[:500]!r}")
 
 
 class Days:
-    """A new asOf for each question: Rollcall has never been asked it, and what is asked of all stays nearly the same."""
+    """A new asOf for each question, so that Rollcall does not have the result in memory; the work stays nearly the same."""
 
     def __init__(self):
         self.next = LAST_DAY + timedelta(days=1)
@@ -110,7 +110,7 @@ class Days:
 
 
 def compare(rollcall: Connection, peers: list, rounds: int, days: Days) -> Times:
-    """All in turn within each round, so that all see the same machine."""
+    """Queries all engines in turn within each round, so that other load on the machine affects all."""
     times = Times()
     for _ in range(rounds):
         rollcall.sign_in()
@@ -134,7 +134,7 @@ CHANGE = "mutation ($input: ChangeVisitInput!) { changeVisit(input: $input) { vi
 
 
 def steady(client: Connection, rounds: int, days: Days) -> Times:
-    """What a console does all day: the same question again, after a change, a list page by page. All in turn."""
+    """Measures what a console does all day: a repeated question, a question after a change, and pages of a list."""
     times = Times()
     known = question(COUNTS, "MONTH", YEAR, days.fresh())
     client.send(known)
@@ -176,7 +176,7 @@ SPANS = {
 
 
 def grow(servers: dict[str, Connection], peers: list, rounds: int, days: Days) -> Times:
-    """Counts by MONTH of a quarter and up to all five years: in Rollcall of a big and a small hospital, elsewhere of the big."""
+    """Counts by MONTH of a quarter up to all five years: in Rollcall for two hospitals, in the peers for the large one."""
     times = Times()
     for _ in range(rounds):
         for connection in servers.values():

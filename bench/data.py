@@ -1,4 +1,4 @@
-"""The hospital that everything is measured on: the same visits as `Data` in statistics/benches/core.rs."""
+"""The hospital of all benchmarks: the same visits as `Data` in statistics/benches/core.rs."""
 
 import csv
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ GIVEN = ["서연", "민준", "지우", "하은", "도윤", "수빈", "현우", "
 
 
 class Random:
-    """SplitMix64: the same numbers on every machine."""
+    """The SplitMix64 generator, so that the data is the same on every machine."""
 
     MASK = (1 << 64) - 1
 
@@ -45,7 +45,7 @@ class Visit:
 
 
 def visits_of(visits: int) -> list[Visit]:
-    """Slowly growing, one in five a patient's first, the others mostly of patients who came lately."""
+    """Visits by date. Their number grows slowly; one in five is a patient's first, the others are mostly of recent patients."""
     patients = visits // 5
     days = (LAST_DAY - FIRST_DAY).days + 1
     random = Random(42)
@@ -71,7 +71,7 @@ def visits_of(visits: int) -> list[Visit]:
 
 
 def write_csv(rows: list[Visit], folder: Path) -> tuple[Path, Path]:
-    """The files that `rollcall import` takes: patients in the order in which they come, numbered like them."""
+    """Writes files for `rollcall import`: patients in the order of their numbers, and visits."""
     random = Random(7)
     patients, visits = folder / "patients.csv", folder / "visits.csv"
     with patients.open("w", newline="") as file:

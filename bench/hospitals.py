@@ -1,5 +1,5 @@
-"""Many hospitals in little memory: 20,000,000 visits of 50 hospitals on PostgreSQL, and a thousand questions over them all to a
-server that may hold a third of their ledgers."""
+"""Many hospitals with little memory: 20,000,000 visits of 50 hospitals on PostgreSQL, and a thousand questions about all of
+them to a server whose memory holds a third of their ledgers."""
 
 import os
 import statistics
@@ -19,12 +19,12 @@ from rollcall import PASSWORD, Connection, Installation, Server
 
 VISITS = int(os.environ.get("ROLLCALL_BENCH_VISITS", "20000000"))
 HOSPITALS, QUESTIONS = 50, 1_000
-# Measured: bytes that a ledger takes a visit.
+# The size of a ledger in bytes a visit, as measured.
 BYTES = 28
-# What a server may hold: a third of all ledgers, which have eight parts of its memory in eleven.
+# `--memory` in MiB for a third of all ledgers, which get 8/11 of it.
 MEMORY = max(VISITS * BYTES // 3 * 11 // 8 >> 20, 1)
 
-# Written by SQL, which is quicker than an import; ten years, and patients who come again and again.
+# Inserted by SQL, which is faster than an import: visits over ten years, with recurring patients.
 PATIENTS = """INSERT INTO patient (hospital_id, id, state, chart_no, name, sex, registered_on, version)
     SELECT {hospital}, n, 'ACTIVE', lpad(CAST(n AS TEXT), 7, '0'), 'Patient ' || n, 'UNKNOWN', '2016-01-01', 1
     FROM generate_series(1, {patients}) n"""
@@ -39,11 +39,11 @@ VISIT = """INSERT INTO visit (hospital_id, id, visit_no, patient_id, date, statu
 
 
 def fill(url: str) -> list[int]:
-    """How many visits each hospital has: the biggest four times those of the smallest."""
+    """Inserts the visits. Returns their number for each hospital; the largest has four times as many as the smallest."""
     weights = [4 - 3 * place / (HOSPITALS - 1) for place in range(HOSPITALS)]
     visits = [int(VISITS * weight / sum(weights)) for weight in weights]
     with psycopg.connect(url, autocommit=True) as connection:
-        # Without triggers: the hospitals stand at their first revision, and a ledger loads whole from there.
+        # Without triggers, since ledgers are loaded from the visits and not from the change feed.
         connection.execute("SET session_replication_role = replica")
         connection.execute("SET synchronous_commit = off")
         hospitals = [row[0] for row in connection.execute("SELECT id FROM hospital ORDER BY id")]
@@ -58,7 +58,7 @@ def fill(url: str) -> list[int]:
 
 def main(stack: ExitStack) -> None:
     if not postgres_answers():
-        sys.exit("PostgreSQL does not answer: this measures nothing else")
+        sys.exit("PostgreSQL does not answer; this benchmark needs it")
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rollcall-bench-")))
     url = stack.enter_context(postgres_database())
     installation = Installation(BINARY, folder, "PostgreSQL", url)

@@ -1,4 +1,4 @@
--- wrk's part of the load: sends the bodies of a file one after the other, each thread from another place.
+-- Sends the request bodies of a file in turn; each of wrk's threads starts at another line.
 
 local threads = 0
 

@@ -1,4 +1,4 @@
-"""A server under load, while somebody changes visits: wrk sends a console's questions."""
+"""Measures a server under load: wrk sends a console's queries while visits are changed."""
 
 import os
 import subprocess
@@ -35,14 +35,14 @@ SPAN = {"range": {"from": str(YEAR[0]), "to": str(YEAR[1])}, "asOf": str(LAST_DA
 
 
 def scenarios(client: Connection) -> dict[str, list[bytes]]:
-    """What is asked, by its name: the bodies that are sent in turn."""
+    """The request bodies of each scenario, which are sent in turn."""
     overview, by_day = question(COUNTS, "MONTH", YEAR, LAST_DAY), question(COUNTS, "DAY", YEAR, LAST_DAY)
     firsts, tenths, known = [], [], []
     for bucket in client.ask(IDS, SPAN)["statistics"]["buckets"]:
         held = {"list": bucket["returning"]["id"], "first": 20}
         firsts.append(body(PAGE, held))
         known.append(body(KNOWN, {"list": held["list"]}))
-        # Nine pages of 20 rows, in two steps.
+        # Skip nine pages of 20 rows, with two requests.
         cursor = None
         for step in [100, 80]:
             page = client.ask(PAGE, {**held, "first": step, "after": cursor})["node"]["patients"]
@@ -70,7 +70,7 @@ def scenarios(client: Connection) -> dict[str, list[bytes]]:
 
 
 class Writer(threading.Thread):
-    """Checks a booked visit in and out again, through the API, about ten times a second."""
+    """Changes a visit's status between BOOKED and CHECKED_IN through the API, about ten times a second."""
 
     def __init__(self, base: str, code: str):
         super().__init__()
@@ -82,12 +82,12 @@ class Writer(threading.Thread):
             visit = self.client.ask(BOOKED, {"range": SPAN["range"]})["visits"]["nodes"][0]
             change = "mutation ($input: ChangeVisitInput!) { changeVisit(input: $input) { visit { id version } } }"
             words = ["CHECKED_IN", "BOOKED"]
-            # An even number of changes: the visit is left as it was.
+            # Stop after an even number of changes, so that the visit has its first status again.
             while not self.done.wait(WRITE_EVERY) or self.writes % 2:
                 made = {"input": {**visit, "status": words[self.writes % 2]}}
                 visit = self.client.ask(change, made)["changeVisit"]["visit"]
                 self.writes += 1
-        except Exception as failure:  # shown by whoever waits for the thread
+        except Exception as failure:  # raised by the caller of `join`
             self.failure = failure
 
 
@@ -104,14 +104,14 @@ class Load:
 
 
 def load(server: Server, code: str, database: str, wrk: str, seconds: int, folder: Path) -> tuple[list[Load], str]:
-    """All questions at all numbers of connections; and the server's memory before and after."""
+    """Measures all scenarios with each number of connections. Returns the results, and the server's memory before and after."""
     before = server.memory("VmRSS")
     measured = []
     for name, bodies in scenarios(Connection(server.base, code)).items():
         file = folder / "bodies"
         file.write_bytes(b"\n".join(bodies) + b"\n")
         for connections in CONNECTIONS:
-            # Signed in anew for each run. Each question is asked once before, and works.
+            # A new session for each run. Each request is sent once first, and must succeed.
             client = Connection(server.base, code)
             for asked in dict.fromkeys(bodies):
                 data_of(client.send(asked), name)

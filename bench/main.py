@@ -1,4 +1,4 @@
-"""The whole run: data, imports, the comparison, growth, load; then the report."""
+"""The whole benchmark: data, imports, comparison, growth, load, and the report."""
 
 import importlib.util
 import os
@@ -28,7 +28,7 @@ VISITS = int(os.environ.get("ROLLCALL_BENCH_VISITS", "1000000"))
 ROUNDS = int(os.environ.get("ROLLCALL_BENCH_ROUNDS", "15"))
 SECONDS = int(os.environ.get("ROLLCALL_BENCH_SECONDS", "10"))
 POSTGRES = os.environ.get("ROLLCALL_TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/postgres")
-# The small hospital beside the big one, to see whether history costs: as 120,000 is to a million.
+# The visits of the small hospital, to measure whether the length of the history matters.
 SMALL = VISITS * 12 // 100
 
 
@@ -43,12 +43,12 @@ def left_out(text: str) -> str:
 
 @contextmanager
 def postgres_database():
-    """A database of its own, dropped whatever happens."""
+    """A temporary database, which is dropped at the end, also after a failure."""
     name = f"rollcall_bench_{secrets.token_hex(8)}"
     with psycopg.connect(POSTGRES, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}")
     try:
-        # On loopback nobody encrypts: neither Rollcall nor those that it is compared with.
+        # No TLS, for Rollcall and for the peer.
         yield f"{POSTGRES.rsplit('/', 1)[0]}/{name}?sslmode=disable"
     finally:
         with psycopg.connect(POSTGRES, autocommit=True) as admin:
@@ -64,7 +64,7 @@ def postgres_answers() -> bool:
 
 
 def first_answer(connection: Connection) -> float:
-    """The first question after a start: the ledger is loaded for it."""
+    """The duration in seconds of the first question after a start, which loads the ledger."""
     begun = time.monotonic()
     connection.send(compare.question(compare.COUNTS, "MONTH", compare.YEAR, data.LAST_DAY))
     return time.monotonic() - begun
@@ -117,7 +117,7 @@ def main(stack: ExitStack) -> None:
     if importlib.util.find_spec("duckdb"):
         peers.append(Duckdb(big))
 
-    # The production database where there is one; counts and lists come from memory either way.
+    # PostgreSQL if available; counts and lists come from memory with either database.
     on, server = list(servers.items())[-1]
     asked = Connection(server.base, "BENCH")
     step("do all give the same lists?")
@@ -201,7 +201,7 @@ def main(stack: ExitStack) -> None:
 
 
 if __name__ == "__main__":
-    # What was made is dropped also when somebody stops the run.
+    # Clean up also after SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     with ExitStack() as everything:
         main(everything)

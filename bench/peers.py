@@ -1,8 +1,8 @@
-"""The databases that Rollcall is compared with: each has a copy of the visits of its own, laid out as suits it best, and is
-asked in the best SQL that we know for it.
+"""The databases that Rollcall is compared with. Each has its own copy of the visits, with the schema and the SQL that are
+fastest for it.
 
-All three answer with a row for each bucket and class, which are the classes that Rollcall resolves into as well: NEW is
-`STAYED` and `SUSPECTED` together, without overlap. So no list leaves a database twice.
+All three return a row for each bucket and class. As in Rollcall, classes are disjoint, so that no visit is returned twice:
+NEW is the union of `STAYED` and `SUSPECTED`.
 """
 
 import sqlite3
@@ -19,11 +19,11 @@ RETURNING, STAYED, SUSPECTED, MISSED = range(4)
 CHURN_AFTER_DAYS = 90
 MONDAY = date(2024, 12, 30)
 EPOCH = date(1970, 1, 1)
-# The columns of an answer: patients and visits as lists, or how many.
+# The selected columns for counts; each engine has its own for lists.
 COUNTS = "count(DISTINCT patient_id), count(*)"
 
-# `first` is compared with the bucket's first day that counts: a first visit is never after the visit that is looked at, so it
-# lies in the bucket where it is not before that day. History goes up to asOf, and so do the visits that count.
+# A patient's first visit is never after another one, so it is in the visit's bucket if it is not before the bucket's first
+# counted day. Histories and counted visits end at asOf.
 QUESTION = f"""
 WITH ends AS (
     SELECT patient_id, min(date) AS first, max(date) AS last FROM visit
@@ -46,7 +46,7 @@ Counts = dict[tuple[date, int], tuple[int, int]]
 
 
 class Postgres:
-    """`array_send` hands a list over as bytes, so that nothing is converted row by row on the way."""
+    """Lists are returned by `array_send` as bytes, so that rows are not converted one by one."""
 
     name = "PostgreSQL"
     BUCKETS = {
@@ -72,7 +72,7 @@ class Postgres:
         )
         self.db.execute("CREATE INDEX visit_by_date ON visit (date) INCLUDE (id, patient_id, status)")
         self.db.execute("VACUUM ANALYZE visit")
-        # What suits it here: the table is in memory, and sorting stays there.
+        # Settings for a table in memory, and for sorting in memory.
         for setting in ["work_mem = '256MB'", "random_page_cost = 1", "jit = off"]:
             self.db.execute(f"SET {setting}")
 
@@ -99,10 +99,10 @@ class Postgres:
 
 
 class Sqlite:
-    """Days are numbers; a list comes as one text, which is faster than rows."""
+    """Days are integers; a list is returned as one text, which is faster than rows."""
 
     name = "SQLite"
-    # A month needs a look-up: SQLite's date functions are slower.
+    # Months are joined from a table: SQLite's date functions are slower.
     BUCKETS = {"DAY": "v.date", "WEEK": f"v.date - (v.date - {(MONDAY - EPOCH).days}) % 7", "MONTH": "c.month"}
     LISTS = "group_concat(DISTINCT patient_id), group_concat(id)"
 
@@ -160,14 +160,14 @@ class Sqlite:
 
 
 class Duckdb:
-    """Plain tables, sorted by date as they come."""
+    """A table in memory, in the order of dates."""
 
     name = "DuckDB"
     BUCKETS = {"DAY": "v.date", "WEEK": "date_trunc('week', v.date)", "MONTH": "date_trunc('month', v.date)"}
     LISTS = "list(DISTINCT patient_id), list(id)"
 
     def __init__(self, rows: list[Visit]):
-        import duckdb  # the one package that may be missing
+        import duckdb  # optional
 
         self.db = duckdb.connect()
         self.version = duckdb.__version__
@@ -214,7 +214,7 @@ def arguments(start: date, end: date, as_of: date) -> dict[str, date]:
 
 
 def unpack(sent: bytes) -> numpy.ndarray:
-    """PostgreSQL's binary form of an array: five numbers, then a length and a value each."""
+    """Decodes PostgreSQL's binary array format: a header of five integers, then length and value of each element."""
     (dimensions,) = struct.unpack_from(">i", sent)
     assert dimensions == 1
     return numpy.frombuffer(sent, dtype=">i4", offset=20)[1::2].astype(numpy.int64)

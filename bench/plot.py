@@ -1,4 +1,4 @@
-"""Pictures as SVG. Text and lines take the reader's side: dark on light, light on dark."""
+"""Charts as SVG, with colours for light and dark mode."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ text { font: 13px system-ui, sans-serif; fill: #374151 } .small { font-size: 11p
 .title { font-size: 15px; font-weight: 600; fill: #111827 } .grid { stroke: #d1d5db } .end { text-anchor: end } .mid { text-anchor: middle }
 @media (prefers-color-scheme: dark) { text { fill: #d1d5db } .small { fill: #9ca3af } .title { fill: #f3f4f6 } .grid { stroke: #374151 } }
 </style>"""
-# Told apart also by who sees no red or green, on white and on black.
+# Distinguishable with red-green colour blindness, on white and on black.
 COLOURS = {"Rollcall": "#d97706", "PostgreSQL": "#3b82f6", "SQLite": "#0d9488", "DuckDB": "#a855f7"}
 
 
@@ -23,7 +23,7 @@ def milliseconds(value: float) -> str:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """1, 10, 100 … around what is shown."""
+    """The powers of ten around the values."""
     return [10.0**n for n in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
 
 
@@ -36,7 +36,7 @@ def svg(width: int, height: int, title: str, parts: list[str]) -> str:
 
 
 def engines(title: str, groups: dict[str, dict[str, list[list[float]]]]) -> str:
-    """Groups of rows; a row has a dot for each period and a line from the fastest to the slowest round."""
+    """A chart of groups of rows: for each period a dot at the median, and a line from the fastest to the slowest round."""
     values = [value for rows in groups.values() for periods in rows.values() for times in periods for value in times]
     scale = ticks(min(values), max(values))
     left, right, width = 160, 170, 860
@@ -72,7 +72,7 @@ def engines(title: str, groups: dict[str, dict[str, list[list[float]]]]) -> str:
 
 
 def growth(title: str, caption: str, lines: dict[str, list[tuple[int, list[float]]]]) -> str:
-    """A line for each engine, or each question: how many, times."""
+    """A line chart: for each label, times by number."""
     shades = dict(zip(lines, itertools.cycle(COLOURS.values())))
     points = [(visits, median(times)) for line in lines.values() for visits, times in line]
     left, right, top, bottom, width, height = 70, 230, 50, 64, 860, 440
@@ -96,7 +96,7 @@ def growth(title: str, caption: str, lines: dict[str, list[tuple[int, list[float
     for tick in up:
         parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
         parts.append(f'<text class="small end" x="{left - 8}" y="{y(tick) + 4:.1f}">{tick:g} ms</text>')
-    # Names stand at the ends of their lines, moved apart where two would touch.
+    # Labels are at the ends of their lines, moved apart where two would overlap.
     below = -math.inf
     for label, line in sorted(lines.items(), key=lambda item: -median(item[1][-1][1])):
         shade = next((shade for name, shade in COLOURS.items() if label.startswith(name)), shades[label])

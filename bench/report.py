@@ -1,4 +1,4 @@
-"""What was measured, as Markdown."""
+"""The results as Markdown."""
 
 import platform
 from pathlib import Path
@@ -32,7 +32,7 @@ def machine() -> list[str]:
 
 
 def compared(times: Times, peers: list[str]) -> str:
-    """Each row against Rollcall's row of the same work."""
+    """A table that compares each row with Rollcall's row for the same work."""
     rows = []
     groups = [(IDS, [f"{name}, {IDS}" for name in ["Rollcall", *peers]])]
     groups.append(

@@ -1,4 +1,4 @@
-"""Rollcall as its users have it: the release binary, its command line, and HTTP."""
+"""Runs Rollcall: the release binary by its command line, and a client over HTTP."""
 
 import base64
 import http.client
@@ -13,12 +13,12 @@ from pathlib import Path
 HOSPITAL, PASSWORD = "BENCH", "correct horse"
 SIGN_IN = "mutation ($input: SignInInput!) { signIn(input: $input) { session { accessToken } } }"
 HEADERS = {"Content-Type": "application/json"}
-# More than this machine sends: rates are not what is measured.
+# Higher than the load, so that rate limits do not affect the results.
 RATES = {"ROLLCALL_REQUESTS_PER_SECOND": "10000000", "ROLLCALL_REQUESTS_PER_SECOND_PER_ADDRESS": "10000000"}
 
 
 class Installation:
-    """One database, and the commands that are run on it."""
+    """Commands of the binary on one database."""
 
     def __init__(self, binary: Path, folder: Path, name: str, url: str):
         self.binary, self.folder, self.name = binary, folder, name
@@ -37,7 +37,7 @@ class Installation:
         self.run("migrate")
 
     def add_hospital(self, code: str, patients: Path, visits: Path) -> dict[str, float]:
-        """Imports, and says how many seconds each file took."""
+        """Adds a hospital and imports its files. Returns the duration in seconds of each import."""
         self.run("hospital", "add", "--code", code, "--name", code, "--time-zone", "Asia/Seoul")
         for login in ["reader", "writer"]:
             staff = ["--hospital", code, "--login", login, "--name", login, "--role", "admin"]
@@ -53,7 +53,7 @@ class Installation:
 
 
 class Server:
-    """A server that logs as it does by default; nobody keeps what it logs."""
+    """A server with the default log level; its log is discarded."""
 
     def __init__(self, installation: Installation):
         command = [installation.binary, "serve", "--listen", "127.0.0.1:0"]
@@ -84,21 +84,21 @@ class Server:
         self.stop()
 
     def memory(self, what: str) -> int:
-        """Resident memory in MiB: now (VmRSS), or at most so far (VmHWM)."""
+        """Resident memory in MiB: current (VmRSS) or peak (VmHWM)."""
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith(f"{what}:"):
                 return int(line.split()[1]) // 1024
         raise RuntimeError(f"/proc/…/status has no {what}")
 
     def refusals(self) -> dict[str, int]:
-        """How many answers had an error so far, by its code."""
+        """The number of responses with an error so far, by code."""
         lines = Connection(self.base).get("/metrics").splitlines()
         found = [re.fullmatch(r'rollcall_refusals_total\{code="(\w+)"\} (\d+)', line) for line in lines]
         return {match[1]: int(match[2]) for match in found if match}
 
 
 class Connection:
-    """One HTTP connection that stays open."""
+    """A client with one HTTP connection, which is kept open."""
 
     def __init__(self, base: str, code: str | None = None, login: str = "reader"):
         self.http = http.client.HTTPConnection(urllib.parse.urlsplit(base).netloc, timeout=120)
@@ -108,13 +108,13 @@ class Connection:
             self.sign_in()
 
     def sign_in(self) -> None:
-        """Access tokens last 15 minutes."""
+        """Renews the access token, which is valid for 15 minutes."""
         said = self.ask(SIGN_IN, {"input": self.account})
         self.token = said["signIn"]["session"]["accessToken"]
         self.headers["Authorization"] = f"Bearer {self.token}"
 
     def send(self, body: bytes) -> bytes:
-        """What is timed: from the request's first byte to the answer's last."""
+        """Sends a request and reads the response; this is what is timed."""
         self.http.request("POST", "/graphql", body, self.headers)
         return self.http.getresponse().read()
 
@@ -138,5 +138,5 @@ def data_of(answer: bytes, query: str) -> dict:
 
 
 def number(text: str) -> int:
-    """The number in an id: a letter for the type, and the number in as few bytes as will do."""
+    """The number in an id, which is a letter for the type followed by the number in big-endian bytes, in Base64."""
     return int.from_bytes(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))[1:], "big")
