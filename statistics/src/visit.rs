@@ -25,13 +25,13 @@ impl VisitStatus {
 
     /// Whether a visit dated in the future cannot have this status.
     #[must_use]
-    pub const fn needs_its_day(self) -> bool {
+    pub const fn excludes_future_dates(self) -> bool {
         self.attended() || matches!(self, Self::CheckedIn | Self::InProgress | Self::NoShow)
     }
 
     /// Whether the status is final, so that a later change of the visit is a correction.
     #[must_use]
-    pub const fn is_over(self) -> bool {
+    pub const fn is_final(self) -> bool {
         self.attended() || matches!(self, Self::Canceled | Self::NoShow)
     }
 }

@@ -276,7 +276,7 @@ impl TargetRow {
             Self {
                 id,
                 version: row.try_get_by_index(0).unwrap(),
-                is_over: VisitStatus::parse(&word).is_some_and(VisitStatus::is_over),
+                is_over: VisitStatus::parse(&word).is_some_and(VisitStatus::is_final),
             }
         }))
     }

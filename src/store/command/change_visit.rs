@@ -75,7 +75,7 @@ impl Command for ChangeVisit {
         if wanted.status != row.status || wanted.date != row.date {
             refuse_too_early(&wanted, draft, time_zone)?;
         }
-        let over = VisitStatus::parse(&row.status).is_some_and(VisitStatus::is_over);
+        let over = VisitStatus::parse(&row.status).is_some_and(VisitStatus::is_final);
         if over && self.reason.is_none() {
             return Err(Error::input(
                 "input.reason",

@@ -62,7 +62,7 @@ impl CommandTx<'_> {
 
 /// Refuses a status that a visit can have from its day on, while that day is still to come in the hospital's time zone.
 pub(super) fn refuse_too_early(row: &visit::Model, draft: &VisitDraft<i64>, time_zone: Tz) -> Result<()> {
-    if !VisitStatus::parse(&row.status).is_some_and(VisitStatus::needs_its_day) {
+    if !VisitStatus::parse(&row.status).is_some_and(VisitStatus::excludes_future_dates) {
         return Ok(());
     }
     let today = Utc::now().with_timezone(&time_zone).date_naive();
