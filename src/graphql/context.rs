@@ -1,4 +1,4 @@
-//! Who asks, and what one request keeps at hand.
+//! The context of a request: its session, loaders, audit trail and the size left of its response.
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -26,7 +26,7 @@ use crate::permissions::Viewer;
 use crate::reporting::Reporting;
 use crate::store::{AuditAction, AuditedList, HospitalState, NewEntry, Store};
 
-/// What all requests share.
+/// The services that all requests share.
 #[derive(Clone)]
 pub struct Services {
     pub store: Store,
@@ -46,7 +46,7 @@ pub struct RequestContext {
     response_bytes: Arc<ResponseBytes>,
 }
 
-/// How many bytes the response of a request may still have. Whatever may be long takes them before it is written.
+/// The bytes left of a response. Fields whose value may be long reserve theirs before they write it.
 pub(super) struct ResponseBytes {
     limit: usize,
     left: AtomicUsize,
@@ -84,9 +84,9 @@ impl ResponseBytes {
 struct AuditTrail {
     patients: BTreeSet<i64>,
     lists: BTreeSet<AuditedList>,
-    /// Those on a page of one of the lists: for them the list stands.
+    /// Patients on a page of one of the lists; the entry of the list covers them.
     listed: BTreeSet<i64>,
-    /// Those that a search found, if there was one.
+    /// The patients found by searches; none without a search.
     found: Option<BTreeSet<i64>>,
 }
 
@@ -96,7 +96,7 @@ type LoaderTask = BoxFuture<'static, ()>;
 /// The loaders' tasks of one request, which are polled with it.
 pub struct BatchScheduler(UnboundedReceiver<LoaderTask>);
 
-/// Somebody who is signed in.
+/// The session of a signed-in member of staff.
 struct AuthenticatedSession {
     viewer: Viewer,
     /// The family of the session's refresh tokens.
@@ -105,26 +105,27 @@ struct AuthenticatedSession {
 }
 
 impl RequestContext {
-    /// A request from this address, of a viewer, with the family of its session; or of nobody, who can sign in and no more.
+    /// The context of a request from this address. Without a viewer and the family of the session, only signing in is possible.
     #[must_use]
-    pub fn new(shared: &Services, address: IpAddr, viewer: Option<(Viewer, String)>) -> (Self, BatchScheduler) {
-        let (loads, driven) = unbounded_channel();
-        let entered = viewer.map(|(viewer, family)| AuthenticatedSession::new(shared, viewer, family, loads.clone()));
+    pub fn new(services: &Services, address: IpAddr, viewer: Option<(Viewer, String)>) -> (Self, BatchScheduler) {
+        let (sender, receiver) = unbounded_channel();
+        let session =
+            viewer.map(|(viewer, family)| AuthenticatedSession::new(services, viewer, family, sender.clone()));
         let context = Self {
             address,
-            session: entered.map_or_else(OnceLock::new, OnceLock::from),
+            session: session.map_or_else(OnceLock::new, OnceLock::from),
             state: OnceCell::new(),
-            loader_tasks: loads,
+            loader_tasks: sender,
             audit_trail: Mutex::default(),
             response_bytes: Arc::new(ResponseBytes {
-                limit: shared.limits.max_response_bytes,
-                left: AtomicUsize::new(shared.limits.max_response_bytes),
+                limit: services.limits.max_response_bytes,
+                left: AtomicUsize::new(services.limits.max_response_bytes),
             }),
         };
-        (context, BatchScheduler(driven))
+        (context, BatchScheduler(receiver))
     }
 
-    /// Bytes of the response that were taken by what may be long.
+    /// The bytes of the response that were reserved.
     #[must_use]
     pub fn reserved_bytes(&self) -> usize {
         self.response_bytes.limit - self.response_bytes.left.load(Ordering::Relaxed)
@@ -156,11 +157,11 @@ impl RequestContext {
 }
 
 impl BatchScheduler {
-    /// Runs a request's execution with its loads. Loads start when nothing else of the request can go on: a batch then holds
-    /// every key that the page asks for, however long it took to ask, and no time is waited. What is costly is executed where
-    /// it keeps no other request waiting.
+    /// Runs the execution of a request together with its loaders. A loader starts when the execution cannot proceed otherwise,
+    /// so a batch has every key that the page needs, without a delay. A costly execution runs where it does not block other
+    /// requests.
     pub async fn run<T>(mut self, execution: impl Future<Output = T>, costly: bool) -> T {
-        // Unconstrained: tokio's budget would stop it half way through a page.
+        // Unconstrained: tokio's cooperative budget would split the batch of a page.
         let mut execution = pin!(unconstrained(execution));
         let mut loads = FuturesUnordered::new();
         poll_fn(move |task| {
@@ -176,7 +177,7 @@ impl BatchScheduler {
                 if let Poll::Ready(done) = executed {
                     return Poll::Ready(done);
                 }
-                // It stops now and then to let others run, and has more keys to ask for.
+                // It yielded, and may add more keys to the batch.
                 if woken.again.load(Ordering::Relaxed) {
                     continue;
                 }
@@ -208,10 +209,10 @@ impl Wake for ExecutionWaker {
 }
 
 impl AuthenticatedSession {
-    fn new(shared: &Services, viewer: Viewer, family: String, loads: UnboundedSender<LoaderTask>) -> Self {
-        let loaders = Loaders::new(shared.store.clone(), viewer.hospital);
-        // The receiver is gone only when the request is.
-        let spawn = move |load| drop(loads.send(load));
+    fn new(services: &Services, viewer: Viewer, family: String, loader_tasks: UnboundedSender<LoaderTask>) -> Self {
+        let loaders = Loaders::new(services.store.clone(), viewer.hospital);
+        // The receiver lives as long as the request.
+        let spawn = move |load| drop(loader_tasks.send(load));
         Self {
             viewer,
             family,
@@ -223,10 +224,10 @@ impl AuthenticatedSession {
 /// Makes the member of staff who just signed in the viewer for the rest of the request.
 pub(super) fn authenticate(ctx: &Context<'_>, viewer: Viewer, family: String) -> Result<()> {
     let context = request_context(ctx)?;
-    let entered = AuthenticatedSession::new(services(ctx)?, viewer, family, context.loader_tasks.clone());
+    let session = AuthenticatedSession::new(services(ctx)?, viewer, family, context.loader_tasks.clone());
     context
         .session
-        .set(entered)
+        .set(session)
         .map_err(|_| Error::input("input", "a request signs in once, and nobody who is signed in already"))
 }
 
@@ -309,10 +310,10 @@ pub(super) fn loaders<'a>(ctx: &Context<'a>) -> Result<&'a DataLoader<Loaders>> 
 /// The hospital's state, loaded once per request.
 pub(super) async fn hospital_state<'a>(ctx: &Context<'a>) -> Result<&'a HospitalState> {
     let hospital = viewer(ctx)?.hospital;
-    let shared = services(ctx)?;
+    let services = services(ctx)?;
     request_context(ctx)?
         .state
-        .get_or_try_init(|| shared.store.hospital_state(hospital, 0))
+        .get_or_try_init(|| services.store.hospital_state(hospital, 0))
         .await
 }
 

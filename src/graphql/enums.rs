@@ -54,7 +54,7 @@ pub(super) enum VisitStatus {
     InProgress,
     /// Treatment done: an attended visit.
     Completed,
-    /// Treatment done and closed at the desk: an attended visit.
+    /// Treated, and the visit is closed: an attended visit.
     Ended,
     /// Canceled.
     Canceled,

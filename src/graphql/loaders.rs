@@ -200,9 +200,9 @@ impl Loader<VisitVersionsKey> for Loaders {
     async fn load(&self, keys: &[VisitVersionsKey]) -> Loaded<VisitVersionsKey, Self::Value> {
         let mut loaded = HashMap::new();
         for (span, patients) in grouped(keys.iter().map(|key| (key.1, key.0))) {
-            let pasts = self.store.visit_versions(self.hospital, &patients, span).await?;
-            let pasts = pasts.into_iter().flatten();
-            loaded.extend(pasts.map(|(patient, past)| (VisitVersionsKey(patient, span), Arc::new(past))));
+            let versions = self.store.visit_versions(self.hospital, &patients, span).await?;
+            let versions = versions.into_iter().flatten();
+            loaded.extend(versions.map(|(patient, past)| (VisitVersionsKey(patient, span), Arc::new(past))));
         }
         Ok(loaded)
     }

@@ -1,6 +1,6 @@
 //! The server's connections: how many an address may have, and what ends those of clients that are too slow.
 //!
-//! The limit of an address and the idle time-out are by hand: axum-server bounds the time until a request is read, but not
+//! The limit per address and the idle time-out are our own code: axum-server bounds the time until a request is read, but not
 //! how long a client may leave an answer unread or an HTTP/2 connection idle.
 
 use std::collections::HashMap;
@@ -35,14 +35,14 @@ pub(super) fn server(listener: TcpListener, idle_timeout: Duration) -> Server<So
     server
 }
 
-/// Accepts connections, of each address only so many at a time.
+/// Accepts connections, up to a limit per client address.
 #[derive(Clone)]
 pub(super) struct Connections {
-    /// How many an address has; one that has none is not in it.
+    /// Open connections by address; addresses without any are absent.
     open: Arc<Mutex<HashMap<IpAddr, usize>>>,
     most: usize,
     idle_timeout: Duration,
-    /// Proxies: many clients connect through them.
+    /// Proxies, which are not limited: many clients connect through them.
     trusted: Arc<[IpNet]>,
 }
 
@@ -56,7 +56,7 @@ impl Connections {
         }
     }
 
-    /// A place among those of the address; none where it has too many.
+    /// Counts a connection of the address; none if it has too many.
     fn place(&self, peer: IpAddr) -> Option<Place> {
         let address = peer::network(peer.to_canonical());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,10 +72,10 @@ impl Connections {
     }
 
     fn connection(&self, stream: TcpStream) -> io::Result<Connection> {
-        // The end of an answer does not wait for the client to acknowledge what came before.
+        // Without Nagle: the end of a response would wait for the client to acknowledge what was sent before.
         stream.set_nodelay(true)?;
         let place = self.place(stream.peer_addr()?.ip());
-        // One too many is closed at once.
+        // A connection over the limit is closed at once.
         let place = place.ok_or(io::ErrorKind::ConnectionRefused)?;
         Ok(Connection::new(stream, place, self.idle_timeout))
     }
@@ -91,7 +91,7 @@ impl<S> Accept<TcpStream, S> for Connections {
     }
 }
 
-/// One of an address's connections, as long as it is open.
+/// A counted connection of an address, until it is closed.
 struct Place {
     address: IpAddr,
     open: Arc<Mutex<HashMap<IpAddr, usize>>>,
@@ -109,7 +109,7 @@ impl Drop for Place {
     }
 }
 
-/// A connection that ends where nothing went over it for long.
+/// A connection that fails after the idle time-out without a byte read or written.
 pub(super) struct Connection {
     stream: TcpStream,
     idle_timeout: Duration,
@@ -129,7 +129,7 @@ impl Connection {
         }
     }
 
-    /// Ready once it has been silent for too long.
+    /// Ready once the idle time-out has passed.
     fn poll_silent(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.alarm.as_mut().poll(task));
@@ -153,7 +153,7 @@ impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(task, into);
         match self.noted(read) {
-            // The server reads as long as a connection is open, so it is enough to look here.
+            // The server always has a read pending while a connection is open, so checking here is enough.
             Poll::Pending => self.poll_silent(task),
             read @ Poll::Ready(_) => read,
         }
@@ -236,7 +236,7 @@ mod tests {
         assert!(refused.is_err());
         let closed = timeout(PATIENCE, third.read(&mut [0; 1])).await.unwrap();
         assert!(!matches!(closed, Ok(1..)));
-        // Once one of the others has ended, the next is accepted.
+        // The next connection is accepted once one of the others is closed.
         drop(first);
         assert!(listening.connect().await.1.is_ok());
     }
@@ -283,7 +283,7 @@ mod tests {
         let listening = Listening::new(&[]).await;
         let handle = Handle::new();
         let connections = Connections {
-            // Silence is not what ends a connection here.
+            // The idle time-out is not what closes the connection here.
             idle_timeout: PATIENCE,
             ..listening.connections
         };
@@ -305,7 +305,7 @@ mod tests {
         for head in heads {
             send_slowly(listening.address, &head.concat()).await;
         }
-        // Not even which version of HTTP it will be.
+        // Too little to tell the version of HTTP.
         let mut client = TcpStream::connect(listening.address).await.unwrap();
         client.write_all(&preface[..5]).await.unwrap();
         timeout(PATIENCE, client.read(&mut [0; 1])).await.unwrap().unwrap();

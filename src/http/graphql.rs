@@ -239,8 +239,8 @@ fn prepare(
     Ok((query, checked))
 }
 
-/// The viewer of the access token, with the family of the session. None where the operation is public: whoever signs in is not
-/// signed in yet, whatever token is sent along.
+/// The viewer of the access token, with the family of the session. None if the operation is public: it ignores a token that is
+/// sent along.
 fn authenticate(app: &App, headers: &HeaderMap, is_public: bool) -> Result<Option<(Viewer, String)>, RequestError> {
     if is_public {
         return Ok(None);

@@ -93,7 +93,7 @@ struct App {
 /// Serves until the process is told to stop, then finishes the requests in flight.
 ///
 /// # Errors
-/// If the server cannot listen or go on.
+/// If the server cannot listen, or stops unexpectedly.
 pub async fn serve(listener: TcpListener, store: Store, mut options: Options) -> Result<()> {
     let tls = options.tls.take();
     let cors = cors(std::mem::take(&mut options.cors_origins));
@@ -171,7 +171,7 @@ async fn run(
     stopping: &AtomicBool,
     limits: &Limits,
 ) -> Result<()> {
-    // Told again, it waits no longer.
+    // A second signal ends the wait.
     let stopped = async {
         told_to_stop().await;
         tracing::info!("told to stop");

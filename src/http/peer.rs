@@ -1,4 +1,4 @@
-//! Where a request comes from.
+//! The address that a request comes from.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -7,12 +7,12 @@ use ipnet::IpNet;
 
 pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Who asks: what limits count by.
+/// The address of the client, by which limits are counted.
 #[derive(Clone, Copy)]
 pub(super) struct Client(pub(super) IpAddr);
 
-/// The peer; where that is a proxy that is trusted, whom it says it asks for: the last address of X-Forwarded-For that is none
-/// of the trusted proxies. What stands before it was written by whoever sent it.
+/// The client's address: the peer's, or, if the peer is a trusted proxy, the last address of X-Forwarded-For that is not a
+/// trusted proxy. Addresses before that one can be forged by the client.
 pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| is_among(trusted, *address);
     let mut client = peer.to_canonical();
@@ -23,7 +23,7 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Ip
             .filter_map(|value| value.to_str().ok())
             .collect();
         for said in values.iter().rev().flat_map(|value| value.rsplit(',')) {
-            // What is no address says nothing, and neither does what stands before it.
+            // Stop at an invalid address: those before it cannot be trusted either.
             let Some(address) = address(said.trim()) else { break };
             client = address;
             if !is_trusted(&client) {
@@ -34,7 +34,7 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Ip
     network(client)
 }
 
-/// With a port or without one.
+/// Parses an address with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
     text.parse::<IpAddr>()
@@ -48,7 +48,7 @@ pub(super) fn is_among(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 
-/// An IPv6 address counts as its /64, which one customer has whole.
+/// IPv6 addresses are counted by their /64, which belongs to one customer.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) if !v6.is_loopback() => {
@@ -74,7 +74,7 @@ mod tests {
             ("10.0.0.1", &[], "10.0.0.1"),
             ("10.0.0.1", &["198.51.100.1"], "198.51.100.1"),
             ("::ffff:10.0.0.1", &["::ffff:198.51.100.1"], "198.51.100.1"),
-            // Who asks wrote the first one itself.
+            // The client wrote the first address itself.
             ("10.0.0.1", &["1.1.1.1, 198.51.100.1"], "198.51.100.1"),
             ("10.0.0.1", &["1.1.1.1", "198.51.100.1, 10.0.0.2"], "198.51.100.1"),
             ("10.0.0.1", &["1.1.1.1, nonsense, 10.0.0.2"], "10.0.0.2"),

@@ -1,4 +1,4 @@
-//! TLS, where a certificate is given.
+//! TLS, if a certificate is configured.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::error::{Error, Result};
 use crate::secrets::{FileStamp, file_stamp};
 
-/// A certificate with its key. TLS 1.2 and 1.3.
+/// A certificate with its key, for TLS 1.2 and 1.3.
 pub struct Tls {
     certificate: PathBuf,
     key: PathBuf,
-    /// Of the files that were read.
+    /// Modification times of the files when they were read.
     stamps: [Option<FileStamp>; 2],
     config: RustlsConfig,
 }
 
 impl Tls {
-    /// Reads both from PEM files; the certificate with those that lead to its root.
+    /// Reads both from PEM files; the certificate file has the whole chain.
     ///
     /// # Errors
-    /// Where they cannot be read, or don't belong together.
+    /// If a file cannot be read, or the key is not the certificate's.
     pub fn read(certificate: &Path, key: &Path) -> Result<Self> {
         Ok(Self {
             stamps: [file_stamp(certificate), file_stamp(key)],
@@ -40,8 +40,8 @@ impl Tls {
         RustlsAcceptor::new(self.config.clone()).handshake_timeout(handshake_timeout)
     }
 
-    /// Reads the files again whenever one was written: certificates are renewed. Between the two they may not belong together;
-    /// the old one stays until they do.
+    /// Reads the files again if one was modified, as happens when a certificate is renewed. While the two do not match, the
+    /// previous certificate stays in use.
     pub(super) async fn watch(mut self, interval: Duration) {
         let mut interval = tokio::time::interval(interval);
         loop {

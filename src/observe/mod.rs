@@ -1,7 +1,7 @@
 //! The log, metrics and traces. They contain nothing about patients: no rows, no variables, no text of queries, no query strings, no
 //! values that a database quotes in its errors.
 //!
-//! Depends on `error` only; whoever handles a request records its statistics here.
+//! Depends on `error` only; handlers of requests record their statistics here.
 
 mod incident;
 mod logs;

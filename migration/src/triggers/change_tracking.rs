@@ -1,4 +1,4 @@
-//! The triggers that note every change, whoever makes it: they keep the revision, the change feed, the history of visits, the
+//! The triggers that record every change, also those made in plain SQL: they keep the revision, the change feed, the history of visits, the
 //! tombstones of deleted rows, and the counts beside the revision.
 //!
 //! SQLite and MariaDB have row triggers only. On PostgreSQL they are statement triggers with transition tables, since a row

@@ -36,7 +36,7 @@ struct RegisterPatientInput {
     /// A note of 1–2,000 characters; stored encrypted.
     #[graphql(secret)]
     memo: MaybeUndefined<String>,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 
@@ -72,7 +72,7 @@ struct ChangePatientInput {
     /// A note of 1–2,000 characters; stored encrypted.
     #[graphql(secret)]
     memo: MaybeUndefined<String>,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 
@@ -92,7 +92,7 @@ struct ErasePatientInput {
     version: i32,
     /// The reason, 1–2,000 characters. It is not stored.
     reason: String,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 
@@ -114,7 +114,7 @@ struct MergePatientsInput {
     into_id: ID,
     /// The reason, 1–2,000 characters.
     reason: String,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 
@@ -134,7 +134,7 @@ struct UndoMergeInput {
     id: ID,
     /// The reason, 1–2,000 characters.
     reason: String,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 

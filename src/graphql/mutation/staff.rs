@@ -19,7 +19,7 @@ pub struct StaffMutation;
 struct AddDepartmentInput {
     /// The name, unique among the hospital's departments; 1–255 characters.
     name: String,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 
@@ -39,7 +39,7 @@ struct ChangeDepartmentInput {
     name: MaybeUndefined<String>,
     /// Whether it can no longer be booked; not null. Statistics continue to count its visits.
     retired: MaybeUndefined<bool>,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 
@@ -57,7 +57,7 @@ struct AddDoctorInput {
     name: String,
     /// The doctor's department.
     department_id: MaybeUndefined<ID>,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 
@@ -79,7 +79,7 @@ struct ChangeDoctorInput {
     department_id: MaybeUndefined<ID>,
     /// Whether the doctor can no longer be booked; not null. Statistics continue to count the visits.
     retired: MaybeUndefined<bool>,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 
@@ -102,7 +102,7 @@ struct AddStaffInput {
     /// The initial password: 8–1,024 characters.
     #[graphql(secret)]
     password: String,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 
@@ -124,7 +124,7 @@ struct ChangeStaffInput {
     role: MaybeUndefined<Role>,
     /// Whether the account is disabled; not null. Disabling ends the sessions; access tokens expire within 15 minutes.
     disabled: MaybeUndefined<bool>,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 
@@ -143,7 +143,7 @@ struct ResetPasswordInput {
     /// The new password: 8–1,024 characters. The member of staff should change it.
     #[graphql(secret)]
     password: String,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 

@@ -22,7 +22,7 @@ struct UpdateDefinitionInput {
     churn_after_days: i32,
     /// A visit still BOOKED this many days after its date counts as a no-show, 1–36,500; if null or absent, only NO_SHOW does.
     overdue_after_days: Option<i32>,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 
@@ -38,7 +38,7 @@ struct UpdateDefinitionPayload {
 struct PinSnapshotInput {
     /// A Statistics.id.
     id: ID,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 
@@ -54,7 +54,7 @@ struct PinSnapshotPayload {
 struct UnpinSnapshotInput {
     /// A Statistics.id.
     id: ID,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 

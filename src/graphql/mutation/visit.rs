@@ -36,7 +36,7 @@ struct RecordVisitInput {
     channel: VisitChannel,
     /// The source system's number for the visit, unique in the hospital; 1–255 characters.
     visit_no: MaybeUndefined<String>,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 
@@ -73,7 +73,7 @@ struct ChangeVisitInput {
     visit_no: MaybeUndefined<String>,
     /// The reason, 1–2,000 characters. Required to correct a visit that is COMPLETED, ENDED, CANCELED or NO_SHOW.
     reason: Option<String>,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 
@@ -93,7 +93,7 @@ struct DeleteVisitInput {
     version: i32,
     /// The reason, 1–2,000 characters.
     reason: String,
-    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Kept for 7 days.
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 
