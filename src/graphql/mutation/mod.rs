@@ -46,9 +46,16 @@ impl BadFields {
         }
     }
 
-    /// The fields that a draft's validation refused.
-    fn extend(&mut self, errors: Vec<FieldError>) {
+    /// Adds the fields that a draft's validation refused, and puts those of the draft in the order of its `fields`.
+    fn extend(&mut self, errors: Vec<FieldError>, fields: &[&str]) {
         self.0.extend(errors.into_iter().map(Error::from));
+        self.0.sort_by_key(|error| match error {
+            Error::Input { argument, .. } | Error::NotFound { argument, .. } => {
+                let field = argument.strip_prefix("input.");
+                fields.iter().position(|name| Some(*name) == field)
+            }
+            _ => None,
+        });
     }
 
     fn finish(self) -> Result<()> {

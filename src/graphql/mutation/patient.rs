@@ -263,6 +263,18 @@ impl PatientMutation {
     }
 }
 
+/// The fields of a patient's draft, in the order in which errors name them.
+const FIELDS: [&str; 8] = [
+    "chartNo",
+    "name",
+    "phone",
+    "birthDate",
+    "birthYear",
+    "sex",
+    "registeredOn",
+    "memo",
+];
+
 /// The values that were sent, not validated yet.
 struct Fields {
     chart_no: Option<String>,
@@ -297,6 +309,6 @@ async fn patient_draft(ctx: &Context<'_>, bad: &mut BadFields, fields: Fields) -
         registered_on: bad.check(patch(fields.registered_on, |date| date.date("input.registeredOn")))?,
         memo: patch(fields.memo, Ok)?,
     };
-    bad.extend(draft.validate(context::today(ctx).await?, country.as_deref()));
+    bad.extend(draft.validate(context::today(ctx).await?, country.as_deref()), &FIELDS);
     Ok(draft)
 }

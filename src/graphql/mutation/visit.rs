@@ -123,7 +123,7 @@ impl VisitMutation {
             doctor: bad.check(doctor(ctx, input.doctor_id).await)?,
             channel: Some(input.channel.into()),
         };
-        bad.extend(draft.validate(context::hospital_state(ctx).await?.time_zone));
+        bad.extend(draft.validate(context::hospital_state(ctx).await?.time_zone), &FIELDS);
         let id = execute(ctx, bad, &RecordVisit(draft), input.idempotency_key).await?;
         let visit = changed(ctx, id).await?;
         Ok(RecordVisitPayload { visit })
@@ -148,7 +148,7 @@ impl VisitMutation {
             doctor: bad.check(doctor(ctx, input.doctor_id).await)?,
             channel: bad.check(never_null("input.channel", input.channel))?.map(Into::into),
         };
-        bad.extend(draft.validate(context::hospital_state(ctx).await?.time_zone));
+        bad.extend(draft.validate(context::hospital_state(ctx).await?.time_zone), &FIELDS);
         let command = ChangeVisit {
             id: bad.check(id::visit("input.id", &input.id))?,
             version: input.version,
@@ -178,6 +178,18 @@ impl VisitMutation {
         Ok(DeleteVisitPayload { visit })
     }
 }
+
+/// The fields of a visit's draft, in the order in which errors name them.
+const FIELDS: [&str; 8] = [
+    "visitNo",
+    "patientId",
+    "date",
+    "scheduledAt",
+    "status",
+    "departmentId",
+    "doctorId",
+    "channel",
+];
 
 async fn changed(ctx: &Context<'_>, id: i64) -> Result<Visit> {
     let visit = Visit::find(ctx, id).await?;
