@@ -1,5 +1,6 @@
-//! Cleanup after all tests of a run. libtest has no hook for that, so a child process (the same test binary, filtered to one
-//! test) waits for the end of this one. It drops what was made for the whole run, and reports how many tests were skipped.
+//! Cleanup during and after a run, by a child process: the same test binary, filtered to one test. It drops the databases of
+//! finished tests while others run, since that takes up to a second each. libtest has no hook for the end of a run, so the
+//! child waits for the end of this process, drops what was made for the whole run, and reports how many tests were skipped.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, Write as _};
@@ -64,8 +65,12 @@ pub(crate) fn drop_database_after_tests(server: &str, name: &str) {
     add_task(&["database", server, name]);
 }
 
+pub(crate) fn drop_database_now(server: &str, name: &str) {
+    add_task(&["finished database", server, name]);
+}
+
 /// Drops a database that this run has made.
-pub(crate) fn drop_database(server: &str, name: &str) -> Result<(), DbErr> {
+fn drop_database(server: &str, name: &str) -> Result<(), DbErr> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let force = if server.starts_with("postgres") {
@@ -80,13 +85,19 @@ pub(crate) fn drop_database(server: &str, name: &str) -> Result<(), DbErr> {
     })
 }
 
-/// Does the tasks once the other process has ended, if this is the child process.
+/// Does the tasks, if this is the child process.
 pub fn run() {
     if std::env::var_os(IS_CLEANUP_PROCESS).is_none() {
         return;
     }
+    let mut lines = Vec::new();
     // The input ends when the other process does, however that happens.
-    let lines: Vec<String> = std::io::stdin().lock().lines().map_while(Result::ok).collect();
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        match *line.split('\t').collect::<Vec<_>>() {
+            ["finished database", server, name] => drop_database(server, name).unwrap(),
+            _ => lines.push(line),
+        }
+    }
     let mut skipped: BTreeMap<&str, usize> = BTreeMap::new();
     for line in &lines {
         match *line.split('\t').collect::<Vec<_>>() {

@@ -25,10 +25,9 @@ pub struct Cleanup(Option<(String, String)>);
 
 impl Drop for Cleanup {
     fn drop(&mut self) {
-        let Some((server, name)) = self.0.take() else { return };
-        std::thread::spawn(move || cleanup::drop_database(&server, &name).unwrap())
-            .join()
-            .unwrap();
+        if let Some((server, name)) = &self.0 {
+            cleanup::drop_database_now(server, name);
+        }
     }
 }
 
@@ -43,7 +42,8 @@ async fn server(kind: DatabaseKind) -> Result<String, String> {
         DatabaseKind::Sqlite => return Ok(String::new()),
         DatabaseKind::Postgres => (
             "ROLLCALL_TEST_POSTGRES_URL",
-            "postgres://postgres@127.0.0.1:5432/postgres",
+            // A TLS handshake on loopback takes 100 ms, and every command connects several times.
+            "postgres://postgres@127.0.0.1:5432/postgres?sslmode=disable",
         ),
         DatabaseKind::Mariadb => ("ROLLCALL_TEST_MARIADB_URL", "mysql://root@127.0.0.1:3306/mysql"),
     };
@@ -121,7 +121,11 @@ impl Template {
     fn url(&self, name: &str, folder: &Path) -> String {
         match self.kind {
             DatabaseKind::Sqlite => format!("sqlite://{}", folder.join("test.db").display()),
-            _ => format!("{}/{name}", self.server.rsplit_once('/').unwrap().0),
+            _ => {
+                let (server, database) = self.server.rsplit_once('/').unwrap();
+                let parameters = database.find('?').map_or("", |at| &database[at..]);
+                format!("{server}/{name}{parameters}")
+            }
         }
     }
 
