@@ -108,7 +108,7 @@ on_each_database! {
         assert!(session(app, "desk", "long enough").await.is_object());
         let refused = |args: &[&str]| String::from_utf8(app.try_run_cli(args).stderr).unwrap();
         assert!(refused(&["staff", "disable", "--hospital", "H1", "--login", "nobody"]).contains("no account has the login"));
-        assert!(refused(&["staff", "disable", "--hospital", "H1", "--login", "admin"]).contains("nobody would be left"));
+        assert!(refused(&["staff", "disable", "--hospital", "H1", "--login", "admin"]).contains("no enabled ADMIN would be left"));
     }
 
     async fn visits_of_retired_departments_and_doctors_still_count(app: TestApp) {
