@@ -29,12 +29,12 @@ pub struct VerifyPermit {
 
 /// Recent failed attempts, and a limit of passwords that are verified at a time.
 pub struct LoginThrottle {
-    failures: Cache<ThrottleKey, Arc<Mutex<Failures>>>,
+    failures: Cache<ThrottleKey, Arc<Mutex<FailureCount>>>,
     permits: Arc<Semaphore>,
     waiting: Semaphore,
 }
 
-struct Failures {
+struct FailureCount {
     count: u32,
     last: Instant,
     until: Instant,
@@ -77,7 +77,7 @@ impl ThrottleKey {
     }
 }
 
-impl Failures {
+impl FailureCount {
     fn record(&mut self, key: ThrottleKey, now: Instant) {
         let forgiven = now.duration_since(self.last).as_secs() / key.decay().as_secs();
         let left = self.count.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX));
@@ -141,7 +141,7 @@ impl LoginThrottle {
         let now = Instant::now();
         for &key in keys {
             let none = || {
-                Arc::new(Mutex::new(Failures {
+                Arc::new(Mutex::new(FailureCount {
                     count: 0,
                     last: now,
                     until: now,
@@ -166,7 +166,7 @@ mod tests {
     fn delays_double_up_to_15_minutes_and_failures_are_forgiven() {
         let who = ThrottleKey::login("H1", "ada");
         let start = Instant::now();
-        let mut failures = Failures {
+        let mut failures = FailureCount {
             count: 0,
             last: start,
             until: start,

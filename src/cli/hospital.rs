@@ -10,11 +10,11 @@ use crate::store::NewHospital;
 #[derive(Subcommand)]
 pub(super) enum HospitalCommand {
     /// Adds a hospital
-    Add(AddArgs),
+    Add(HospitalArgs),
 }
 
 #[derive(Args)]
-pub(super) struct AddArgs {
+pub(super) struct HospitalArgs {
     #[command(flatten)]
     database: DatabaseArgs,
     /// The code that staff sign in with, such as SEOUL-1
@@ -48,7 +48,7 @@ impl HospitalCommand {
     }
 }
 
-impl AddArgs {
+impl HospitalArgs {
     async fn run(self) -> Result<()> {
         let hospital = NewHospital {
             code: name_argument("code", &self.code)?,

@@ -25,11 +25,11 @@ use crate::{graphql, observe, text};
 #[command(name = "rollcall", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum CliCommand {
     /// Creates a demo hospital in ./rollcall-data if there is none yet, and serves it
     Demo(serve::DemoArgs),
     /// Serves a database
@@ -75,7 +75,7 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-fn execute(command: Command) -> Result<()> {
+fn execute(command: CliCommand) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -88,17 +88,17 @@ fn execute(command: Command) -> Result<()> {
     })
 }
 
-async fn run(command: Command) -> Result<()> {
+async fn run(command: CliCommand) -> Result<()> {
     match command {
-        Command::Demo(args) => args.run().await,
-        Command::Serve(args) => args.run().await,
-        Command::Migrate(args) => args.run().await,
-        Command::Hospital(command) => command.run().await,
-        Command::Staff(command) => command.run().await,
-        Command::Keys(command) => command.run().await,
-        Command::Import(args) => args.run().await,
-        Command::Recount(args) => args.run().await,
-        Command::Schema => {
+        CliCommand::Demo(args) => args.run().await,
+        CliCommand::Serve(args) => args.run().await,
+        CliCommand::Migrate(args) => args.run().await,
+        CliCommand::Hospital(command) => command.run().await,
+        CliCommand::Staff(command) => command.run().await,
+        CliCommand::Keys(command) => command.run().await,
+        CliCommand::Import(args) => args.run().await,
+        CliCommand::Recount(args) => args.run().await,
+        CliCommand::Schema => {
             print!("{}", graphql::sdl());
             Ok(())
         }

@@ -13,7 +13,7 @@ use crate::text;
 #[derive(Subcommand)]
 pub(super) enum StaffCommand {
     /// Adds a staff account; the password is read from standard input
-    Add(AddArgs),
+    Add(StaffArgs),
     /// Lists all staff accounts: login, role, name, and whether the account is disabled
     List(ListArgs),
     /// Disables an account: its sessions end, and access tokens already issued stay valid until they expire
@@ -25,7 +25,7 @@ pub(super) enum StaffCommand {
 }
 
 #[derive(Args)]
-pub(super) struct AddArgs {
+pub(super) struct StaffArgs {
     #[command(flatten)]
     database: DatabaseArgs,
     /// The hospital's code
@@ -93,7 +93,7 @@ impl StaffCommand {
     }
 }
 
-impl AddArgs {
+impl StaffArgs {
     async fn run(self) -> Result<()> {
         let store = self.database.open().await?;
         let hospital = hospital_by_code(&store, &self.hospital).await?;

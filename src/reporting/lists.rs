@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::identity::cursor_digest;
 use super::{Reporting, ResolvedStatistics, SnapshotId};
 use crate::error::{Error, Result};
-use crate::statistics::{BucketRef, CohortKind, CohortList, PatientOrder, VisitOrder};
+use crate::statistics::{BucketRef, CohortKind, CohortList, PatientSortKey, VisitSortKey};
 use crate::store::{PatientKey, VisitKey};
 
 /// Which list of a cohort, in which order; the flag is whether keys descend. Nulls are last in either direction, ties ascend by id.
@@ -60,10 +60,10 @@ impl Reporting {
         }
         self.persist(resolved).await?;
         let places = match order {
-            ListOrder::Patients(PatientKey::FirstVisit, desc) => list.order_patients(PatientOrder::FirstVisit, desc),
-            ListOrder::Patients(PatientKey::LastVisit, desc) => list.order_patients(PatientOrder::LastVisit, desc),
-            ListOrder::Visits(VisitKey::Date, desc) => list.order_visits(VisitOrder::Date, desc),
-            ListOrder::Visits(VisitKey::Status, desc) => list.order_visits(VisitOrder::Status, desc),
+            ListOrder::Patients(PatientKey::FirstVisit, desc) => list.order_patients(PatientSortKey::FirstVisit, desc),
+            ListOrder::Patients(PatientKey::LastVisit, desc) => list.order_patients(PatientSortKey::LastVisit, desc),
+            ListOrder::Visits(VisitKey::Date, desc) => list.order_visits(VisitSortKey::Date, desc),
+            ListOrder::Visits(VisitKey::Status, desc) => list.order_visits(VisitSortKey::Status, desc),
             ListOrder::Patients(key, desc) => {
                 let ids = list.patients.iter().map(|patient| patient.id).collect();
                 self.persisted_order(resolved, bucket, kind, order, key, ids, desc)

@@ -26,5 +26,5 @@ pub use ledger::{Ledger, LedgerBuilder, MAX_DIMENSION_IDS, TooManyIds, VisitRow}
 pub use packed::{PackedSnapshot, UnpackError};
 pub use question::{Filter, Question};
 pub use resolve::resolve;
-pub use snapshot::{BucketRef, CohortList, CountedPatient, CountedVisit, PatientOrder, Snapshot, VisitOrder};
+pub use snapshot::{BucketRef, CohortList, CountedPatient, CountedVisit, PatientSortKey, Snapshot, VisitSortKey};
 pub use visit::{VisitChannel, VisitStatus};

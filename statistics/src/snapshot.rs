@@ -752,14 +752,14 @@ impl Snapshot {
 
 /// A sort key of a cohort's patients that the snapshot contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PatientOrder {
+pub enum PatientSortKey {
     FirstVisit,
     LastVisit,
 }
 
 /// A sort key of a cohort's visits that the snapshot contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum VisitOrder {
+pub enum VisitSortKey {
     Date,
     Status,
 }
@@ -786,20 +786,20 @@ impl CohortList {
 
     /// The indexes of the patients, ordered by the key; nulls last, ties by id.
     #[must_use]
-    pub fn order_patients(&self, order: PatientOrder, descending: bool) -> Vec<u32> {
+    pub fn order_patients(&self, order: PatientSortKey, descending: bool) -> Vec<u32> {
         let key = |patient: &CountedPatient| match order {
-            PatientOrder::FirstVisit => patient.first_visit,
-            PatientOrder::LastVisit => patient.last_visit,
+            PatientSortKey::FirstVisit => patient.first_visit,
+            PatientSortKey::LastVisit => patient.last_visit,
         };
         Self::order_by(self.patients.iter().map(key), descending)
     }
 
     /// The indexes of the visits, ordered by the key; ties by id.
     #[must_use]
-    pub fn order_visits(&self, order: VisitOrder, descending: bool) -> Vec<u32> {
+    pub fn order_visits(&self, order: VisitSortKey, descending: bool) -> Vec<u32> {
         match order {
-            VisitOrder::Date => Self::order_by(self.visits.iter().map(|v| Some(v.date)), descending),
-            VisitOrder::Status => Self::order_by(self.visits.iter().map(|v| Some(v.status)), descending),
+            VisitSortKey::Date => Self::order_by(self.visits.iter().map(|v| Some(v.date)), descending),
+            VisitSortKey::Status => Self::order_by(self.visits.iter().map(|v| Some(v.status)), descending),
         }
     }
 

@@ -291,7 +291,7 @@ mod tests {
         let all: Vec<&str> = samples.chain([INTROSPECTION]).collect();
         assert!(all.len() > 5, "{}", all.len());
         for query in all {
-            // What a price cannot be told from: it is the most that it can be.
+            // Values that the cost depends on are unknown here, so the highest cost is assumed.
             let document = async_graphql::parser::parse_query(query).unwrap();
             let variables = document
                 .operations
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_price_is_what_is_asked_times_the_rows_and_buckets_above_it() {
+    fn cost_is_fields_times_rows_and_buckets() {
         for (query, variables, wanted) in [
             ("{ viewer { name } }", serde_json::json!({}), 2),
             // 10, 20 rows of 1 + 2, totalCount.
@@ -384,7 +384,7 @@ mod tests {
                 serde_json::json!({}),
                 1 + 1_000 + 366 * 2,
             ),
-            // What is refused later is priced at the most it can be.
+            // Invalid arguments are rejected later; their cost is the highest possible.
             (
                 "{ statistics(period: DAY, range: {from: \"1000-01-01\", to: \"9999-01-01\"}) { buckets { start } } }",
                 serde_json::json!({}),
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_of_fragments_is_priced_at_once() {
+    fn nested_fragments_are_estimated_in_linear_time() {
         let started = std::time::Instant::now();
         let spread = |root: &str| {
             let bomb: String = (0..10)
@@ -483,7 +483,7 @@ mod tests {
 
     /// A list that is new has to be given a length, or it costs as much as one row.
     #[test]
-    fn every_list_of_the_schema_has_a_price() {
+    fn every_list_of_the_schema_has_a_cost() {
         let document = async_graphql::parser::parse_schema(crate::graphql::sdl()).unwrap();
         let mut lists = 0;
         for definition in document.definitions {
