@@ -122,7 +122,7 @@ struct ChangeStaffInput {
     name: MaybeUndefined<String>,
     /// The role; not null. A change of role ends the sessions.
     role: MaybeUndefined<Role>,
-    /// Whether the account is disabled; not null. Disabling ends the sessions; access tokens expire within 15 minutes.
+    /// Whether the account is disabled; not null. Disabling ends the sessions; access tokens stay valid until they expire.
     disabled: MaybeUndefined<bool>,
     /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
