@@ -226,7 +226,7 @@ on_each_database! {
         assert_eq!(readiness().await, ready);
         // A read-only replica; the other databases cannot be made one without affecting their other users.
         if app.kind() == DatabaseKind::Postgres {
-            let name = app.url.rsplit('/').next().unwrap();
+            let name = app.url.rsplit('/').next().unwrap().split('?').next().unwrap();
             app.execute(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on")).await;
             app.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()").await;
             // A recently used connection is not tested first, so it may turn out to be closed.
