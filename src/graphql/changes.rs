@@ -315,8 +315,8 @@ impl PatientChangeEdge {
     async fn reasons(&self, ctx: &Context<'_>) -> Result<Vec<ChangeReason>> {
         context::audit_patient_view(ctx, self.patient)?;
         let key = VisitVersionsKey(self.patient, self.compared.revision_range()?);
-        let past = context::loaders(ctx)?.load_one(key).await?;
-        let reasons = self.compared.reasons(self.list, self.patient, past.as_deref())?;
+        let versions = context::loaders(ctx)?.load_one(key).await?;
+        let reasons = self.compared.reasons(self.list, self.patient, versions.as_deref())?;
         Ok(reasons.into_iter().map(ChangeReason).collect())
     }
 }

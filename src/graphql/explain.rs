@@ -33,8 +33,8 @@ pub(super) async fn explain(
     };
     let at = resolved.parsed_revision()?;
     let key = VisitVersionsKey(patient, RevisionRange { from: at, to: at });
-    let past = context::loaders(ctx)?.load_one(key).await?;
-    let explained = PatientInSnapshot::new(Arc::clone(resolved), patient, past.as_deref())?;
+    let versions = context::loaders(ctx)?.load_one(key).await?;
+    let explained = PatientInSnapshot::new(Arc::clone(resolved), patient, versions.as_deref())?;
     Ok(Some(PatientExplanation {
         patient: row,
         explained: Arc::new(explained),

@@ -81,7 +81,7 @@ impl Loader<DepartmentKey> for Loaders {
             let all = self.store.departments(self.hospital).await?;
             Ok::<_, Error>(all.into_iter().map(|row| (DepartmentKey(row.id), row)).collect())
         };
-        Ok(some(self.departments.get_or_try_init(load).await?, keys))
+        Ok(selected(self.departments.get_or_try_init(load).await?, keys))
     }
 }
 
@@ -94,7 +94,7 @@ impl Loader<DoctorKey> for Loaders {
             let all = self.store.doctors(self.hospital).await?;
             Ok::<_, Error>(all.into_iter().map(|row| (DoctorKey(row.id), row)).collect())
         };
-        Ok(some(self.doctors.get_or_try_init(load).await?, keys))
+        Ok(selected(self.doctors.get_or_try_init(load).await?, keys))
     }
 }
 
@@ -199,10 +199,10 @@ impl Loader<VisitVersionsKey> for Loaders {
 
     async fn load(&self, keys: &[VisitVersionsKey]) -> Loaded<VisitVersionsKey, Self::Value> {
         let mut loaded = HashMap::new();
-        for (span, patients) in grouped(keys.iter().map(|key| (key.1, key.0))) {
-            let versions = self.store.visit_versions(self.hospital, &patients, span).await?;
+        for (revisions, patients) in grouped(keys.iter().map(|key| (key.1, key.0))) {
+            let versions = self.store.visit_versions(self.hospital, &patients, revisions).await?;
             let versions = versions.into_iter().flatten();
-            loaded.extend(versions.map(|(patient, past)| (VisitVersionsKey(patient, span), Arc::new(past))));
+            loaded.extend(versions.map(|(patient, visits)| (VisitVersionsKey(patient, revisions), Arc::new(visits))));
         }
         Ok(loaded)
     }
@@ -222,7 +222,7 @@ impl Loader<AuditedPatientsKey> for Loaders {
     }
 }
 
-fn some<K: Copy + Eq + std::hash::Hash, V: Clone>(all: &HashMap<K, V>, keys: &[K]) -> HashMap<K, V> {
+fn selected<K: Copy + Eq + std::hash::Hash, V: Clone>(all: &HashMap<K, V>, keys: &[K]) -> HashMap<K, V> {
     keys.iter()
         .filter_map(|key| Some((*key, all.get(key)?.clone())))
         .collect()

@@ -25,7 +25,7 @@ use crate::store::{self, KeyedVisit, Keyset, PatientVisitPage, VisitDetails, Vis
 #[derive(Clone)]
 pub(super) struct Visit {
     row: store::Visit,
-    beside: LoadedRelations,
+    relations: LoadedRelations,
 }
 
 /// Relations that were loaded together with a visit.
@@ -51,7 +51,7 @@ impl Visit {
 
     /// The patient.
     async fn patient(&self, ctx: &Context<'_>) -> Result<Patient> {
-        match &self.beside.patient {
+        match &self.relations.patient {
             Some(patient) => Ok(patient.clone()),
             None => Patient::load(ctx, self.row.patient).await,
         }
@@ -74,7 +74,7 @@ impl Visit {
 
     /// The department; null if unknown.
     async fn department(&self, ctx: &Context<'_>) -> Result<Option<Department>> {
-        match &self.beside.places {
+        match &self.relations.places {
             Some(places) => Ok(places.0.clone()),
             None => Department::load(ctx, self.row.department).await,
         }
@@ -82,7 +82,7 @@ impl Visit {
 
     /// The doctor; null if unknown.
     async fn doctor(&self, ctx: &Context<'_>) -> Result<Option<Doctor>> {
-        match &self.beside.places {
+        match &self.relations.places {
             Some(places) => Ok(places.1.clone()),
             None => Doctor::load(ctx, self.row.doctor).await,
         }
@@ -106,9 +106,9 @@ impl Visit {
 
 impl Visit {
     /// The visit of this row, its patient recorded for the audit as part of the response.
-    fn audited(ctx: &Context<'_>, row: store::Visit, beside: LoadedRelations) -> Result<Self> {
+    fn audited(ctx: &Context<'_>, row: store::Visit, relations: LoadedRelations) -> Result<Self> {
         context::audit_patient_view(ctx, row.patient)?;
-        Ok(Self { row, beside })
+        Ok(Self { row, relations })
     }
 
     pub(super) fn current(ctx: &Context<'_>, row: store::Visit) -> Result<Self> {
@@ -117,11 +117,11 @@ impl Visit {
 
     fn looked_up(ctx: &Context<'_>, found: VisitDetails) -> Result<Self> {
         let places = (found.department.map(Department), found.doctor.map(Doctor));
-        let beside = LoadedRelations {
+        let relations = LoadedRelations {
             patient: None,
             places: Some(Box::new(places)),
         };
-        Self::audited(ctx, found.visit, beside)
+        Self::audited(ctx, found.visit, relations)
     }
 
     /// The visit with this id, if the hospital has it.
@@ -146,7 +146,7 @@ impl Visit {
                 None => Self::gone(ctx, counted)?,
             };
             // A visit may have been moved to another patient since.
-            visit.beside.patient = patients.get(&visit.row.patient).cloned();
+            visit.relations.patient = patients.get(&visit.row.patient).cloned();
             Ok(visit)
         };
         counted.iter().map(visit).collect()

@@ -1,7 +1,7 @@
 //! What the integration tests share. The most ordinary test starts the built binary on a database of its own, on each of
 //! SQLite, PostgreSQL and MariaDB, and asks it something:
 //!
-//! ```ignore
+//! ```text
 //! on_each_database! {
 //!     async fn support_may_not_erase_patients(app: TestApp) {
 //!         app.import_example();
