@@ -21,4 +21,5 @@ pub mod secrets;
 pub mod store;
 pub mod text;
 
+pub use scheduling;
 pub use statistics;

@@ -1,0 +1,26 @@
+//! The rules of the front desk: the life of a visit, working hours and slots, codes, chart numbers, and the matching of duplicates.
+//!
+//! It does no I/O, reads no clock and is not async: callers pass the time.
+
+mod chart_numbers;
+mod codes;
+mod hours;
+mod local_time;
+mod matching;
+mod slots;
+mod status;
+mod time_of_day;
+
+pub use chart_numbers::{ChartNumber, MAX_DIGITS, last_of_most_frequent};
+pub use codes::{InvalidCode, VisitCode, VisitCodePurpose};
+pub use hours::{
+    HoursError, HoursProblem, Interval, MAX_HOURS, Weekday, WorkingHours, is_within, validate, working_intervals,
+};
+pub use local_time::{end_of_day, start_of_day};
+pub use matching::{MatchReason, Person, likelihood, reasons};
+pub use slots::{Schedule, Slot, SlotState};
+pub use status::{
+    GRACE_HOURS, Moment, Refused, Times, TooEarly, Transition, check, check_move, has_lapsed, is_occupying, moment,
+    transitions,
+};
+pub use time_of_day::{InvalidTimeOfDay, TimeOfDay};
