@@ -1,4 +1,4 @@
-//! The keys, and what is derived from them: encryption of phone numbers and memos, keyed hashes, the signing of access tokens, the
+//! The keys, and what is derived from them: encryption of phone numbers, memos and notes, keyed hashes, the signing of access tokens, the
 //! successors of refresh tokens.
 //!
 //! A key file has one key per line. The first is the current one; old keys below it still decrypt what was encrypted with them.

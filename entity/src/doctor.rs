@@ -14,6 +14,8 @@ pub struct Model {
     pub department_id: Option<i64>,
     /// Since when it can no longer be booked.
     pub retired_at: Option<DateTimeUtc>,
+    /// None: the hospital's.
+    pub slot_minutes: Option<i32>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

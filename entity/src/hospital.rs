@@ -17,6 +17,10 @@ pub struct Model {
     /// MONDAY or SUNDAY.
     pub week_start: String,
     pub created_at: DateTimeUtc,
+    /// What a booking takes unless it or its doctor says otherwise.
+    pub slot_minutes: i32,
+    /// How long a TENTATIVE booking is held.
+    pub tentative_minutes: i32,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

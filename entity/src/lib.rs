@@ -1,5 +1,6 @@
 //! Rollcall's tables, one file each. Enums (statuses, roles, …) are text here, as in the database.
 
+pub mod absence;
 pub mod audit_entry;
 pub mod audit_patient;
 pub mod audit_retention;
@@ -25,4 +26,6 @@ pub mod snapshot_order;
 pub mod staff;
 pub mod visit;
 pub mod visit_change;
+pub mod visit_code;
 pub mod visit_tombstone;
+pub mod working_hours;

@@ -31,6 +31,8 @@ pub struct Model {
     pub registered_on: Option<Date>,
     /// Encrypted.
     pub memo: Option<Vec<u8>>,
+    /// The patient does not want to be called or written to.
+    pub do_not_contact: bool,
     pub version: i32,
 }
 

@@ -24,6 +24,17 @@ pub struct Model {
     /// A `VisitChannel`.
     pub channel: String,
     pub version: i32,
+    pub duration_minutes: Option<i32>,
+    /// When it last became CHECKED_IN.
+    pub checked_in_at: Option<DateTimeUtc>,
+    /// When it last became IN_PROGRESS.
+    pub started_at: Option<DateTimeUtc>,
+    /// When it last became COMPLETED or ENDED.
+    pub completed_at: Option<DateTimeUtc>,
+    /// When it lapses while it is TENTATIVE.
+    pub expires_at: Option<DateTimeUtc>,
+    /// Encrypted.
+    pub note: Option<Vec<u8>>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -23,6 +23,7 @@ mod m0011_session_epoch;
 mod m0012_erasure;
 mod m0013_audit_patients;
 mod m0014_text;
+mod m0015_front_desk;
 pub mod triggers;
 
 /// All migrations, in order.
@@ -45,6 +46,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_erasure::Migration),
             Box::new(m0013_audit_patients::Migration),
             Box::new(m0014_text::Migration),
+            Box::new(m0015_front_desk::Migration),
         ]
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use crate::clock::Clock;
 use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::secrets::Secrets;
@@ -20,7 +21,7 @@ pub(super) struct DatabaseArgs {
         hide_env_values = true
     )]
     database_url: String,
-    /// File with the keys that encrypt phone numbers and memos, each 32 bytes in Base64. `migrate` creates it if it does not exist.
+    /// File with the keys that encrypt phone numbers, memos and notes, each 32 bytes in Base64. `migrate` creates it if it does not exist.
     /// All servers of one database use the same keys: keep a backup in a safe place
     #[arg(long, env = "ROLLCALL_KEY_FILE", default_value = "rollcall-data/key")]
     key_file: PathBuf,
@@ -36,7 +37,8 @@ impl DatabaseArgs {
             Some(key) => Secrets::from_base64(key)?,
             None => Secrets::open(&self.key_file, open == OpenMode::Create)?,
         };
-        Store::connect(&self.database_url, secrets, open, limits).await
+        let store = Store::connect(&self.database_url, secrets, open, limits).await?;
+        Ok(store.with_clock(Clock::from_environment()))
     }
 
     /// Connects a command to a database without pending migrations.

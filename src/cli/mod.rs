@@ -42,7 +42,7 @@ enum CliCommand {
     /// Manages staff accounts
     #[command(subcommand)]
     Staff(staff::StaffCommand),
-    /// Manages the keys that encrypt phone numbers and memos
+    /// Manages the keys that encrypt phone numbers, memos and notes
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// Imports a CSV file. Importing the same file again changes nothing

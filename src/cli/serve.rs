@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 
 use super::database::DatabaseArgs;
 use super::limits::LimitArgs;
+use crate::clock::Clock;
 use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::jobs::Retention;
@@ -70,7 +71,7 @@ impl DemoArgs {
         let limits = Arc::new(self.server.limits.limits());
         let options = self.server.options(demo::hint(), Arc::clone(&limits))?;
         let (listener, address) = self.server.bind().await?;
-        let store = demo::open(Path::new("rollcall-data"), limits).await?;
+        let store = demo::open(Path::new("rollcall-data"), Clock::from_environment(), limits).await?;
         println!("{}", demo::welcome(self.server.scheme(), &address));
         http::serve(listener, store, options).await
     }

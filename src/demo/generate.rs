@@ -158,7 +158,7 @@ impl From<DemoPatient> for PatientDraft {
             birth_year: patient.birth_year.into(),
             sex: Some(patient.sex),
             registered_on: Patch::Put(patient.registered_on),
-            memo: Patch::Keep,
+            ..Self::default()
         }
     }
 }
@@ -187,6 +187,7 @@ impl From<DemoVisit> for VisitDraft<String> {
             department: Patch::Put(visit.department),
             doctor: Patch::Put(visit.doctor),
             channel: Some(visit.channel),
+            ..Self::default()
         }
     }
 }

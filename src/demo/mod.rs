@@ -5,9 +5,9 @@ pub mod generate;
 use std::path::Path;
 use std::sync::Arc;
 
-use chrono::Utc;
 use serde_json::{Value, json};
 
+use crate::clock::Clock;
 use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::password::NewPassword;
@@ -36,7 +36,7 @@ const ACCOUNTS: [(&str, &str, Role); 4] = [
 ///
 /// # Errors
 /// Where the folder cannot be written, or the database fails.
-pub async fn open(folder: &Path, limits: Arc<Limits>) -> Result<Store> {
+pub async fn open(folder: &Path, clock: Clock, limits: Arc<Limits>) -> Result<Store> {
     let finished = folder.join("demo.db");
     let failed = |error: std::io::Error| Error::Internal(format!("{}: {error}", folder.display()));
     let key = folder.join("demo.key");
@@ -52,13 +52,16 @@ pub async fn open(folder: &Path, limits: Arc<Limits>) -> Result<Store> {
         }
         eprintln!("Generating the demo hospital; only the first start takes this long …");
         let store = connect(&unfinished, &key, OpenMode::Create, Arc::clone(&limits)).await?;
+        let store = store.with_clock(clock.clone());
         store.migrate().await?;
         store.verify_ready().await?;
         fill(&store).await?;
         store.close().await?;
         std::fs::rename(unfinished, &finished).map_err(failed)?;
     }
-    let store = connect(&finished, &key, OpenMode::Existing, limits).await?;
+    let store = connect(&finished, &key, OpenMode::Existing, limits)
+        .await?
+        .with_clock(clock);
     store.migrate().await?;
     store.verify_ready().await?;
     Ok(store)
@@ -85,7 +88,7 @@ async fn fill(store: &Store) -> Result<()> {
         overdue_after_days: Some(7),
     };
     let hospital = store.add_hospital(&hospital).await?;
-    let today = Utc::now().with_timezone(&TIME_ZONE).date_naive();
+    let today = store.today(TIME_ZONE);
     let demo = generate::generate(SEED, today, PATIENTS);
     let mut importer = store.bulk_importer(hospital);
     let patients: Vec<PatientDraft> = demo.patients.into_iter().map(Into::into).collect();

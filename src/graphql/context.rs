@@ -319,5 +319,6 @@ pub(super) async fn hospital_state<'a>(ctx: &Context<'a>) -> Result<&'a Hospital
 
 /// The date now in the hospital's time zone.
 pub(super) async fn today(ctx: &Context<'_>) -> Result<chrono::NaiveDate> {
-    Ok(Reporting::today(hospital_state(ctx).await?))
+    let zone = hospital_state(ctx).await?.time_zone;
+    Ok(services(ctx)?.store.today(zone))
 }

@@ -24,7 +24,7 @@ use crate::store::{self, KeyedVisit, Keyset, PatientVisitPage, VisitDetails, Vis
 /// A visit in the response. Only [`Self::audited`] creates one, and it records the view of its patient for the audit.
 #[derive(Clone)]
 pub(super) struct Visit {
-    row: store::Visit,
+    row: Arc<store::Visit>,
     relations: LoadedRelations,
 }
 
@@ -108,6 +108,7 @@ impl Visit {
     /// The visit of this row, its patient recorded for the audit as part of the response.
     fn audited(ctx: &Context<'_>, row: store::Visit, relations: LoadedRelations) -> Result<Self> {
         context::audit_patient_view(ctx, row.patient)?;
+        let row = Arc::new(row);
         Ok(Self { row, relations })
     }
 
@@ -326,19 +327,14 @@ pub(super) async fn page_of_patient(
 impl Visit {
     /// A visit whose row and tombstone are gone: only what was counted is left.
     pub(super) fn gone(ctx: &Context<'_>, counted: &statistics::CountedVisit) -> Result<Self> {
-        let row = store::Visit {
-            id: counted.id,
-            visit_no: None,
-            patient: counted.patient,
-            date: counted.date.date(),
-            scheduled_at: None,
-            status: counted.status,
-            department: None,
-            doctor: None,
-            channel: statistics::VisitChannel::Other,
-            version: 0,
-            deleted: true,
-        };
+        let channel = statistics::VisitChannel::Other;
+        let row = store::Visit::deleted(
+            counted.id,
+            counted.patient,
+            counted.date.date(),
+            counted.status,
+            channel,
+        );
         Self::audited(ctx, row, LoadedRelations::default())
     }
 }

@@ -160,7 +160,7 @@ pub async fn import(
             format!("{} is not UTF-8: save it as UTF-8 and import it again", path.display()),
         )
     })?;
-    let columns = Columns::new(kind, &header, mapping, hospital)?;
+    let columns = Columns::new(kind, &header, mapping, hospital, store.today(hospital.time_zone))?;
     let mut import = Import {
         importer: store.bulk_importer(hospital.id),
         kind,

@@ -67,6 +67,7 @@ impl Columns {
         header: &StringRecord,
         mapping: Option<&Mapping>,
         hospital: &Hospital,
+        today: NaiveDate,
     ) -> Result<Self> {
         let own = mapping.cloned().unwrap_or_default();
         if kind == FileKind::Patients && own.brings_patients {
@@ -115,7 +116,7 @@ impl Columns {
             header,
             mapping: own,
             time_zone: hospital.time_zone,
-            today: Utc::now().with_timezone(&hospital.time_zone).date_naive(),
+            today,
             country: hospital.country.clone(),
         };
         columns.check_complete(mapping.is_some(), &names)?;
@@ -245,6 +246,7 @@ impl Columns {
             department: self.text(record, "department"),
             doctor: self.text(record, "doctor"),
             channel,
+            ..VisitDraft::default()
         };
         if let Some(FieldError { field, message }) = draft.validate(self.time_zone).into_iter().next() {
             return Err(self.refusal(field, message));
@@ -339,7 +341,7 @@ impl Columns {
                 None => self.date(record, "registered_on")?.into(),
                 Some(_) => Patch::Keep,
             },
-            memo: Patch::Keep,
+            ..PatientDraft::default()
         };
         for FieldError { field, message } in draft.validate(self.today, self.country.as_deref()) {
             if field != "phone" {
@@ -397,8 +399,10 @@ mod tests {
             name: "One".to_owned(),
             country: Some("KR".to_owned()),
             time_zone: time_zone.parse().unwrap(),
+            slot_minutes: 30,
+            tentative_minutes: 60,
         };
-        Columns::new(kind, &cells(header), mapping, &hospital)
+        Columns::new(kind, &cells(header), mapping, &hospital, Utc::now().date_naive())
     }
 
     fn columns(kind: FileKind, header: &str, mapping: Option<&Mapping>) -> Columns {

@@ -57,6 +57,7 @@ pub struct PatientDraft {
     pub sex: Option<Sex>,
     pub registered_on: Patch<NaiveDate>,
     pub memo: Patch<String>,
+    pub do_not_contact: Option<bool>,
 }
 
 impl PatientDraft {
@@ -111,6 +112,8 @@ pub struct VisitDraft<R> {
     pub department: Patch<R>,
     pub doctor: Patch<R>,
     pub channel: Option<VisitChannel>,
+    pub duration_minutes: Patch<i32>,
+    pub note: Patch<String>,
 }
 
 impl<R> Default for VisitDraft<R> {
@@ -124,6 +127,8 @@ impl<R> Default for VisitDraft<R> {
             department: Patch::Keep,
             doctor: Patch::Keep,
             channel: None,
+            duration_minutes: Patch::Keep,
+            note: Patch::Keep,
         }
     }
 }
@@ -136,6 +141,10 @@ impl<R> VisitDraft<R> {
         check(&mut errors, "scheduled_at", &mut self.scheduled_at, |at| {
             rules::date_in_zone(*at, time_zone).map(|_| *at)
         });
+        check(&mut errors, "duration_minutes", &mut self.duration_minutes, |minutes| {
+            rules::duration_minutes(*minutes)
+        });
+        check(&mut errors, "note", &mut self.note, |text| rules::lines(text));
         errors
     }
 }
@@ -211,6 +220,8 @@ impl VisitDraft<String> {
             department: department.into(),
             doctor: doctor.into(),
             channel: self.channel,
+            duration_minutes: self.duration_minutes.clone(),
+            note: self.note.clone(),
         }
     }
 }

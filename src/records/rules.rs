@@ -13,6 +13,9 @@ pub type Checked<T> = std::result::Result<T, String>;
 /// The first birth year that is accepted.
 const FIRST_BIRTH_YEAR: i32 = 1900;
 
+/// The longest that a visit takes, in minutes: a day.
+pub const MAX_DURATION_MINUTES: i32 = 1_440;
+
 /// A name or a number: one line, trimmed and in NFC.
 ///
 /// # Errors
@@ -51,6 +54,17 @@ pub fn lines(value: &str) -> Checked<String> {
 pub fn phone(value: &str, country: Option<&str>) -> Checked<String> {
     let message = "must be a complete phone number, with a country code or of the hospital's country";
     e164(value, country).ok_or_else(|| message.to_owned())
+}
+
+/// How long a visit takes, in minutes.
+///
+/// # Errors
+/// Where it is less than 1 or more than [`MAX_DURATION_MINUTES`].
+pub fn duration_minutes(value: i32) -> Checked<i32> {
+    if (1..=MAX_DURATION_MINUTES).contains(&value) {
+        return Ok(value);
+    }
+    Err(format!("must be 1–{MAX_DURATION_MINUTES} minutes"))
 }
 
 /// A date written YYYY-MM-DD.

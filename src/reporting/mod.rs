@@ -124,12 +124,6 @@ impl Reporting {
         }
     }
 
-    /// The current date in the hospital's time zone.
-    #[must_use]
-    pub fn today(state: &HospitalState) -> NaiveDate {
-        Utc::now().with_timezone(&state.time_zone).date_naive()
-    }
-
     /// Resolves a question at the hospital's current revision. Equal questions at the same revision share a snapshot.
     ///
     /// # Errors
@@ -137,7 +131,7 @@ impl Reporting {
     #[instrument(name = "reporting.resolve", level = "debug", skip_all)]
     pub async fn resolve(&self, hospital: i64, request: StatisticsRequest) -> Result<Arc<ResolvedStatistics>> {
         let (state, ledger) = self.ledgers.current(hospital).await?;
-        let question = Self::question(request, &state);
+        let question = self.question(request, &state);
         self.resolve_at(hospital, &state, &ledger, question, state.definition)
             .await
     }
@@ -155,7 +149,7 @@ impl Reporting {
         proposed: Definition,
     ) -> Result<Arc<StatisticsComparison>> {
         let (state, ledger) = self.ledgers.current(hospital).await?;
-        let question = Self::question(request, &state);
+        let question = self.question(request, &state);
         let before = self
             .resolve_at(hospital, &state, &ledger, question.clone(), state.definition)
             .await?;
@@ -163,11 +157,14 @@ impl Reporting {
         self.compare(before, after).await
     }
 
-    fn question(request: StatisticsRequest, state: &HospitalState) -> Question {
+    fn question(&self, request: StatisticsRequest, state: &HospitalState) -> Question {
         Question {
             period: request.period,
             range: request.range,
-            as_of: request.as_of.unwrap_or_else(|| Self::today(state)).into(),
+            as_of: request
+                .as_of
+                .unwrap_or_else(|| self.store.today(state.time_zone))
+                .into(),
             filter: request.filter.normalized(),
         }
     }

@@ -7,7 +7,7 @@ use sea_orm::ActiveValue::{NotSet, Set, Unchanged};
 use sea_orm::{ActiveModelTrait as _, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, FromQueryResult};
 
 use super::Store;
-use super::draft::{new_patient, new_visit, visit_with};
+use super::draft::{new_patient, new_visit};
 use super::hospital::full;
 use super::model::RecordState;
 use super::patient::fold_name;
@@ -217,14 +217,14 @@ impl BulkImporter<'_> {
             };
             let draft = draft.with_ids(patient_id, department, doctor);
             let Some(KnownVisit { row, .. }) = visit_no(&draft).and_then(|number| known.get(number)) else {
-                let row = visit_with(&new_visit(self.hospital), &draft);
+                let row = self.store.visit_with(&new_visit(self.hospital), &draft)?;
                 let mut insert = visit::ActiveModel::from(row).reset_all();
                 insert.id = NotSet;
                 new.push(insert);
                 outcomes.push(UpsertOutcome::Inserted);
                 continue;
             };
-            let wanted = visit_with(row, &draft);
+            let wanted = self.store.visit_with(row, &draft)?;
             if wanted == *row {
                 outcomes.push(UpsertOutcome::Unchanged);
                 continue;
@@ -349,6 +349,7 @@ impl BulkImporter<'_> {
                 name: Set(name.clone()),
                 department_id: Set(department_id),
                 retired_at: Set(None),
+                slot_minutes: Set(None),
             })
             .collect();
         if new.is_empty() {

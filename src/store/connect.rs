@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::pool::{check_connection, session_settings_sql, with_release_timeout};
 use super::writer_queue::{WriterQueues, busy_timeout};
 use super::{Store, audit};
+use crate::clock::Clock;
 use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::observe::{Metrics, record};
@@ -70,6 +71,7 @@ impl Store {
             writer,
             secrets,
             limits,
+            clock: Clock::default(),
             audit_queues: Arc::<audit::AuditQueues>::default(),
             metrics,
             reader_permits,

@@ -8,7 +8,7 @@ use super::Store;
 use super::model::RecordState;
 use super::patient::erased_patient;
 use crate::error::Result;
-use crate::records::{PatientDraft, VisitDraft};
+use crate::records::{Patch, PatientDraft, VisitDraft};
 use crate::statistics::{VisitChannel, VisitStatus};
 
 /// The row of a new patient of whom nothing is known yet.
@@ -34,6 +34,12 @@ pub(super) fn new_visit(hospital: i64) -> visit::Model {
         doctor_id: None,
         channel: VisitChannel::Other.as_str().to_owned(),
         version: 1,
+        duration_minutes: None,
+        checked_in_at: None,
+        started_at: None,
+        completed_at: None,
+        expires_at: None,
+        note: None,
     }
 }
 
@@ -62,12 +68,9 @@ impl Store {
             Some(None) => (wanted.phone, wanted.phone_index) = (None, None),
             None => {}
         }
-        if let Some(memo) = draft.memo.given() {
-            let sealed = row.memo.as_ref();
-            let before = sealed.map(|sealed| secrets.open_sealed(hospital, "memo", sealed));
-            if before.transpose()?.as_ref() != memo {
-                wanted.memo = memo.map(|memo| secrets.seal(hospital, "memo", memo)).transpose()?;
-            }
+        wanted.memo = self.sealed_with(hospital, "memo", row.memo.as_ref(), &draft.memo)?;
+        if let Some(value) = draft.do_not_contact {
+            wanted.do_not_contact = value;
         }
         draft.birth_date.apply(&mut wanted.birth_date);
         draft.birth_year.apply(&mut wanted.birth_year);
@@ -78,22 +81,44 @@ impl Store {
     }
 }
 
-/// The row with what the draft says.
-pub(super) fn visit_with(row: &visit::Model, draft: &VisitDraft<i64>) -> visit::Model {
-    let mut wanted = row.clone();
-    draft.visit_no.apply(&mut wanted.visit_no);
-    wanted.patient_id = draft.patient.unwrap_or(row.patient_id);
-    wanted.date = draft.date.unwrap_or(row.date);
-    if let Some(at) = draft.scheduled_at.given() {
-        wanted.scheduled_at = at.copied().map(ScheduledAt);
+impl Store {
+    /// The row with what the draft says. A note that stays the same keeps its encrypted form.
+    pub(super) fn visit_with(&self, row: &visit::Model, draft: &VisitDraft<i64>) -> Result<visit::Model> {
+        let mut wanted = row.clone();
+        draft.visit_no.apply(&mut wanted.visit_no);
+        wanted.patient_id = draft.patient.unwrap_or(row.patient_id);
+        wanted.date = draft.date.unwrap_or(row.date);
+        if let Some(at) = draft.scheduled_at.given() {
+            wanted.scheduled_at = at.copied().map(ScheduledAt);
+        }
+        if let Some(status) = draft.status {
+            status.as_str().clone_into(&mut wanted.status);
+        }
+        draft.department.apply(&mut wanted.department_id);
+        draft.doctor.apply(&mut wanted.doctor_id);
+        if let Some(channel) = draft.channel {
+            channel.as_str().clone_into(&mut wanted.channel);
+        }
+        draft.duration_minutes.apply(&mut wanted.duration_minutes);
+        wanted.note = self.sealed_with(row.hospital_id, "note", row.note.as_ref(), &draft.note)?;
+        Ok(wanted)
     }
-    if let Some(status) = draft.status {
-        status.as_str().clone_into(&mut wanted.status);
+
+    /// An encrypted text with what a draft says of it. One that stays the same keeps its encrypted form.
+    fn sealed_with(
+        &self,
+        hospital: i64,
+        purpose: &'static str,
+        sealed: Option<&Vec<u8>>,
+        wanted: &Patch<String>,
+    ) -> Result<Option<Vec<u8>>> {
+        let Some(text) = wanted.given() else {
+            return Ok(sealed.cloned());
+        };
+        let before = sealed.map(|sealed| self.secrets.open_sealed(hospital, purpose, sealed));
+        if before.transpose()?.as_ref() == text {
+            return Ok(sealed.cloned());
+        }
+        text.map(|text| self.secrets.seal(hospital, purpose, text)).transpose()
     }
-    draft.department.apply(&mut wanted.department_id);
-    draft.doctor.apply(&mut wanted.doctor_id);
-    if let Some(channel) = draft.channel {
-        channel.as_str().clone_into(&mut wanted.channel);
-    }
-    wanted
 }

@@ -56,6 +56,8 @@ impl Store {
             time_zone: Set(new.time_zone.name().to_owned()),
             week_start: Set(new.week_start.as_str().to_owned()),
             created_at: Set(Utc::now()),
+            slot_minutes: NotSet,
+            tentative_minutes: NotSet,
         };
         let id = hospital::Entity::insert(row).exec(&transaction).await?.last_insert_id;
         let first = definition::ActiveModel {

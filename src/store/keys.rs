@@ -1,7 +1,7 @@
 //! The keys that values in the database are encrypted with, and re-encryption with a new key.
 
 use chrono::Utc;
-use entity::{encryption_key, patient};
+use entity::{encryption_key, patient, visit};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, Condition, EntityTrait, IntoActiveModel as _, QueryFilter as _,
@@ -45,26 +45,59 @@ impl Store {
         Ok(())
     }
 
-    /// Encrypts the hospital's secret, phones and memos with the key in use, where they are encrypted with another. Returns the
-    /// number of patients that were changed.
+    /// Encrypts the hospital's secret, phones, memos and notes with the key in use, where they are encrypted with another. Returns
+    /// the number of patients and visits that were changed.
     ///
     /// # Errors
     /// Where the database fails, or a value cannot be decrypted; batches before stay re-encrypted.
     pub async fn reencrypt(&self, hospital: i64) -> Result<u64> {
         self.with_retry(|| self.reencrypt_secret(hospital)).await?;
-        let (mut done, mut after) = (0, i64::MIN);
-        loop {
-            let (batch, last) = self.with_retry(|| self.reencrypt_batch(hospital, after)).await?;
-            done += batch;
-            match last {
-                Some(last) => after = last,
-                None => return Ok(done),
-            }
+        let patients = batches(async |after| self.with_retry(|| self.reencrypt_patients(hospital, after)).await);
+        let patients = patients.await?;
+        let visits = batches(async |after| self.with_retry(|| self.reencrypt_notes(hospital, after)).await);
+        Ok(patients + visits.await?)
+    }
+
+    /// Re-encrypts the notes of the next visits after one. Returns how many were changed, and the last of the batch; none at the end.
+    async fn reencrypt_notes(&self, hospital: i64, after: i64) -> Result<(u64, Option<i64>)> {
+        let (transaction, _permit) = self.begin_change(hospital).await?;
+        let rows = visit::Entity::find()
+            .filter(visit::Column::HospitalId.eq(hospital))
+            .filter(visit::Column::Id.gt(after))
+            .filter(visit::Column::Note.is_not_null())
+            .order_by_asc(visit::Column::Id)
+            .limit(BATCH)
+            .all(&transaction)
+            .await?;
+        let last = rows.last().map(|row| row.id);
+        let mut done = 0;
+        for row in rows {
+            let Some(note) = self.sealed_with_old_key(hospital, "note", row.note.as_ref())? else {
+                continue;
+            };
+            let mut changed = row.into_active_model();
+            changed.note = Set(Some(self.secrets.seal(hospital, "note", &note)?));
+            changed.update(&transaction).await?;
+            done += 1;
         }
+        transaction.commit().await?;
+        Ok((done, last))
+    }
+
+    /// The text, if it was encrypted with another key than the one in use.
+    fn sealed_with_old_key(
+        &self,
+        hospital: i64,
+        purpose: &'static str,
+        sealed: Option<&Vec<u8>>,
+    ) -> Result<Option<String>> {
+        let old = sealed.filter(|sealed| self.secrets.is_old(hospital, purpose, sealed));
+        old.map(|sealed| self.secrets.open_sealed(hospital, purpose, sealed))
+            .transpose()
     }
 
     /// Re-encrypts the next patients after one. Returns how many were changed, and the last of the batch; none at the end.
-    async fn reencrypt_batch(&self, hospital: i64, after: i64) -> Result<(u64, Option<i64>)> {
+    async fn reencrypt_patients(&self, hospital: i64, after: i64) -> Result<(u64, Option<i64>)> {
         let (transaction, _permit) = self.begin_change(hospital).await?;
         let rows = patient::Entity::find()
             .filter(patient::Column::HospitalId.eq(hospital))
@@ -81,15 +114,8 @@ impl Store {
         let last = rows.last().map(|row| row.id);
         let mut done = 0;
         for row in rows {
-            let old = |purpose: &str, sealed: &Option<Vec<u8>>| {
-                let sealed = sealed
-                    .as_ref()
-                    .filter(|sealed| self.secrets.is_old(hospital, purpose, sealed));
-                sealed
-                    .map(|sealed| self.secrets.open_sealed(hospital, purpose, sealed))
-                    .transpose()
-            };
-            let (phone, memo) = (old("phone", &row.phone)?, old("memo", &row.memo)?);
+            let phone = self.sealed_with_old_key(hospital, "phone", row.phone.as_ref())?;
+            let memo = self.sealed_with_old_key(hospital, "memo", row.memo.as_ref())?;
             let mut changed = row.into_active_model();
             if let Some(phone) = phone {
                 changed.phone = Set(Some(self.secrets.seal(hospital, "phone", &phone)?));
@@ -119,5 +145,18 @@ impl Store {
             .await
             .map_err(|error| self.write_error(error))?;
         Ok(())
+    }
+}
+
+/// Runs batches, each of which begins after the last row of the one before. Returns the sum of what they return.
+async fn batches(batch: impl AsyncFn(i64) -> Result<(u64, Option<i64>)>) -> Result<u64> {
+    let (mut done, mut after) = (0, i64::MIN);
+    loop {
+        let (more, last) = batch(after).await?;
+        done += more;
+        match last {
+            Some(last) => after = last,
+            None => return Ok(done),
+        }
     }
 }

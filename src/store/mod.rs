@@ -32,10 +32,13 @@ use migration::{Migrator, MigratorTrait};
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::Semaphore;
 
+use crate::clock::Clock;
 use crate::config::Limits;
 use crate::error::{DatabaseCode, DatabaseError, Error, Result};
 use crate::observe::Metrics;
 use crate::secrets::Secrets;
+use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
 
 pub use audit::{AuditAction, AuditQuery, AuditedList, NewEntry};
 pub use bulk_import::{BulkImporter, UpsertOutcome};
@@ -71,6 +74,7 @@ pub struct Store {
     writer: DatabaseConnection,
     secrets: Secrets,
     limits: Arc<Limits>,
+    clock: Clock,
     /// Audit entries that wait to be written.
     audit_queues: Arc<audit::AuditQueues>,
     metrics: Arc<Metrics>,
@@ -81,6 +85,24 @@ pub struct Store {
 }
 
 impl Store {
+    /// The same store with another clock.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// The current time, to the microsecond.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// The current date in a time zone.
+    #[must_use]
+    pub fn today(&self, time_zone: Tz) -> NaiveDate {
+        self.now().with_timezone(&time_zone).date_naive()
+    }
+
     /// Applies the pending migrations.
     ///
     /// # Errors

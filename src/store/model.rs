@@ -57,6 +57,8 @@ pub struct Patient {
     pub sex: Sex,
     pub registered_on: Option<NaiveDate>,
     pub memo: Option<SealedText>,
+    /// The patient does not want to be called or written to.
+    pub do_not_contact: bool,
     pub version: i32,
 }
 
@@ -76,6 +78,7 @@ impl Patient {
             sex: Sex::Unknown,
             registered_on: None,
             memo: None,
+            do_not_contact: false,
             version: 0,
         }
     }
@@ -104,6 +107,7 @@ impl TryFrom<patient::Model> for Patient {
             sex: stored("patient.sex", Sex::parse(&row.sex))?,
             registered_on: row.registered_on,
             memo: sealed("memo", row.memo),
+            do_not_contact: row.do_not_contact,
             version: row.version,
         })
     }
@@ -123,6 +127,13 @@ pub struct Visit {
     pub doctor: Option<i64>,
     pub channel: VisitChannel,
     pub version: i32,
+    pub duration_minutes: Option<i32>,
+    pub checked_in_at: Option<DateTime<Utc>>,
+    pub started_at: Option<DateTime<Utc>>,
+    pub completed_at: Option<DateTime<Utc>>,
+    /// When it lapses; of TENTATIVE visits only.
+    pub expires_at: Option<DateTime<Utc>>,
+    pub note: Option<SealedText>,
     /// The row is gone: what is not known any more is empty.
     pub deleted: bool,
 }
@@ -142,8 +153,44 @@ impl TryFrom<visit::Model> for Visit {
             doctor: row.doctor_id,
             channel: stored("visit.channel", VisitChannel::parse(&row.channel))?,
             version: row.version,
+            duration_minutes: row.duration_minutes,
+            checked_in_at: row.checked_in_at,
+            started_at: row.started_at,
+            completed_at: row.completed_at,
+            expires_at: row.expires_at,
+            note: row.note.map(|sealed| SealedText {
+                hospital: row.hospital_id,
+                purpose: "note",
+                sealed,
+            }),
             deleted: false,
         })
+    }
+}
+
+impl Visit {
+    /// A visit whose row is gone: what is left of it.
+    #[must_use]
+    pub const fn deleted(id: i64, patient: i64, date: NaiveDate, status: VisitStatus, channel: VisitChannel) -> Self {
+        Self {
+            id,
+            visit_no: None,
+            patient,
+            date,
+            scheduled_at: None,
+            status,
+            department: None,
+            doctor: None,
+            channel,
+            version: 0,
+            duration_minutes: None,
+            checked_in_at: None,
+            started_at: None,
+            completed_at: None,
+            expires_at: None,
+            note: None,
+            deleted: true,
+        }
     }
 }
 
@@ -151,19 +198,9 @@ impl TryFrom<visit_tombstone::Model> for Visit {
     type Error = Error;
 
     fn try_from(row: visit_tombstone::Model) -> Result<Self> {
-        Ok(Self {
-            id: row.id,
-            visit_no: None,
-            patient: row.patient_id,
-            date: row.date,
-            scheduled_at: None,
-            status: stored("visit_tombstone.status", VisitStatus::parse(&row.status))?,
-            department: None,
-            doctor: None,
-            channel: stored("visit_tombstone.channel", VisitChannel::parse(&row.channel))?,
-            version: 0,
-            deleted: true,
-        })
+        let status = stored("visit_tombstone.status", VisitStatus::parse(&row.status))?;
+        let channel = stored("visit_tombstone.channel", VisitChannel::parse(&row.channel))?;
+        Ok(Self::deleted(row.id, row.patient_id, row.date, status, channel))
     }
 }
 
@@ -192,6 +229,8 @@ pub struct Doctor {
     pub name: String,
     pub department: Option<i64>,
     pub retired_at: Option<DateTime<Utc>>,
+    /// None: the hospital's.
+    pub slot_minutes: Option<i32>,
 }
 
 impl From<doctor::Model> for Doctor {
@@ -201,6 +240,7 @@ impl From<doctor::Model> for Doctor {
             name: row.name,
             department: row.department_id,
             retired_at: row.retired_at,
+            slot_minutes: row.slot_minutes,
         }
     }
 }
@@ -215,6 +255,10 @@ pub struct Hospital {
     /// ISO 3166-1 alpha-2.
     pub country: Option<String>,
     pub time_zone: Tz,
+    /// What a booking takes unless it or its doctor says otherwise.
+    pub slot_minutes: i32,
+    /// How long a TENTATIVE booking is held.
+    pub tentative_minutes: i32,
 }
 
 impl TryFrom<hospital::Model> for Hospital {
@@ -227,6 +271,8 @@ impl TryFrom<hospital::Model> for Hospital {
             name: row.name,
             country: row.country,
             time_zone: stored("hospital.time_zone", row.time_zone.parse().ok())?,
+            slot_minutes: row.slot_minutes,
+            tentative_minutes: row.tentative_minutes,
         })
     }
 }

@@ -72,6 +72,7 @@ pub(super) fn erased_patient(hospital: i64, id: i64) -> patient::Model {
         sex: Sex::Unknown.as_str().to_owned(),
         registered_on: None,
         memo: None,
+        do_not_contact: false,
         version: 0,
     }
 }

@@ -104,6 +104,7 @@ impl VisitDetails {
                 name,
                 department: row.try_get("", "doctor_department_id")?,
                 retired_at: row.try_get("", "doctor_retired_at")?,
+                slot_minutes: row.try_get("", "doctor_slot_minutes")?,
             }),
             _ => None,
         };
@@ -116,7 +117,8 @@ impl VisitDetails {
 }
 
 const COLUMNS: &str = "v.hospital_id, v.id, v.visit_no, v.patient_id, v.date, v.scheduled_at, v.status,
-    v.department_id, v.doctor_id, v.channel, v.version";
+    v.department_id, v.doctor_id, v.channel, v.version, v.duration_minutes, v.checked_in_at, v.started_at, v.completed_at,
+    v.expires_at, v.note";
 
 impl Store {
     /// The visits with these ids, deleted ones as their tombstones; ids that never existed are left out.
@@ -126,7 +128,8 @@ impl Store {
     pub async fn visits_by_id(&self, hospital: i64, ids: &[i64]) -> Result<HashMap<i64, VisitDetails>> {
         let mut sql = self.sql(&format!(
             "SELECT {COLUMNS}, d.name AS department_name, d.retired_at AS department_retired_at,
-                o.name AS doctor_name, o.retired_at AS doctor_retired_at, o.department_id AS doctor_department_id
+                o.name AS doctor_name, o.retired_at AS doctor_retired_at, o.department_id AS doctor_department_id,
+                o.slot_minutes AS doctor_slot_minutes
             FROM visit v
             LEFT JOIN department d ON d.hospital_id = v.hospital_id AND d.id = v.department_id
             LEFT JOIN doctor o ON o.hospital_id = v.hospital_id AND o.id = v.doctor_id

@@ -126,6 +126,7 @@ impl CommandLine<'_> {
             .current_dir(self.folder)
             .env("ROLLCALL_DATABASE_URL", self.url)
             .env("ROLLCALL_KEY_FILE", self.folder.join("key"))
+            .env("ROLLCALL_TEST_CLOCK", self.folder.join("clock"))
             .env("ROLLCALL_LOG", "warn")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -277,6 +278,13 @@ impl TestApp {
         let statement = Statement::from_string(self.sql.get_database_backend(), sql);
         let rows = self.sql.query_all_raw(statement).await.unwrap();
         rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+    }
+
+    /// Sets the servers' clock to an instant in RFC 3339; see `rollcall::clock`.
+    pub fn set_time(&self, at: &str) {
+        // Renamed, so that no server reads half of it.
+        let written = self.write_file("clock.new", at);
+        std::fs::rename(written, self.folder.path().join("clock")).unwrap();
     }
 
     /// Writes a file that commands can read by its name.

@@ -308,6 +308,7 @@ async fn patient_draft(ctx: &Context<'_>, bad: &mut BadFields, fields: Fields) -
         sex: fields.sex.map(Into::into),
         registered_on: bad.check(patch(fields.registered_on, |date| date.date("input.registeredOn")))?,
         memo: patch(fields.memo, Ok)?,
+        do_not_contact: None,
     };
     bad.extend(draft.validate(context::today(ctx).await?, country.as_deref()), &FIELDS);
     Ok(draft)

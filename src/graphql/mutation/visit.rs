@@ -122,6 +122,7 @@ impl VisitMutation {
             department: bad.check(department(ctx, input.department_id).await)?,
             doctor: bad.check(doctor(ctx, input.doctor_id).await)?,
             channel: Some(input.channel.into()),
+            ..VisitDraft::default()
         };
         bad.extend(draft.validate(context::hospital_state(ctx).await?.time_zone), &FIELDS);
         let id = execute(ctx, bad, &RecordVisit(draft), input.idempotency_key).await?;
@@ -147,6 +148,7 @@ impl VisitMutation {
             department: bad.check(department(ctx, input.department_id).await)?,
             doctor: bad.check(doctor(ctx, input.doctor_id).await)?,
             channel: bad.check(never_null("input.channel", input.channel))?.map(Into::into),
+            ..VisitDraft::default()
         };
         bad.extend(draft.validate(context::hospital_state(ctx).await?.time_zone), &FIELDS);
         let command = ChangeVisit {

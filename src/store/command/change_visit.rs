@@ -8,7 +8,6 @@ use sea_orm::ActiveValue::{Set, Unchanged};
 
 use super::digest::DigestFields;
 use super::transaction::CommandTx;
-use super::visit::refuse_too_early;
 use super::{Command, CommandInfo, Outcome};
 use crate::error::{Error, Result};
 use crate::permissions::Action;
@@ -73,7 +72,7 @@ impl Command for ChangeVisit {
         }
         // A future visit that an import or SQL recorded as over can still be changed in other ways.
         if wanted.status != row.status || wanted.date != row.date {
-            refuse_too_early(&wanted, draft, time_zone)?;
+            tx.refuse_too_early(&wanted, draft, time_zone)?;
         }
         let over = VisitStatus::parse(&row.status).is_some_and(VisitStatus::is_final);
         if over && self.reason.is_none() {

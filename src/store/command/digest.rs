@@ -77,6 +77,7 @@ impl DigestFields {
             sex,
             registered_on,
             memo,
+            do_not_contact,
         } = draft;
         self.put_some("chartNo", chart_no)
             .patch("name", name, |text| json!(text))
@@ -86,6 +87,7 @@ impl DigestFields {
             .put_some("sex", &sex.map(|sex| sex.as_str()))
             .patch("registeredOn", registered_on, day)
             .patch("memo", memo, |text| json!(text))
+            .put_some("doNotContact", do_not_contact)
     }
 
     pub(super) fn visit(&mut self, draft: &VisitDraft<i64>) -> &mut Self {
@@ -98,6 +100,8 @@ impl DigestFields {
             department,
             doctor,
             channel,
+            duration_minutes,
+            note,
         } = draft;
         self.patch("visitNo", visit_no, |text| json!(text))
             .put_some("patientId", patient)
@@ -107,6 +111,8 @@ impl DigestFields {
             .patch("departmentId", department, |id| json!(id))
             .patch("doctorId", doctor, |id| json!(id))
             .put_some("channel", &channel.map(|channel| channel.as_str()))
+            .patch("durationMinutes", duration_minutes, |minutes| json!(minutes))
+            .patch("note", note, |text| json!(text))
     }
 }
 
@@ -149,6 +155,7 @@ mod tests {
             sex: Some(Sex::Female),
             registered_on: Patch::Keep,
             memo: Patch::Put("two\nlines".to_owned()),
+            do_not_contact: None,
         }
     }
 
@@ -162,6 +169,7 @@ mod tests {
             department: Patch::Clear,
             doctor: Patch::Put(5),
             channel: Some(VisitChannel::WalkIn),
+            ..VisitDraft::default()
         }
     }
 

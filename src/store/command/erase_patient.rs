@@ -52,7 +52,7 @@ impl Command for ErasePatient {
             .await?;
         let same_person: Vec<_> = same_person.into_iter().chain([row]).collect();
         let ids: Vec<i64> = same_person.iter().map(|row| row.id).collect();
-        tx.clear_reasons(&ids).await?;
+        tx.clear_texts(&ids).await?;
         for row in same_person {
             if let Some(chart_no) = &row.chart_no {
                 tx.store
@@ -74,9 +74,9 @@ impl Command for ErasePatient {
 }
 
 impl CommandTx<'_> {
-    /// Clears every reason that may speak of the patients: those of changes of visits that are theirs, or were at any time, and
+    /// Clears the notes of visits, and every reason that may speak of the patients: those of changes of visits that are theirs, or were at any time, and
     /// those of merges on either side.
-    async fn clear_reasons(&self, patients: &[i64]) -> Result<()> {
+    async fn clear_texts(&self, patients: &[i64]) -> Result<()> {
         let mut visits = BTreeSet::new();
         for table in ["visit", "visit_tombstone", "visit_change"] {
             let column = if table == "visit_change" { "visit_id" } else { "id" };
@@ -89,6 +89,13 @@ impl CommandTx<'_> {
             }
         }
         let visits: Vec<i64> = visits.into_iter().collect();
+        for ids in visits.chunks(500) {
+            let mut sql = self
+                .store
+                .sql("UPDATE visit SET note = NULL WHERE note IS NOT NULL AND hospital_id = ");
+            sql.bind(self.hospital).push(" AND id").few(ids);
+            self.run(sql).await?;
+        }
         for (table, column, cleared, ids) in [
             ("visit_change", "visit_id", "NULL", visits.as_slice()),
             ("patient_merge", "patient_id", "''", patients),

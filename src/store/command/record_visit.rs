@@ -6,7 +6,6 @@ use entity::visit;
 
 use super::digest::DigestFields;
 use super::transaction::CommandTx;
-use super::visit::refuse_too_early;
 use super::{Command, CommandInfo, Outcome};
 use crate::error::{Error, Result};
 use crate::permissions::Action;
@@ -49,7 +48,7 @@ impl Command for RecordVisit {
             scheduled_at: scheduled_at.map(ScheduledAt),
             ..tx.visit_after(&new_visit(tx.hospital), draft).await?
         };
-        refuse_too_early(&row, draft, time_zone)?;
+        tx.refuse_too_early(&row, draft, time_zone)?;
         let columns = [
             ("visit_no", row.visit_no.into()),
             ("patient_id", row.patient_id.into()),
@@ -60,6 +59,8 @@ impl Command for RecordVisit {
             ("doctor_id", row.doctor_id.into()),
             ("channel", row.channel.into()),
             ("version", row.version.into()),
+            ("duration_minutes", row.duration_minutes.into()),
+            ("note", row.note.into()),
         ];
         let id = tx.insert("visit", &columns).await?;
         Ok(Outcome::visit(id, patient))

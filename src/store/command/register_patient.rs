@@ -1,7 +1,6 @@
 //! Registers a patient.
 
 use async_trait::async_trait;
-use chrono::Utc;
 
 use super::digest::DigestFields;
 use super::transaction::CommandTx;
@@ -40,7 +39,7 @@ impl Command for RegisterPatient {
         let mut row = tx.patient_after(&new_patient(tx.hospital), &self.0).await?;
         if row.registered_on.is_none() {
             let state = tx.store.hospital_state_in(&tx.transaction, tx.hospital, 0).await?;
-            row.registered_on = Some(Utc::now().with_timezone(&state.time_zone).date_naive());
+            row.registered_on = Some(tx.store.today(state.time_zone));
         }
         fold_name(&mut row);
         let columns = [
@@ -56,6 +55,7 @@ impl Command for RegisterPatient {
             ("sex", row.sex.into()),
             ("registered_on", row.registered_on.into()),
             ("memo", row.memo.into()),
+            ("do_not_contact", row.do_not_contact.into()),
             ("version", row.version.into()),
         ];
         Ok(Outcome::patient(tx.insert("patient", &columns).await?))

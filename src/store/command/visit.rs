@@ -1,6 +1,5 @@
 //! What the commands on visits have in common.
 
-use chrono::Utc;
 use chrono_tz::Tz;
 use entity::visit;
 use sea_orm::{ConnectionTrait as _, EntityTrait as _};
@@ -9,7 +8,6 @@ use super::transaction::{CommandTx, check_version};
 use crate::error::{Error, Result};
 use crate::records::{Patch, VisitDraft};
 use crate::statistics::VisitStatus;
-use crate::store::draft::visit_with;
 
 impl CommandTx<'_> {
     pub(super) async fn time_zone(&self) -> Result<Tz> {
@@ -26,7 +24,7 @@ impl CommandTx<'_> {
             self.refuse_taken("visit", "visit_no", "input.visitNo", visit_no, row.id)
                 .await?;
         }
-        let wanted = visit_with(row, draft);
+        let wanted = self.store.visit_with(row, draft)?;
         if wanted.department_id != row.department_id {
             self.refuse_retired("department", "input.departmentId", wanted.department_id)
                 .await?;
@@ -60,20 +58,22 @@ impl CommandTx<'_> {
     }
 }
 
-/// Refuses a status that a visit can have from its day on, while that day is still to come in the hospital's time zone.
-pub(super) fn refuse_too_early(row: &visit::Model, draft: &VisitDraft<i64>, time_zone: Tz) -> Result<()> {
-    if !VisitStatus::parse(&row.status).is_some_and(VisitStatus::excludes_future_dates) {
-        return Ok(());
+impl CommandTx<'_> {
+    /// Refuses a status that a visit can have from its day on, while that day is still to come in the hospital's time zone.
+    pub(super) fn refuse_too_early(&self, row: &visit::Model, draft: &VisitDraft<i64>, time_zone: Tz) -> Result<()> {
+        if !VisitStatus::parse(&row.status).is_some_and(VisitStatus::excludes_future_dates) {
+            return Ok(());
+        }
+        let today = self.store.today(time_zone);
+        if row.date <= today {
+            return Ok(());
+        }
+        let argument = if draft.status.is_some() {
+            "input.status"
+        } else {
+            "input.date"
+        };
+        let message = format!("a visit cannot be {} before its day, {}", row.status, row.date);
+        Err(Error::input(argument, message))
     }
-    let today = Utc::now().with_timezone(&time_zone).date_naive();
-    if row.date <= today {
-        return Ok(());
-    }
-    let argument = if draft.status.is_some() {
-        "input.status"
-    } else {
-        "input.date"
-    };
-    let message = format!("a visit cannot be {} before its day, {}", row.status, row.date);
-    Err(Error::input(argument, message))
 }
