@@ -24,7 +24,9 @@ pub enum Action {
     KeepSnapshots,
     /// Change patients and visits: register, book, check in, correct, merge, erase.
     ChangeRecords,
-    /// Change the definition, departments, doctors and staff; read the audit.
+    /// Add and remove absences of doctors.
+    ChangeAbsences,
+    /// Change the definition, the hospital's settings, departments, doctors and their hours, closures and staff; read the audit.
     Administer,
 }
 
@@ -35,7 +37,7 @@ impl Role {
         match action {
             Action::SeePatientsInFull | Action::UseNames => !matches!(self, Self::Support),
             Action::KeepSnapshots => matches!(self, Self::Admin | Self::Clinician),
-            Action::ChangeRecords => matches!(self, Self::Admin | Self::Desk),
+            Action::ChangeRecords | Action::ChangeAbsences => matches!(self, Self::Admin | Self::Desk),
             Action::Administer => matches!(self, Self::Admin),
         }
     }
@@ -69,11 +71,12 @@ impl Viewer {
 mod tests {
     use super::*;
 
-    const ACTIONS: [Action; 5] = [
+    const ACTIONS: [Action; 6] = [
         Action::SeePatientsInFull,
         Action::UseNames,
         Action::KeepSnapshots,
         Action::ChangeRecords,
+        Action::ChangeAbsences,
         Action::Administer,
     ];
 
@@ -84,7 +87,10 @@ mod tests {
             Action::UseNames => "search and order by name",
             Action::KeepSnapshots => "pin snapshots",
             Action::ChangeRecords => "change patients and visits: register, book, check in, correct, merge, erase",
-            Action::Administer => "administer: definition, departments, doctors, staff, audit",
+            Action::ChangeAbsences => "add and remove absences of doctors",
+            Action::Administer => {
+                "administer: definition, hospital, departments, doctors, hours, closures, staff, audit"
+            }
         }
     }
 
@@ -107,14 +113,24 @@ mod tests {
     /// Written out, so that a change of `Role::may` has to be made here too.
     #[test]
     fn each_role_may_do_exactly_its_actions() {
-        use Action::{Administer, ChangeRecords, KeepSnapshots, SeePatientsInFull, UseNames};
+        use Action::{Administer, ChangeAbsences, ChangeRecords, KeepSnapshots, SeePatientsInFull, UseNames};
         let allowed: [(Role, &[Action]); 4] = [
             (
                 Role::Admin,
-                &[SeePatientsInFull, UseNames, KeepSnapshots, ChangeRecords, Administer],
+                &[
+                    SeePatientsInFull,
+                    UseNames,
+                    KeepSnapshots,
+                    ChangeRecords,
+                    ChangeAbsences,
+                    Administer,
+                ],
             ),
             (Role::Clinician, &[SeePatientsInFull, UseNames, KeepSnapshots]),
-            (Role::Desk, &[SeePatientsInFull, UseNames, ChangeRecords]),
+            (
+                Role::Desk,
+                &[SeePatientsInFull, UseNames, ChangeRecords, ChangeAbsences],
+            ),
             (Role::Support, &[]),
         ];
         assert_eq!(allowed.len(), Role::ALL.len());

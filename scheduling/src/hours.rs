@@ -70,7 +70,10 @@ impl fmt::Display for HoursProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FromNotBeforeTo => f.write_str("from must be before to"),
-            Self::Overlaps(other) => write!(f, "must not overlap with hours[{other}]; hours may touch"),
+            Self::Overlaps(other) => write!(
+                f,
+                "must not overlap with those at position {other}, counted from 0; hours may touch"
+            ),
             Self::TooMany => write!(f, "must be at most {MAX_HOURS} working hours"),
         }
     }

@@ -127,14 +127,21 @@ impl VisitEdge {
     }
 }
 
+/// How many visits a whole list has.
+pub(super) enum VisitTotal {
+    /// Those of the hospital that match, counted when asked for.
+    OfHospital(VisitQuery),
+    /// Those of a patient that match, counted when asked for.
+    OfPatient(i64, VisitQuery),
+    Known(u64),
+}
+
 /// A page of visits.
 pub(super) struct VisitConnection {
     pub(super) rows: Vec<KeyedRow<store::Visit>>,
     /// Whether there are rows before and after the page.
     pub(super) around: (bool, bool),
-    pub(super) query: VisitQuery,
-    /// Of one patient, or of the hospital.
-    pub(super) patient: Option<i64>,
+    pub(super) total: VisitTotal,
 }
 
 /// A page of visits with their current data.
@@ -158,17 +165,18 @@ impl VisitConnection {
 
     /// The length of the whole list.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
-        match self.patient {
-            Some(patient) => {
+        match &self.total {
+            VisitTotal::OfPatient(patient, query) => {
                 let total = context::loaders(ctx)?
-                    .load_one(VisitTotalKey(patient, self.query.clone()))
+                    .load_one(VisitTotalKey(*patient, query.clone()))
                     .await?;
                 Ok(total.unwrap_or(0))
             }
-            None => {
+            VisitTotal::OfHospital(query) => {
                 let hospital = context::viewer(ctx)?.hospital;
-                context::services(ctx)?.store.visit_total(hospital, &self.query).await
+                context::services(ctx)?.store.visit_total(hospital, query).await
             }
+            VisitTotal::Known(total) => Ok(*total),
         }
     }
 }

@@ -62,6 +62,36 @@ pub(super) enum VisitStatus {
     NoShow,
 }
 
+/// A day of the week.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "scheduling::Weekday")]
+pub(super) enum Weekday {
+    /// Monday.
+    Monday,
+    /// Tuesday.
+    Tuesday,
+    /// Wednesday.
+    Wednesday,
+    /// Thursday.
+    Thursday,
+    /// Friday.
+    Friday,
+    /// Saturday.
+    Saturday,
+    /// Sunday.
+    Sunday,
+}
+
+/// Whether a slot can be booked.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "scheduling::SlotState")]
+pub(super) enum SlotState {
+    /// Nothing takes any of its time.
+    Free,
+    /// A visit that is TENTATIVE and has not lapsed, BOOKED, CHECKED_IN or IN_PROGRESS takes some of its time.
+    Taken,
+}
+
 /// The channel by which a visit was booked; WALK_IN without a booking.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 #[graphql(remote = "statistics::VisitChannel")]

@@ -3,10 +3,12 @@
 use async_graphql::{Context, ID, Object};
 
 use super::context;
-use super::enums::WeekStart;
+use super::enums::{SlotState, WeekStart};
 use super::id::Id;
 use super::loaders::{DepartmentKey, DoctorKey};
 use super::scalars::{Date, DateTime};
+use super::schedule::{self, Absence, Slot, WorkingHours};
+use super::statistics::DateRangeInput;
 use crate::error::{Error, Result};
 use crate::statistics::Definition;
 use crate::store;
@@ -77,6 +79,25 @@ impl Hospital {
             .into_iter()
             .filter(|row| include_retired || row.retired_at.is_none());
         Ok(shown.map(Doctor).collect())
+    }
+
+    /// What a booking takes unless it or its doctor says otherwise, and how long slots are, in minutes.
+    async fn slot_minutes(&self) -> i32 {
+        self.0.slot_minutes
+    }
+
+    /// How long a TENTATIVE booking is held, in minutes.
+    async fn tentative_minutes(&self) -> i32 {
+        self.0.tentative_minutes
+    }
+
+    /// Closures of the hospital and absences of its doctors that touch the range, in the order in which they start.
+    async fn absences(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The days, at most 366.")] range: DateRangeInput,
+    ) -> Result<Vec<Absence>> {
+        schedule::absences(ctx, &range).await
     }
 }
 
@@ -188,6 +209,27 @@ impl Doctor {
     /// The doctor's department; null if unknown.
     async fn department(&self, ctx: &Context<'_>) -> Result<Option<Department>> {
         Department::load(ctx, self.0.department).await
+    }
+
+    /// When the doctor sees patients, by weekday and time. Empty: bookings are not bound to hours.
+    async fn hours(&self, ctx: &Context<'_>) -> Result<Vec<WorkingHours>> {
+        Ok(schedule::working_hours(&schedule::doctor_hours(ctx, self.0.id).await?))
+    }
+
+    /// How long the doctor's slots are, in minutes: the hospital's slotMinutes unless the doctor has others.
+    async fn slot_minutes(&self, ctx: &Context<'_>) -> Result<i32> {
+        Ok(schedule::doctor_hours(ctx, self.0.id).await?.slot_minutes)
+    }
+
+    /// The doctor's hours, less absences and closures, cut into slots from the start of each working hours, across daylight saving. A rest
+    /// shorter than a slot is none. A booking that lies across two slots takes both. Without hours there are no slots.
+    async fn slots(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The days, at most 31.")] range: DateRangeInput,
+        #[graphql(desc = "Only slots in this state.")] state: Option<SlotState>,
+    ) -> Result<Vec<Slot>> {
+        schedule::slots(ctx, self.0.id, &range, state).await
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) enum Id {
     Visit(i64),
     Staff(i64),
     AuditEntry(i64),
+    Absence(i64),
     Statistics(SnapshotId),
     Cohort(SnapshotId, BucketRef, CohortKind),
 }
@@ -64,6 +65,7 @@ impl Id {
             Self::Visit(id) => (b'V', id.cast_unsigned()),
             Self::Staff(id) => (b'T', id.cast_unsigned()),
             Self::AuditEntry(id) => (b'A', id.cast_unsigned()),
+            Self::Absence(id) => (b'B', id.cast_unsigned()),
             Self::Statistics(_) => (b'S', 0),
             Self::Cohort(_, BucketRef::Total, _) => (b'C', 0),
             Self::Cohort(_, BucketRef::At(place), _) => (b'C', u64::from(place) + 1),
@@ -107,6 +109,7 @@ impl Id {
                     b'V' => Self::Visit(number),
                     b'T' => Self::Staff(number),
                     b'A' => Self::AuditEntry(number),
+                    b'B' => Self::Absence(number),
                     _ => return None,
                 }
             }
@@ -149,6 +152,14 @@ pub(super) fn statistics(argument: &str, id: &ID) -> Result<SnapshotId> {
     }
 }
 
+/// The absence that an argument names.
+pub(super) fn absence(argument: &str, id: &ID) -> Result<i64> {
+    match Id::parse(argument, id)? {
+        Id::Absence(number) => Ok(number),
+        _ => Err(Error::input(argument, "must be an Absence.id")),
+    }
+}
+
 number_of!(department, Department, "department");
 number_of!(doctor, Doctor, "doctor");
 number_of!(patient, Patient, "patient");
@@ -170,6 +181,7 @@ mod tests {
             Id::Visit(1 << 40),
             Id::Staff(3),
             Id::AuditEntry(4),
+            Id::Absence(5),
             Id::Statistics(snapshot),
             Id::Cohort(snapshot, BucketRef::Total, CohortKind::New),
             Id::Cohort(snapshot, BucketRef::At(3_659), CohortKind::Canceled),

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::dataloader::Loader;
+use scheduling::Interval;
 use tokio::sync::OnceCell;
 
 use crate::error::Error;
 use crate::store::{
-    Department, Doctor, KeyedVisit, Patient, PatientEnds, PatientVisitPage, RevisionRange, Store, VisitDetails,
-    VisitQuery, VisitVersions,
+    Department, Doctor, DoctorHours, DoctorSchedule, KeyedVisit, Patient, PatientEnds, PatientVisitPage, RevisionRange,
+    Store, VisitDetails, VisitQuery, VisitVersions,
 };
 
 pub(super) struct Loaders {
@@ -36,6 +37,14 @@ pub(super) struct DepartmentKey(pub(super) i64);
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct DoctorKey(pub(super) i64);
+
+/// A doctor's weekly hours.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct DoctorHoursKey(pub(super) i64);
+
+/// What a doctor's slots in a time follow from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct DoctorScheduleKey(pub(super) i64, pub(super) Interval);
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PatientRowKey(pub(super) i64);
@@ -95,6 +104,32 @@ impl Loader<DoctorKey> for Loaders {
             Ok::<_, Error>(all.into_iter().map(|row| (DoctorKey(row.id), row)).collect())
         };
         Ok(selected(self.doctors.get_or_try_init(load).await?, keys))
+    }
+}
+
+impl Loader<DoctorHoursKey> for Loaders {
+    type Value = DoctorHours;
+    type Error = Error;
+
+    async fn load(&self, keys: &[DoctorHoursKey]) -> Loaded<DoctorHoursKey, Self::Value> {
+        let doctors: Vec<i64> = keys.iter().map(|key| key.0).collect();
+        let hours = self.store.doctor_hours(self.hospital, &doctors).await?.into_iter();
+        Ok(hours.map(|(doctor, hours)| (DoctorHoursKey(doctor), hours)).collect())
+    }
+}
+
+impl Loader<DoctorScheduleKey> for Loaders {
+    type Value = Arc<DoctorSchedule>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[DoctorScheduleKey]) -> Loaded<DoctorScheduleKey, Self::Value> {
+        let mut loaded = HashMap::new();
+        for (during, doctors) in grouped(keys.iter().map(|key| (key.1, key.0))) {
+            let schedules = self.store.doctor_schedules(self.hospital, &doctors, during).await?;
+            let schedules = schedules.into_iter();
+            loaded.extend(schedules.map(|(doctor, schedule)| (DoctorScheduleKey(doctor, during), Arc::new(schedule))));
+        }
+        Ok(loaded)
     }
 }
 

@@ -19,6 +19,7 @@ mod patient;
 mod query;
 mod raw_json;
 mod scalars;
+mod schedule;
 mod session;
 mod staff;
 mod statistics;
@@ -30,6 +31,7 @@ pub use context::{RequestContext, Services};
 pub use mutation::Mutation;
 pub use query::Query;
 pub use raw_json::{RawJson, TYPE_KEY};
+pub(crate) use schedule::MAX_SLOT_DAYS;
 
 /// The schema's introspection. async-graphql's parser drops descriptions from its text.
 pub const SCHEMA_DESCRIPTION: &str = "The admin console's API of a hospital: its patients, their visits, and statistics of both. \

@@ -8,6 +8,7 @@ use super::context;
 use super::hospital::{Department, Doctor, Hospital};
 use super::id::Id;
 use super::patient::Patient;
+use super::schedule::Absence;
 use super::staff::StaffMember;
 use super::statistics::Statistics;
 use super::visit::Visit;
@@ -29,6 +30,7 @@ pub(super) enum Node {
     Visit(Visit),
     StaffMember(StaffMember),
     AuditEntry(AuditEntry),
+    Absence(Absence),
     Statistics(Statistics),
     Cohort(Cohort),
 }
@@ -45,6 +47,7 @@ pub(super) async fn find(ctx: &Context<'_>, id: Id) -> Result<Option<Node>> {
         Id::Visit(id) => Visit::find(ctx, id).await?.map(Node::Visit),
         Id::Staff(id) => StaffMember::find(ctx, id).await?.map(Node::StaffMember),
         Id::AuditEntry(id) => AuditEntry::find(ctx, id).await?.map(Node::AuditEntry),
+        Id::Absence(id) => Absence::find(ctx, id).await?.map(Node::Absence),
         Id::Statistics(id) => context::services(ctx)?
             .reporting
             .load(hospital, id)

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use async_graphql::registry::Registry;
 use async_graphql::{InputType, InputValueError, InputValueResult, Scalar, ScalarType, Value};
 use chrono::{NaiveDate, Utc};
+use scheduling::{InvalidTimeOfDay, TimeOfDay};
 
 use crate::error::{Error, Result};
 use crate::records::rules::{self, Checked};
@@ -57,6 +58,41 @@ impl From<NaiveDate> for Date {
 impl From<Day> for Date {
     fn from(day: Day) -> Self {
         Self(Ok(day.date()))
+    }
+}
+
+/// A time of day, or that the text is none: the error is returned where the name of the argument is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LocalTime(std::result::Result<TimeOfDay, InvalidTimeOfDay>);
+
+/// A time of day in the hospital's time zone, HH:MM, 00:00 to 24:00.
+#[Scalar(name = "LocalTime")]
+impl ScalarType for LocalTime {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        match value {
+            Value::String(text) => Ok(Self(text.parse())),
+            other => Err(InputValueError::expected_type(other)),
+        }
+    }
+
+    fn to_value(&self) -> Value {
+        match self.0 {
+            Ok(time) => Value::String(time.to_string()),
+            Err(_) => Value::Null,
+        }
+    }
+}
+
+impl LocalTime {
+    /// The time, if the text is one.
+    pub(super) fn time(self, argument: &str) -> Result<TimeOfDay> {
+        self.0.map_err(|error| Error::input(argument, error.to_string()))
+    }
+}
+
+impl From<TimeOfDay> for LocalTime {
+    fn from(time: TimeOfDay) -> Self {
+        Self(Ok(time))
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, InputObject, Object};
 use serde_json::json;
 
-use super::connection::VisitConnection;
+use super::connection::{VisitConnection, VisitTotal};
 use super::context;
 use super::enums::{VisitChannel, VisitStatus};
 use super::hospital::{Department, Doctor};
@@ -255,7 +255,11 @@ impl VisitList {
     /// The page of these rows as a connection.
     fn connection(self, mut rows: Vec<KeyedVisit>, page_args: &PageArgs) -> VisitConnection {
         let around = page_args.trim(&mut rows);
-        let (query, patient) = (self.query.clone(), self.patient);
+        let query = self.query.clone();
+        let total = match self.patient {
+            Some(patient) => VisitTotal::OfPatient(patient, query),
+            None => VisitTotal::OfHospital(query),
+        };
         let scope: CursorScope = Arc::new(self);
         let keyed = |(row, key): KeyedVisit| KeyedRow {
             scope: Arc::clone(&scope),
@@ -266,8 +270,7 @@ impl VisitList {
         VisitConnection {
             rows: rows.into_iter().map(keyed).collect(),
             around,
-            query,
-            patient,
+            total,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The rules of single values. A message never quotes the value: it may be a patient's.
 
+use std::ops::RangeInclusive;
+
 use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 use chrono_tz::Tz;
 
@@ -15,6 +17,12 @@ const FIRST_BIRTH_YEAR: i32 = 1900;
 
 /// The longest that a visit takes, in minutes: a day.
 pub const MAX_DURATION_MINUTES: i32 = 1_440;
+
+/// How long a slot may be, in minutes.
+pub const SLOT_MINUTES: RangeInclusive<i32> = 5..=480;
+
+/// How long a TENTATIVE booking may be held, in minutes: up to 30 days.
+pub const TENTATIVE_MINUTES: RangeInclusive<i32> = 1..=43_200;
 
 /// A name or a number: one line, trimmed and in NFC.
 ///
@@ -61,10 +69,18 @@ pub fn phone(value: &str, country: Option<&str>) -> Checked<String> {
 /// # Errors
 /// Where it is less than 1 or more than [`MAX_DURATION_MINUTES`].
 pub fn duration_minutes(value: i32) -> Checked<i32> {
-    if (1..=MAX_DURATION_MINUTES).contains(&value) {
+    minutes(value, 1..=MAX_DURATION_MINUTES)
+}
+
+/// A number of minutes within bounds.
+///
+/// # Errors
+/// Where it is not.
+pub fn minutes(value: i32, bounds: RangeInclusive<i32>) -> Checked<i32> {
+    if bounds.contains(&value) {
         return Ok(value);
     }
-    Err(format!("must be 1–{MAX_DURATION_MINUTES} minutes"))
+    Err(format!("must be {}–{} minutes", bounds.start(), bounds.end()))
 }
 
 /// A date written YYYY-MM-DD.

@@ -18,6 +18,7 @@ mod patient;
 mod pool;
 mod readiness;
 mod revision;
+mod schedule;
 mod session;
 mod snapshot;
 mod sql;
@@ -44,9 +45,10 @@ pub use audit::{AuditAction, AuditQuery, AuditedList, NewEntry};
 pub use bulk_import::{BulkImporter, UpsertOutcome};
 pub use change_feed::LedgerChanges;
 pub use command::{
-    AddDepartment, AddDoctor, AddStaff, COMMANDS, ChangeDepartment, ChangeDoctor, ChangePatient, ChangeStaff,
-    ChangeVisit, Command, CommandInfo, DeleteVisit, ErasePatient, MergePatients, PinSnapshot, RecordVisit,
-    RegisterPatient, SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition,
+    AddAbsence, AddDepartment, AddDoctor, AddStaff, COMMANDS, ChangeDepartment, ChangeDoctor, ChangePatient,
+    ChangeStaff, ChangeVisit, Command, CommandInfo, DeleteVisit, ErasePatient, MergePatients, PinSnapshot, RecordVisit,
+    RegisterPatient, RemoveAbsence, SetDoctorHours, SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition,
+    UpdateHospital,
 };
 pub use complete::Recount;
 pub use connect::OpenMode;
@@ -57,6 +59,7 @@ pub use patient::{KeyedPatient, PatientKey, PatientSearch};
 pub use pool::check_connection;
 pub use readiness::Unready;
 pub use revision::{HospitalState, Revision};
+pub use schedule::{Absence, DoctorHours, DoctorSchedule};
 pub use session::RefreshUse;
 pub use snapshot::{SnapshotRow, StoredSnapshot};
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl VisitDetails {
     }
 }
 
-const COLUMNS: &str = "v.hospital_id, v.id, v.visit_no, v.patient_id, v.date, v.scheduled_at, v.status,
+pub(super) const COLUMNS: &str = "v.hospital_id, v.id, v.visit_no, v.patient_id, v.date, v.scheduled_at, v.status,
     v.department_id, v.doctor_id, v.channel, v.version, v.duration_minutes, v.checked_in_at, v.started_at, v.completed_at,
     v.expires_at, v.note";
 

@@ -58,6 +58,8 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("Mutation", Change, "changePatient erasePatient mergePatients registerPatient undoMerge"),
     ("Mutation", Change, "changeVisit deleteVisit recordVisit"),
     ("Mutation", Administer, "addDepartment addDoctor changeDepartment changeDoctor updateDefinition"),
+    ("Mutation", Administer, "setDoctorHours updateHospital"),
+    ("Mutation", Change, "addAbsence removeAbsence"),
     ("Mutation", Administer, "addStaff changeStaff resetPassword"),
     // Patients and visits.
     ("Patient", Masked, "birthDate memo name phone"),
@@ -101,6 +103,13 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("AuditConnection", Administer, "edges nodes pageInfo totalCount"),
     ("AuditEdge", Administer, "cursor node"),
     // The hospital.
+    ("WorkingHours Slot", Everyone, "*"),
+    ("Absence", Everyone, "doctor ends id starts"),
+    ("Absence", Masked, "reason"),
+    ("SetDoctorHoursPayload", Administer, "doctor visitsOutside"),
+    ("AddAbsencePayload", Change, "absence visitsOutside"),
+    ("RemoveAbsencePayload", Change, "*"),
+    ("UpdateHospitalPayload", Administer, "*"),
     ("Hospital Department Doctor StatisticsDefinition AppliedFilter DateRange PageInfo", Everyone, "*"),
     ("Viewer", Everyone, "*"),
     ("AddDepartmentPayload ChangeDepartmentPayload AddDoctorPayload ChangeDoctorPayload", Administer, "*"),
@@ -223,7 +232,7 @@ impl Schema {
 }
 
 /// Types with an ID; the first one leads to the others.
-const NODES: [&str; 9] = [
+const NODES: [&str; 10] = [
     "Cohort",
     "Statistics",
     "Patient",
@@ -231,6 +240,7 @@ const NODES: [&str; 9] = [
     "Hospital",
     "Department",
     "Doctor",
+    "Absence",
     "AuditEntry",
     "StaffMember",
 ];
@@ -446,6 +456,21 @@ impl<'a> HospitalFixture<'a> {
         }
         let merge = json!({"id": ids["CH-7706"], "version": 1, "intoId": ids["CH-7701"], "reason": REASON});
         admin.mutate("mergePatients", merge, "into { id }").await;
+        let weekdays = [
+            "MONDAY",
+            "TUESDAY",
+            "WEDNESDAY",
+            "THURSDAY",
+            "FRIDAY",
+            "SATURDAY",
+            "SUNDAY",
+        ];
+        let hours = weekdays.map(|weekday| json!({"weekday": weekday, "from": "09:00", "to": "12:00"}));
+        let hours = json!({"doctorId": ids["Dr Ixworth"], "hours": hours});
+        admin.mutate("setDoctorHours", hours, "__typename").await;
+        let absence = absence(&ids["Dr Ixworth"]);
+        let absence = admin.mutate("addAbsence", absence, "absence { id }").await;
+        ids.insert("absence".to_owned(), text(&absence["absence"]["id"]));
         let staff = json!({"login": "spare", "name": "Spare", "role": "DESK", "password": PASSWORD});
         let staff = admin.mutate("addStaff", staff, "staff { id }").await;
         let mut fixture = Self {
@@ -507,6 +532,9 @@ impl<'a> HospitalFixture<'a> {
             ("Mutation", _) => "(input: $input)".to_owned(),
             ("Statistics", "changes") => format!("(since: \"{}\")", self.since),
             ("Statistics", "explain") => format!("(patientId: \"{}\")", self.id("CH-7703")),
+            ("Hospital", "absences") | ("Doctor", "slots") => {
+                "(range: {from: \"2025-05-12\", to: \"2025-05-12\"})".to_owned()
+            }
             (_, "bucket") => "(day: \"2025-05-15\")".to_owned(),
             (_, "cohort") => "(kind: CHURN_SUSPECTED)".to_owned(),
             ("Hospital", "departments" | "doctors") => "(includeRetired: true)".to_owned(),
@@ -515,9 +543,9 @@ impl<'a> HospitalFixture<'a> {
     }
 
     /// One ID of each type that everyone may see.
-    fn node_ids(&self) -> [&str; 7] {
-        let named = ["CH-7701", "VN-7701", "hospital", "Ophthalmia", "Dr Ixworth"].map(|name| self.id(name));
-        let [patient, visit, hospital, department, doctor] = named;
+    fn node_ids(&self) -> [&str; 8] {
+        let named = ["CH-7701", "VN-7701", "hospital", "Ophthalmia", "Dr Ixworth", "absence"].map(|name| self.id(name));
+        let [patient, visit, hospital, department, doctor, absence] = named;
         [
             &self.cohort,
             &self.snapshot,
@@ -526,6 +554,7 @@ impl<'a> HospitalFixture<'a> {
             hospital,
             department,
             doctor,
+            absence,
         ]
     }
 
@@ -687,6 +716,20 @@ impl<'a> HospitalFixture<'a> {
             }
             "changeDepartment" => (json!({"id": self.id("Ophthalmia"), "retired": false}), refused),
             "changeDoctor" => (json!({"id": self.id("Dr Ixworth"), "retired": false}), refused),
+            "setDoctorHours" => {
+                let input = json!({"doctorId": self.id("Dr Uvarov"), "hours": []});
+                (input, CrossTenantResult::Refused("input.doctorId"))
+            }
+            "addAbsence" => (
+                absence(self.id("Dr Ixworth")),
+                CrossTenantResult::Refused("input.doctorId"),
+            ),
+            "removeAbsence" => {
+                let absence = absence(self.id("Dr Ixworth"));
+                let added = self.admin.mutate("addAbsence", absence, "absence { id }").await;
+                (json!({"id": added["absence"]["id"]}), refused)
+            }
+            "updateHospital" => (json!({"slotMinutes": 30}), own),
             "changeStaff" => (
                 json!({"id": self.spare_staff, "name": format!("Spare {fresh}")}),
                 refused,
@@ -717,6 +760,11 @@ impl<'a> HospitalFixture<'a> {
 /// The type of a mutation's input.
 fn input_of(mutation: &str) -> String {
     format!("{}{}Input", mutation[..1].to_uppercase(), &mutation[1..])
+}
+
+/// An absence on a day in the past.
+fn absence(doctor: &str) -> Value {
+    json!({"doctorId": doctor, "starts": "2025-05-12T10:00:00+09:00", "ends": "2025-05-12T11:00:00+09:00", "reason": "a course"})
 }
 
 fn person(number: u32) -> Value {

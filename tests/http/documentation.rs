@@ -102,7 +102,7 @@ async fn demo(app: &TestApp) -> (Client<'_>, Map<String, Value>) {
     let known = admin
         .graphql(
             r#"{
-                hospital { today }
+                hospital { today doctors { id } }
                 patients { nodes { id } }
                 statistics(period: DAY, range: {from: "2026-06-18", to: "2026-06-20"}) {
                     id
@@ -114,9 +114,14 @@ async fn demo(app: &TestApp) -> (Client<'_>, Map<String, Value>) {
     let patient = &known["patients"]["nodes"][0]["id"];
     let visit = json!({"patientId": patient, "date": known["hospital"]["today"]});
     let visit = admin.mutate("recordVisit", visit, "visit { id }").await;
+    let doctor = &known["hospital"]["doctors"][0]["id"];
+    let absence = json!({"doctorId": doctor, "starts": "2026-11-20T00:00:00Z", "ends": "2026-11-21T00:00:00Z"});
+    let absence = admin.mutate("addAbsence", absence, "absence { id }").await;
     let values = json!({
+        "absence": absence["absence"]["id"],
         "after": null,
         "board": known["statistics"]["id"],
+        "doctor": doctor,
         "list": known["statistics"]["total"]["newPatients"]["id"],
         "patient": patient,
         "range": {"from": "2026-01-01", "to": "2026-06-30"},

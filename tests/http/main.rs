@@ -28,6 +28,7 @@ mod overload;
 mod persistence;
 mod proxy;
 mod query_limits;
+mod scheduling;
 mod sessions;
 mod soak;
 mod staff_administration;

@@ -1,6 +1,7 @@
 //! What can be changed: one input and one payload each.
 
 mod patient;
+mod schedule;
 mod session;
 mod staff;
 mod statistics;
@@ -22,6 +23,7 @@ pub struct Mutation(
     visit::VisitMutation,
     staff::StaffMutation,
     statistics::StatisticsMutation,
+    schedule::ScheduleMutation,
 );
 
 /// The fields of an input that were refused, in the order in which they were read. One error names them all.

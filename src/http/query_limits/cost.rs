@@ -9,6 +9,7 @@ use chrono::NaiveDate;
 
 use super::{Rejection, check_limit};
 use crate::config::Limits;
+use crate::graphql::MAX_SLOT_DAYS;
 use crate::statistics::{Day, DayRange, Period};
 
 /// The cost of a statistics question before its first field is resolved.
@@ -17,15 +18,17 @@ const STATISTICS_COST: usize = 1_000;
 const LIST_COST: usize = 10;
 
 /// Fields that are connections.
-pub(super) const CONNECTIONS: [&str; 5] = ["patients", "visits", "entered", "left", "audit"];
+pub(super) const CONNECTIONS: [&str; 6] = ["patients", "visits", "entered", "left", "audit", "visitsOutside"];
 
 const NESTED: &str = "nested selections";
 
 /// Lists whose length depends on no argument, with the length that is assumed: a usual one, not the longest possible.
-const LISTS: [(&str, usize); 19] = [
+const LISTS: [(&str, usize); 21] = [
     ("departments", 50),
     ("doctors", 50),
     ("staff", 50),
+    ("hours", 10),
+    ("absences", 50),
     ("channels", 7),
     ("actions", 5),
     ("cohorts", 8),
@@ -48,10 +51,13 @@ const LISTS: [(&str, usize); 19] = [
 /// The buckets that are assumed of a snapshot that is opened by its id: a year by DAY. The number is known only once it is open.
 const ASSUMED_BUCKETS: usize = 366;
 
+/// The slots that are assumed of a day of a doctor: 24 hours of 30 minutes each.
+const SLOTS_PER_DAY: usize = 48;
+
 /// Whether the cost of a field with this name is that of a list.
 #[cfg(test)]
 pub(super) fn is_list(name: &str) -> bool {
-    ["edges", "nodes", "buckets", "visits"].contains(&name) || LISTS.iter().any(|(list, _)| *list == name)
+    ["edges", "nodes", "buckets", "slots", "visits"].contains(&name) || LISTS.iter().any(|(list, _)| *list == name)
 }
 
 /// The cost of a selection with fragments spread. The numbers of rows and buckets are known above it, but not inside a fragment: so the
@@ -195,6 +201,10 @@ impl<'a> CostEstimator<'a> {
                 cost.fixed =
                     STATISTICS_COST.saturating_add(below.total(self.limits.max_page_size, self.buckets(field)));
             }
+            "slots" => {
+                let slots = self.days(field).saturating_mul(SLOTS_PER_DAY);
+                cost.fixed = LIST_COST.saturating_add(one(below.max_total(self.limits)).saturating_mul(slots));
+            }
             name => {
                 let list = LISTS.iter().find(|(list, _)| *list == name);
                 cost.fixed = match list {
@@ -222,17 +232,30 @@ impl<'a> CostEstimator<'a> {
         }
         let buckets = || {
             let period = Period::parse(self.argument(field, "period")?.as_str()?)?;
-            let range = self.argument(field, "range")?;
-            let day = |end: &str| self.of_object(range, end)?.as_str()?.parse::<NaiveDate>().ok();
-            let (from, to) = (day("from")?, day("to")?);
-            if !Day::accepts(from) || !Day::accepts(to) {
-                return None;
-            }
-            Some(period.max_buckets(DayRange::new(from.into(), to.into())?))
+            Some(period.max_buckets(self.range(field)?))
         };
         buckets()
             .unwrap_or(self.limits.max_buckets)
             .min(self.limits.max_buckets)
+    }
+
+    /// The days of a question about slots; the limit if they are unknown. More are refused when it is resolved.
+    fn days(&self, field: &'a Field) -> usize {
+        let days = self
+            .range(field)
+            .map_or(MAX_SLOT_DAYS, |range| range.to.0 - range.from.0 + 1);
+        usize::try_from(days.min(MAX_SLOT_DAYS)).unwrap_or(0)
+    }
+
+    /// The argument `range`, if it is known and a range.
+    fn range(&self, field: &'a Field) -> Option<DayRange> {
+        let range = self.argument(field, "range")?;
+        let day = |end: &str| self.of_object(range, end)?.as_str()?.parse::<NaiveDate>().ok();
+        let (from, to) = (day("from")?, day("to")?);
+        if !Day::accepts(from) || !Day::accepts(to) {
+            return None;
+        }
+        DayRange::new(from.into(), to.into())
     }
 
     fn argument(&self, field: &'a Field, name: &str) -> Option<Known<'a>> {

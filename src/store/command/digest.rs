@@ -121,7 +121,7 @@ fn day(day: &NaiveDate) -> Value {
 }
 
 /// Seconds and nanoseconds.
-fn instant(instant: &DateTime<Utc>) -> Value {
+pub(super) fn instant(instant: &DateTime<Utc>) -> Value {
     json!([instant.timestamp(), instant.timestamp_subsec_nanos()])
 }
 
@@ -129,6 +129,7 @@ fn instant(instant: &DateTime<Utc>) -> Value {
 mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
+    use scheduling::{Weekday, WorkingHours};
 
     use super::*;
     use crate::password::NewPassword;
@@ -136,9 +137,9 @@ mod tests {
     use crate::records::Sex;
     use crate::statistics::{VisitChannel, VisitStatus};
     use crate::store::command::{
-        AddDepartment, AddDoctor, AddStaff, COMMANDS, ChangeDepartment, ChangeDoctor, ChangePatient, ChangeStaff,
-        ChangeVisit, DeleteVisit, ErasePatient, MergePatients, PinSnapshot, RecordVisit, RegisterPatient, SetPassword,
-        UndoMerge, UnpinSnapshot, UpdateDefinition,
+        AddAbsence, AddDepartment, AddDoctor, AddStaff, COMMANDS, ChangeDepartment, ChangeDoctor, ChangePatient,
+        ChangeStaff, ChangeVisit, DeleteVisit, ErasePatient, MergePatients, PinSnapshot, RecordVisit, RegisterPatient,
+        RemoveAbsence, SetDoctorHours, SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition, UpdateHospital,
     };
 
     fn date(text: &str) -> NaiveDate {
@@ -283,6 +284,35 @@ mod tests {
                     retired: Some(false),
                 }),
                 r#"[1,"changeDoctor",[["id",1],["departmentId",null],["retired",false]]]"#,
+            ),
+            (
+                Box::new(SetDoctorHours {
+                    doctor: 1,
+                    hours: vec![WorkingHours {
+                        weekday: Weekday::Monday,
+                        from: "09:00".parse().unwrap(),
+                        to: "12:30".parse().unwrap(),
+                    }],
+                    slot_minutes: Patch::Clear,
+                }),
+                r#"[1,"setDoctorHours",[["doctorId",1],["hours",[["MONDAY",540,750]]],["slotMinutes",null]]]"#,
+            ),
+            (
+                Box::new(AddAbsence {
+                    doctor: Some(1),
+                    starts: "2025-05-11T00:00:00Z".parse().unwrap(),
+                    ends: "2025-05-11T09:30:00.25Z".parse().unwrap(),
+                    reason: Some(reason()),
+                }),
+                r#"[1,"addAbsence",[["doctorId",1],["starts",[1746921600,0]],["ends",[1746955800,250000000]],["reason","why"]]]"#,
+            ),
+            (Box::new(RemoveAbsence { id: 1 }), r#"[1,"removeAbsence",[["id",1]]]"#),
+            (
+                Box::new(UpdateHospital {
+                    slot_minutes: Some(20),
+                    tentative_minutes: None,
+                }),
+                r#"[1,"updateHospital",[["slotMinutes",20]]]"#,
             ),
             (
                 Box::new(AddStaff {

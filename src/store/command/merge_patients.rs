@@ -67,7 +67,7 @@ impl Command for MergePatients {
             ("patient_id", id.into()),
             ("into_id", into.into()),
             ("merged_at", Utc::now().trunc_subsecs(6).into()),
-            ("staff_id", tx.staff.into()),
+            ("staff_id", tx.staff().into()),
             ("reason", self.reason.as_str().into()),
         ];
         let merge = tx.insert("patient_merge", &columns).await?;

@@ -4,6 +4,7 @@
 //! A command has a file of its own, with a struct of its input that implements [`Command`]; it is listed in [`COMMANDS`] and has a
 //! mutation in `src/graphql/mutation/`.
 
+mod absences;
 mod add_staff;
 mod change_patient;
 mod change_staff;
@@ -11,6 +12,7 @@ mod change_visit;
 mod delete_visit;
 mod departments;
 mod digest;
+mod doctor_hours;
 mod doctors;
 mod erase_patient;
 mod merge_patients;
@@ -23,6 +25,7 @@ mod staff;
 mod transaction;
 mod undo_merge;
 mod update_definition;
+mod update_hospital;
 mod visit;
 
 use std::collections::BTreeSet;
@@ -39,6 +42,7 @@ use crate::error::{Error, Result};
 use crate::password::{NewPassword, PasswordHash};
 use crate::permissions::{Action, Viewer};
 
+pub use absences::{AddAbsence, RemoveAbsence};
 pub use add_staff::AddStaff;
 pub use change_patient::ChangePatient;
 pub use change_staff::ChangeStaff;
@@ -46,6 +50,7 @@ pub use change_visit::ChangeVisit;
 pub use delete_visit::DeleteVisit;
 pub use departments::{AddDepartment, ChangeDepartment};
 use digest::DigestFields;
+pub use doctor_hours::SetDoctorHours;
 pub use doctors::{AddDoctor, ChangeDoctor};
 pub use erase_patient::ErasePatient;
 pub use merge_patients::MergePatients;
@@ -56,6 +61,7 @@ pub use set_password::SetPassword;
 use transaction::CommandTx;
 pub use undo_merge::UndoMerge;
 pub use update_definition::UpdateDefinition;
+pub use update_hospital::UpdateHospital;
 
 /// Every command.
 pub const COMMANDS: &[&CommandInfo] = &[
@@ -74,6 +80,10 @@ pub const COMMANDS: &[&CommandInfo] = &[
     &ChangeDepartment::INFO,
     &AddDoctor::INFO,
     &ChangeDoctor::INFO,
+    &SetDoctorHours::INFO,
+    &AddAbsence::INFO,
+    &RemoveAbsence::INFO,
+    &UpdateHospital::INFO,
     &AddStaff::INFO,
     &ChangeStaff::INFO,
     &SetPassword::INFO,
@@ -188,7 +198,7 @@ impl Store {
     pub async fn execute(&self, viewer: &Viewer, command: &dyn Command, key: Option<&str>) -> Result<i64> {
         let info = command.info();
         viewer.require(info.action, info.description)?;
-        let by = Some((viewer.staff, key));
+        let by = Some((viewer, key));
         let executed = self
             .with_retry(|| self.execute_once(viewer.hospital, by, command))
             .await?;
@@ -205,7 +215,7 @@ impl Store {
     /// # Errors
     /// As [`Self::execute`], but never FORBIDDEN.
     pub async fn execute_own(&self, viewer: &Viewer, command: &dyn Command) -> Result<i64> {
-        let by = Some((viewer.staff, None));
+        let by = Some((viewer, None));
         let executed = self
             .with_retry(|| self.execute_once(viewer.hospital, by, command))
             .await?;
@@ -224,7 +234,7 @@ impl Store {
     async fn execute_once(
         &self,
         hospital: i64,
-        by: Option<(i64, Option<&str>)>,
+        by: Option<(&Viewer, Option<&str>)>,
         command: &dyn Command,
     ) -> Result<Executed> {
         let (transaction, _turn) = self.begin_change(hospital).await?;
@@ -232,9 +242,9 @@ impl Store {
             store: self,
             transaction,
             hospital,
-            staff: by.map(|(staff, _)| staff),
+            viewer: by.map(|(viewer, _)| viewer),
         };
-        let key = by.and_then(|(staff, key)| Some((staff, key?)));
+        let key = by.and_then(|(viewer, key)| Some((viewer.staff, key?)));
         if let Some(key) = key
             && let Some(executed) = tx.previous_execution(key, command).await?
         {
@@ -246,7 +256,7 @@ impl Store {
         if let Some(key) = key {
             tx.record_idempotency_key(key, command, outcome.id()).await?;
         }
-        let entry = NewEntry::new(hospital, tx.staff, AuditAction::Changed)
+        let entry = NewEntry::new(hospital, tx.staff(), AuditAction::Changed)
             .what(command.info().name)
             .patients(&outcome.patients);
         let entry = match &outcome.subject {
@@ -285,7 +295,7 @@ impl CommandTx<'_> {
     /// Adds who changed visits since the revision, and why: the triggers recorded only what changed.
     async fn annotate_visit_changes(&self, before: i64, reason: Option<&str>) -> Result<()> {
         let mut sql = self.store.sql("UPDATE visit_change SET staff_id = ");
-        sql.bind(self.staff).push(", reason = ").bind(reason);
+        sql.bind(self.staff()).push(", reason = ").bind(reason);
         sql.push(" WHERE hospital_id = ").bind(self.hospital);
         sql.push(" AND number > ").bind(before);
         self.run(sql).await

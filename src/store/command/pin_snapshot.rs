@@ -78,7 +78,7 @@ impl CommandTx<'_> {
         let now = Utc::now().trunc_subsecs(6);
         let mut sql = self.store.sql("UPDATE snapshot SET kept_at = ");
         sql.bind(now).push(", pinned_at = ").bind(pinned.then_some(now));
-        sql.push(", pinned_by = ").bind(self.staff.filter(|_| pinned));
+        sql.push(", pinned_by = ").bind(self.staff().filter(|_| pinned));
         sql.push(" WHERE hospital_id = ").bind(self.hospital);
         sql.push(" AND id = ").bind(id).push(" AND expired_at IS NULL");
         match self.transaction.execute_raw(sql.done()).await?.rows_affected() {

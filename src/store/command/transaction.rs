@@ -4,6 +4,7 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use sea_orm::{ConnectionTrait as _, DatabaseTransaction};
 
 use crate::error::{Error, Result};
+use crate::permissions::{Action, Viewer};
 use crate::statistics::MAX_DIMENSION_IDS;
 use crate::store::hospital::full;
 use crate::store::sql::one_count;
@@ -15,10 +16,20 @@ pub struct CommandTx<'a> {
     pub(super) transaction: DatabaseTransaction,
     pub(super) hospital: i64,
     /// None where it is executed from the command line.
-    pub(super) staff: Option<i64>,
+    pub(super) viewer: Option<&'a Viewer>,
 }
 
 impl CommandTx<'_> {
+    /// Who executes it; none from the command line.
+    pub(super) fn staff(&self) -> Option<i64> {
+        self.viewer.map(|viewer| viewer.staff)
+    }
+
+    /// Fails if the viewer's role may not do it: for what depends on a command's input. The command line may do everything.
+    pub(super) fn require(&self, action: Action, what: &str) -> Result<()> {
+        self.viewer.map_or(Ok(()), |viewer| viewer.require(action, what))
+    }
+
     pub(super) async fn run(&self, sql: Sql) -> Result<()> {
         self.transaction.execute_raw(sql.done()).await?;
         Ok(())

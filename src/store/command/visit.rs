@@ -36,7 +36,7 @@ impl CommandTx<'_> {
         Ok(wanted)
     }
 
-    async fn refuse_retired(&self, table: &str, argument: &str, id: Option<i64>) -> Result<()> {
+    pub(super) async fn refuse_retired(&self, table: &str, argument: &str, id: Option<i64>) -> Result<()> {
         let Some(id) = id else { return Ok(()) };
         let mut sql = self.store.sql(&format!("SELECT id FROM {table} WHERE hospital_id = "));
         sql.bind(self.hospital).push(" AND id = ").bind(id);
