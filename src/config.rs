@@ -11,6 +11,8 @@ pub struct Limits {
     pub default_page_size: usize,
     /// Rows of a page, and ids of `nodes`.
     pub max_page_size: usize,
+    /// Visits that `visitsOn` lists of a day.
+    pub max_visits_of_day: usize,
     /// Buckets of a statistics question: ten years by DAY.
     pub max_buckets: usize,
     /// Items of a list in a filter.
@@ -108,6 +110,7 @@ impl Default for Limits {
         Self {
             default_page_size: 20,
             max_page_size: 100,
+            max_visits_of_day: 2_000,
             max_buckets: 3_660,
             max_filter_items: 1_000,
             max_search_length: 200,
@@ -251,7 +254,7 @@ mod tests {
     fn rows() -> Vec<(&'static str, String, &'static str)> {
         let limits = Limits::default();
         let Limits {
-            default_page_size, max_page_size, max_buckets, max_filter_items, max_search_length,
+            default_page_size, max_page_size, max_visits_of_day, max_buckets, max_filter_items, max_search_length,
             idempotency_key_lifetime, max_query_tokens, max_query_nesting, max_query_definitions, max_query_aliases,
             max_query_directives, max_directives_per_selection, max_query_depth, max_query_fields, max_query_cost,
             costly_query, max_errors, max_response_bytes, max_request_bytes, document_cache_bytes,
@@ -265,6 +268,7 @@ mod tests {
         vec![
             ("rows of a page by default", count(default_page_size), ""),
             ("rows of a page", count(max_page_size), ""),
+            ("visits of a day in `visitsOn`", count(max_visits_of_day), ""),
             ("buckets of a question: ten years by DAY", count(max_buckets), ""),
             ("ids in one list of an argument", count(max_filter_items), ""),
             ("characters of a search", count(max_search_length), ""),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::Store;
 
 /// How long data that expires is kept.
@@ -19,6 +19,7 @@ pub struct Retention {
 /// Starts all jobs. They run until the process ends.
 pub fn start(store: &Store, file_check_interval: Duration, retention: Retention) {
     tokio::spawn(reload_keys(store.clone(), file_check_interval));
+    tokio::spawn(lapse_bookings(store.clone()));
     tokio::spawn(hourly_cleanup(store.clone(), retention));
 }
 
@@ -29,6 +30,23 @@ async fn reload_keys(store: Store, interval: Duration) {
         interval.tick().await;
         if store.secrets().reload() {
             tracing::info!("the keys were rotated");
+        }
+    }
+}
+
+/// Cancels the bookings that were not confirmed in time, each minute. Their time is free already.
+async fn lapse_bookings(store: Store) {
+    let mut interval = tokio::time::interval(Duration::from_secs(60));
+    loop {
+        interval.tick().await;
+        let lapsed = async {
+            for hospital in store.hospitals().await? {
+                store.lapse_bookings(hospital).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = lapsed.await {
+            tracing::warn!("bookings that have lapsed were not canceled: {}", error.for_operator());
         }
     }
 }

@@ -153,6 +153,86 @@ query CohortById($id: ID!) {
 }
 `;
 
+const DAY_AT_THE_DESK = `# A day at the desk, by time. nextStatuses is what you may
+# make of a visit now.
+query DayAtTheDesk($day: Date!) {
+  visitsOn(date: $day) {
+    date
+    revision
+    visits {
+      id
+      version
+      scheduledAt
+      endsAt
+      status
+      expiresAt
+      checkedInAt
+      nextStatuses
+      patient { chartNo name }
+      doctor { name }
+    }
+  }
+}
+`;
+
+const BOOKING = `# A booking, for a role that may book. SLOT_TAKEN names the
+# doctor's next free times; send it twice to see.
+mutation Booking($input: RecordVisitInput!) {
+  recordVisit(input: $input) {
+    visit {
+      id
+      version
+      status
+      scheduledAt
+      endsAt
+      patient { name }
+      doctor { name }
+    }
+  }
+}
+`;
+
+const EXPLAIN = `# Why a patient is, or is not, in the lists of a snapshot.
+query Explain($id: ID!, $patientId: ID!, $day: Date!) {
+  statisticsSnapshot(id: $id) {
+    explain(patientId: $patientId) {
+      patient { chartNo name }
+      firstVisit { counted { date status } }
+      lastVisit { counted { date status } }
+      daysSilent
+      bucket(day: $day) {
+        cohorts { kind included rule text }
+      }
+    }
+  }
+}
+`;
+
+const CHANGES = `# What differs between two snapshots of a question, and why:
+# here between the same question at two values of asOf.
+query Changes($range: DateRangeInput!, $since: ID!) {
+  statistics(period: MONTH, range: $range) {
+    changes(since: $since) {
+      before { asOf }
+      after { asOf }
+      total {
+        changedCohorts {
+          kind
+          enteredCount
+          leftCount
+          left(first: 3) {
+            edges {
+              node { chartNo }
+              reasons { kind text }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+`;
+
 const LAST_DAY = `query LastDay($dates: DateRangeInput!) {
   visits(first: 1, orderBy: { field: DATE, direction: DESC }, filter: { dates: $dates }) { nodes { date } }
 }`;
@@ -160,8 +240,17 @@ const LAST_DAY = `query LastDay($dates: DateRangeInput!) {
 const IDS = `query Ids($range: DateRangeInput!) {
   statistics(period: MONTH, range: $range) {
     id
-    buckets { start churnMature churnSuspected { id patientCount } }
+    buckets { start churnMature churnSuspected { id patientCount patients(first: 1) { nodes { id } } } }
   }
+}`;
+
+const EARLIER = `query Earlier($range: DateRangeInput!, $asOf: Date!) {
+  statistics(period: MONTH, range: $range, asOf: $asOf) { id }
+}`;
+
+const DESK = `query Desk($slots: DateRangeInput!) {
+  patients(first: 1) { nodes { id } }
+  hospital { doctors { id slots(range: $slots, state: FREE) { starts } } }
 }`;
 
 interface LastDay {
@@ -171,8 +260,23 @@ interface LastDay {
 interface Ids {
   statistics: {
     id: string;
-    buckets: { start: string; churnMature: boolean; churnSuspected: { id: string; patientCount: number } }[];
+    buckets: { start: string; churnMature: boolean; churnSuspected: Churned }[];
   };
+}
+
+interface Churned {
+  id: string;
+  patientCount: number;
+  patients: { nodes: { id: string }[] };
+}
+
+interface Earlier {
+  statistics: { id: string };
+}
+
+interface Desk {
+  patients: { nodes: { id: string }[] };
+  hospital: { doctors: { id: string; slots: { starts: string }[] }[] };
 }
 
 /** The tabs for a hospital where the date is `today`. */
@@ -189,17 +293,41 @@ export async function samples(today: string): Promise<Sample[]> {
   const populated = months.filter(({ churnSuspected }) => churnSuspected.patientCount > 0);
   const month = populated.findLast(({ churnMature }) => churnMature) ?? populated.at(-1) ?? months[0];
 
+  const asOf = month?.start ?? range.from;
+  const earlier = await request<Earlier>({ query: EARLIER, variables: { range, asOf } });
+  const tomorrow = daysAfter(today, 1);
+  const desk = await request<Desk>({ query: DESK, variables: { slots: { from: tomorrow, to: tomorrow } } });
+  const doctor = desk.data?.hospital.doctors.find(({ slots }) => slots.length > 0);
+  const input = {
+    patientId: desk.data?.patients.nodes[0]?.id ?? "",
+    doctorId: doctor?.id ?? null,
+    scheduledAt: doctor?.slots[0]?.starts ?? `${tomorrow}T09:00:00Z`,
+  };
+
   return [
     sample(YEAR_OVERVIEW, { range }),
     sample(LIST_UNDER_A_NUMBER, { range, day: month?.start ?? range.from }),
     sample(PATIENT_HISTORY, { search: null }),
     sample(SNAPSHOT_BY_ID, { id: statistics?.id ?? "" }),
     sample(COHORT_BY_ID, { id: month?.churnSuspected.id ?? "" }),
+    sample(EXPLAIN, {
+      id: statistics?.id ?? "",
+      patientId: month?.churnSuspected.patients.nodes[0]?.id ?? input.patientId,
+      day: month?.start ?? range.from,
+    }),
+    sample(CHANGES, { range, since: earlier.data?.statistics.id ?? "" }),
+    sample(DAY_AT_THE_DESK, { day: today }),
+    sample(BOOKING, { input }),
   ];
 }
 
 function sample(query: string, variables: object): Sample {
   return { query, variables: JSON.stringify(variables, null, 2) };
+}
+
+/** The date so many days after another. */
+function daysAfter(date: string, days: number): string {
+  return new Date(Date.parse(`${date}T00:00:00Z`) + days * 86_400_000).toISOString().slice(0, 10);
 }
 
 /** The twelve calendar months up to that of the date. */

@@ -4,7 +4,7 @@ use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 use string_enum::string_enum;
 
-use crate::hours::{Interval, WorkingHours, union, working_intervals};
+use crate::hours::{Interval, WorkingHours, is_within, union, working_intervals};
 
 string_enum!(
     /// Whether a slot can be booked.
@@ -60,9 +60,10 @@ impl<'a> Schedule<'a> {
         dates.flat_map(|date| self.slots_of(date)).collect()
     }
 
-    /// The first free slots that start at an instant or later, at most `count`, looking ahead so many days.
+    /// The first times of this length that begin with a free slot, at an instant or later, and lie within the working hours: at most
+    /// `count`, looking ahead so many days.
     #[must_use]
-    pub fn next_free(&self, from: DateTime<Utc>, count: usize, days: u64) -> Vec<Interval> {
+    pub fn next_free(&self, from: DateTime<Utc>, length: TimeDelta, count: usize, days: u64) -> Vec<Interval> {
         let today = from.with_timezone(&self.zone).date_naive();
         let dates = today.iter_days().take_while(|&date| {
             let last = today.checked_add_days(Days::new(days));
@@ -70,7 +71,16 @@ impl<'a> Schedule<'a> {
         });
         let slots = dates.flat_map(|date| self.slots_of(date));
         let free = slots.filter(|slot| slot.state == SlotState::Free && slot.interval.starts() >= from);
-        free.map(|slot| slot.interval).take(count).collect()
+        let times = free.filter_map(|slot| {
+            let starts = slot.interval.starts();
+            Interval::new(starts, starts.checked_add_signed(length)?)
+        });
+        let fits = |time: &Interval| {
+            !overlaps_any(&self.absent, time)
+                && !overlaps_any(&self.occupied, time)
+                && is_within(time, self.hours, self.zone)
+        };
+        times.filter(fits).take(count).collect()
     }
 
     fn slots_of(&self, date: NaiveDate) -> Vec<Slot> {
@@ -152,7 +162,11 @@ mod tests {
         assert_eq!(of(480), "");
         let without_hours = Schedule::new(SEOUL, &[], 30, &[], &[]);
         assert!(without_hours.slots(sunday, sunday).is_empty());
-        assert!(without_hours.next_free(DateTime::UNIX_EPOCH, 3, 14).is_empty());
+        assert!(
+            without_hours
+                .next_free(DateTime::UNIX_EPOCH, TimeDelta::minutes(30), 3, 14)
+                .is_empty()
+        );
     }
 
     #[test]
@@ -173,7 +187,7 @@ mod tests {
         let occupied = [interval("2025-05-10T00:30:00Z", "2025-05-10T01:00:00Z")];
         let schedule = Schedule::new(SEOUL, &week, 30, &[], &occupied);
         let next = |from: &str, count, days| {
-            let free = schedule.next_free(from.parse().unwrap(), count, days);
+            let free = schedule.next_free(from.parse().unwrap(), TimeDelta::minutes(30), count, days);
             free.iter()
                 .map(|i| i.starts().format("%d %H:%M").to_string())
                 .collect::<Vec<_>>()
@@ -223,7 +237,7 @@ mod tests {
             prop_assert_eq!(schedule.slots(first, last), expected.clone());
             let free: Vec<_> = expected.iter().filter(|slot| slot.state == SlotState::Free).map(|slot| slot.interval).collect();
             if start.with_timezone(&zone).date_naive() == first {
-                let next = schedule.next_free(start, free.len(), 1);
+                let next = schedule.next_free(start, TimeDelta::minutes(slot_minutes.into()), free.len(), 1);
                 prop_assert_eq!(next, free);
             }
         }

@@ -293,7 +293,7 @@ impl Generator {
         let mut channel = VisitChannel::ALL[random.weighted(&FIRST_CHANNELS)];
         let ahead = random.ahead(channel, FIRST_AHEAD);
         let mut on = registered;
-        let mut date = random.open_day(registered + Days::new(ahead));
+        let mut date = random.open_day(registered + Days::new(ahead), self.today);
         let mut doctor = random.doctor(department);
         let mut seen_in_episode = 0;
         loop {
@@ -346,7 +346,7 @@ impl Generator {
                 return bookings;
             };
             let earliest = if missed { date } else { on };
-            date = random.open_day(date + Days::new(days));
+            date = random.open_day(date + Days::new(days), self.today);
             channel = VisitChannel::ALL[random.weighted(&LATER_CHANNELS)];
             let ahead = random.ahead(channel, DEPARTMENTS[department].ahead);
             on = earliest.max(date - Days::new(ahead));
@@ -464,9 +464,10 @@ impl Random {
     }
 
     /// The day; where the hospital is closed, or mostly on a Saturday, one of the days after it.
-    fn open_day(&mut self, mut day: NaiveDate) -> NaiveDate {
+    fn open_day(&mut self, mut day: NaiveDate, today: NaiveDate) -> NaiveDate {
         let saturday = self.chance(SATURDAY);
-        while !is_open(day) || day.weekday() == Weekday::Sat && !saturday {
+        // Also where today is a Sunday or a holiday, there is something to see.
+        while day != today && (!is_open(day) || day.weekday() == Weekday::Sat && !saturday) {
             day = day + Days::new(self.between(1, 5));
         }
         day
@@ -564,7 +565,7 @@ mod tests {
                 generate(days, today, 200)
                     .visits
                     .iter()
-                    .all(|visit| is_open(visit.date))
+                    .all(|visit| is_open(visit.date) || visit.date == today)
             );
         }
     }

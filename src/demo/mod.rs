@@ -2,9 +2,13 @@
 
 pub mod generate;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use chrono::{Days, NaiveDate};
+use generate::DemoVisit;
+use scheduling::{TimeOfDay, Weekday, WorkingHours, start_of_day};
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
@@ -12,16 +16,21 @@ use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::password::NewPassword;
 use crate::permissions::Role;
-use crate::records::{PatientDraft, VisitDraft};
+use crate::records::{Patch, PatientDraft, VisitDraft};
 use crate::secrets::Secrets;
-use crate::statistics::WeekStart;
-use crate::store::{AddStaff, NewHospital, OpenMode, Store};
+use crate::statistics::{DayRange, VisitChannel, VisitStatus, WeekStart};
+use crate::store::{
+    AddAbsence, AddStaff, ChangeVisit, NewHospital, OpenMode, Override, RecordVisit, SetDoctorHours, Store, VisitQuery,
+};
 
 const CODE: &str = "DEMO";
 const TIME_ZONE: chrono_tz::Tz = chrono_tz::Asia::Seoul;
 const PATIENTS: usize = 25_000;
 const SEED: u64 = 1;
 const BATCH: usize = 2_000;
+const SLOT_MINUTES: i32 = 10;
+/// TENTATIVE bookings that lapse unless they are confirmed.
+const TENTATIVE: usize = 6;
 
 /// The password of all accounts. It is public: the demo listens on loopback unless configured otherwise.
 const PASSWORD: &str = "rollcall-demo";
@@ -89,7 +98,8 @@ async fn fill(store: &Store) -> Result<()> {
     };
     let hospital = store.add_hospital(&hospital).await?;
     let today = store.today(TIME_ZONE);
-    let demo = generate::generate(SEED, today, PATIENTS);
+    let mut demo = generate::generate(SEED, today, PATIENTS);
+    let arrivals = arrivals(&mut demo.visits);
     let mut importer = store.bulk_importer(hospital);
     let patients: Vec<PatientDraft> = demo.patients.into_iter().map(Into::into).collect();
     for batch in patients.chunks(BATCH) {
@@ -99,6 +109,7 @@ async fn fill(store: &Store) -> Result<()> {
     for batch in visits.chunks(BATCH) {
         importer.visits(batch, &[]).await?;
     }
+    open_desk(store, hospital, today, &arrivals).await?;
     let password = NewPassword::of("password", PASSWORD.to_owned())?;
     for (login, name, role) in ACCOUNTS {
         let add = AddStaff {
@@ -110,6 +121,106 @@ async fn fill(store: &Store) -> Result<()> {
         store.execute_as_operator(hospital, &add).await?;
     }
     Ok(())
+}
+
+/// Who is at the desk today, in the order of their times. Their visits are imported as BOOKED, and then checked in as staff do, so that the
+/// waiting room has an order.
+fn arrivals(visits: &mut [DemoVisit]) -> Vec<(String, VisitStatus)> {
+    let is_here = |visit: &&mut DemoVisit| matches!(visit.status, VisitStatus::CheckedIn | VisitStatus::InProgress);
+    let mut here: Vec<&mut DemoVisit> = visits.iter_mut().filter(is_here).collect();
+    here.sort_by_key(|visit| visit.scheduled_at);
+    let arrival = |visit: &mut DemoVisit| {
+        let status = std::mem::replace(&mut visit.status, VisitStatus::Booked);
+        (visit.visit_no.clone(), status)
+    };
+    here.into_iter().map(arrival).collect()
+}
+
+/// Hours of the doctors, an absence, today's arrivals, and tentative bookings.
+async fn open_desk(store: &Store, hospital: i64, today: NaiveDate, arrivals: &[(String, VisitStatus)]) -> Result<()> {
+    let doctors = store.doctors(hospital).await?;
+    for doctor in &doctors {
+        let command = SetDoctorHours {
+            doctor: doctor.id,
+            hours: hours(today),
+            slot_minutes: Patch::Put(SLOT_MINUTES),
+        };
+        store.execute_as_operator(hospital, &command).await?;
+    }
+    let tomorrow = today + Days::new(1);
+    if let Some(away) = doctors.last() {
+        let command = AddAbsence {
+            doctor: Some(away.id),
+            starts: start_of_day(tomorrow, TIME_ZONE),
+            ends: start_of_day(tomorrow + Days::new(3), TIME_ZONE),
+            reason: Some("Conference".to_owned()),
+        };
+        store.execute_as_operator(hospital, &command).await?;
+    }
+    let query = VisitQuery {
+        dates: DayRange::new(today.into(), today.into()),
+        ..VisitQuery::default()
+    };
+    let (_, visits) = store.visits_of_day(hospital, &query, PATIENTS).await?;
+    for (number, status) in arrivals {
+        let Some(visit) = visits.iter().find(|visit| visit.visit_no.as_ref() == Some(number)) else {
+            continue;
+        };
+        let steps = [VisitStatus::CheckedIn, VisitStatus::InProgress];
+        let steps = steps.into_iter().take_while(|step| step <= status);
+        for (version, step) in (visit.version..).zip(steps) {
+            let command = ChangeVisit {
+                id: visit.id,
+                version,
+                draft: VisitDraft {
+                    status: Some(step),
+                    ..VisitDraft::default()
+                },
+                overriding: Override::default(),
+            };
+            skip_taken(store.execute_as_operator(hospital, &command).await)?;
+        }
+    }
+    let patients: BTreeSet<i64> = visits.iter().map(|visit| visit.patient).collect();
+    for (place, patient) in (0..).zip(patients.into_iter().take(TENTATIVE)) {
+        let doctor = doctors.get(place % doctors.len().max(1)).map(|doctor| doctor.id);
+        let at = (tomorrow + Days::new(place as u64 + 1)).and_hms_opt(10, 0, 0);
+        let at = at.and_then(|at| at.and_local_timezone(TIME_ZONE).earliest());
+        let command = RecordVisit {
+            draft: VisitDraft {
+                patient: Some(patient),
+                scheduled_at: at.map(|at| at.to_utc()).into(),
+                status: Some(VisitStatus::Tentative),
+                channel: Some(VisitChannel::Web),
+                doctor: doctor.into(),
+                ..VisitDraft::default()
+            },
+            overriding: Override::default(),
+        };
+        skip_taken(store.execute_as_operator(hospital, &command).await)?;
+    }
+    Ok(())
+}
+
+/// Times of the demo may be taken, since what was imported may overlap: such a step is left out.
+fn skip_taken(result: Result<i64>) -> Result<()> {
+    match result {
+        Ok(_) | Err(Error::SlotTaken { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The hours of each doctor: from Monday to Saturday, and today, whatever day it is.
+fn hours(today: NaiveDate) -> Vec<WorkingHours> {
+    let times = |from: u16, to: u16| Some((TimeOfDay::from_minutes(from)?, TimeOfDay::from_minutes(to)?));
+    let (morning, afternoon) = (times(9 * 60, 12 * 60 + 30), times(14 * 60, 17 * 60 + 30));
+    let of_day = |&weekday: &Weekday| {
+        let is_open = weekday != Weekday::Sunday || weekday == Weekday::of(today);
+        let afternoon = afternoon.filter(|_| weekday != Weekday::Saturday);
+        let times = morning.into_iter().chain(afternoon).filter(move |_| is_open);
+        times.map(move |(from, to)| WorkingHours { weekday, from, to })
+    };
+    Weekday::ALL.iter().flat_map(of_day).collect()
 }
 
 /// What the command prints: addresses and sign-ins.

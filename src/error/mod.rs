@@ -9,7 +9,8 @@ use std::time::Duration;
 use sea_orm::DbErr;
 use string_enum::string_enum;
 
-use crate::statistics::{Question, TooManyIds, UnpackError};
+use crate::statistics::{Question, TooManyIds, UnpackError, VisitStatus};
+use scheduling::Interval;
 
 pub use database::{DatabaseCode, DatabaseError, DatabaseErrorKind};
 
@@ -19,6 +20,8 @@ string_enum!(
         BadUserInput = "BAD_USER_INPUT",
         NotFound = "NOT_FOUND",
         Conflict = "CONFLICT",
+        InvalidTransition = "INVALID_TRANSITION",
+        SlotTaken = "SLOT_TAKEN",
         Busy = "BUSY",
         BeingRestored = "BEING_RESTORED",
         SnapshotExpired = "SNAPSHOT_EXPIRED",
@@ -34,6 +37,31 @@ string_enum!(
         InternalServerError = "INTERNAL_SERVER_ERROR",
     }
 );
+
+string_enum!(
+    /// Why a booking's time is not free.
+    BookingConflict {
+        DoctorBusy = "DOCTOR_BUSY",
+        PatientBusy = "PATIENT_BUSY",
+        OutsideHours = "OUTSIDE_HOURS",
+        DoctorAbsent = "DOCTOR_ABSENT",
+        HospitalClosed = "HOSPITAL_CLOSED",
+        AlreadyCheckedIn = "ALREADY_CHECKED_IN",
+    }
+);
+
+impl BookingConflict {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::DoctorBusy => "the doctor has another visit at this time",
+            Self::PatientBusy => "the patient has another visit at this time",
+            Self::OutsideHours => "the time is outside the doctor's working hours",
+            Self::DoctorAbsent => "the doctor is absent at this time",
+            Self::HospitalClosed => "the hospital is closed at this time",
+            Self::AlreadyCheckedIn => "the patient is already checked in with this doctor on this day",
+        }
+    }
+}
 
 /// Why an operation failed.
 #[derive(Debug, Clone)]
@@ -57,6 +85,20 @@ pub enum Error {
         /// The record's present version, if it has versions.
         current_version: Option<i32>,
     },
+    /// A visit's status cannot become what was asked for; names the argument by its path.
+    InvalidTransition {
+        argument: String,
+        message: String,
+        /// What it can become now.
+        allowed: Vec<VisitStatus>,
+    },
+    /// The time of a booking is not free; names the argument by its path.
+    SlotTaken {
+        argument: String,
+        conflicts: Vec<BookingConflict>,
+        /// The next free times of the doctor, which the patient has free, too.
+        next_free: Vec<Interval>,
+    },
     /// Other changes lock the hospital's data, and waiting for them timed out.
     Busy,
     /// The hospital's data is incomplete: a backup is being restored, or rows were changed without the triggers. The log says which.
@@ -73,6 +115,7 @@ pub enum Error {
     Internal(String),
 }
 
+const FORCE: &str = "choose another time, or set force and give a reason";
 const EXPIRED: &str = "the snapshot has expired: repeat its question, which is in the extensions";
 const BUSY: &str = "the hospital's data is locked by other changes: try again later";
 const BEING_RESTORED: &str =
@@ -113,6 +156,8 @@ impl Error {
             Self::InvalidCredentials => ErrorCode::InvalidCredentials,
             Self::Forbidden(_) => ErrorCode::Forbidden,
             Self::Conflict { .. } => ErrorCode::Conflict,
+            Self::InvalidTransition { .. } => ErrorCode::InvalidTransition,
+            Self::SlotTaken { .. } => ErrorCode::SlotTaken,
             Self::Busy => ErrorCode::Busy,
             Self::BeingRestored => ErrorCode::BeingRestored,
             Self::SnapshotExpired(_) => ErrorCode::SnapshotExpired,
@@ -132,7 +177,14 @@ impl Error {
             }
             Self::Input { argument, message }
             | Self::NotFound { argument, message }
-            | Self::Conflict { argument, message, .. } => format!("{argument}: {message}"),
+            | Self::Conflict { argument, message, .. }
+            | Self::InvalidTransition { argument, message, .. } => format!("{argument}: {message}"),
+            Self::SlotTaken {
+                argument, conflicts, ..
+            } => {
+                let conflicts: Vec<&str> = conflicts.iter().map(|conflict| conflict.text()).collect();
+                format!("{argument}: {}: {FORCE}", conflicts.join("; "))
+            }
             Self::SnapshotExpired(_) => EXPIRED.to_owned(),
             Self::Busy => BUSY.to_owned(),
             Self::BeingRestored => BEING_RESTORED.to_owned(),

@@ -200,6 +200,10 @@ pub(super) enum VisitOrderField {
     PatientName,
     /// The status, in the order of VisitStatus.
     Status,
+    /// The start time; visits without a time of day are last.
+    ScheduledAt,
+    /// When the visit became CHECKED_IN; visits that were not checked in are last. The waiting room, in order.
+    CheckedInAt,
 }
 
 /// Why a patient entered or left a cohort between two snapshots.

@@ -1,8 +1,10 @@
 //! What a client may see of an error.
 
-use async_graphql::{ErrorExtensions as _, Value, value};
+use async_graphql::{ErrorExtensions as _, ScalarType as _, Value, value};
+use scheduling::Interval;
 
 use super::id::Id;
+use super::scalars::DateTime;
 use crate::error::{Error, whole_seconds};
 use crate::observe::{incident, record};
 use crate::statistics::Question;
@@ -29,6 +31,19 @@ impl From<Error> for async_graphql::Error {
                 more.push(("argument", argument.as_str().into()));
                 more.extend(current_version.map(|version| ("currentVersion", version.into())));
             }
+            Error::InvalidTransition { argument, allowed, .. } => {
+                more.push(("argument", argument.as_str().into()));
+                more.push(("allowed", words(allowed.iter().map(|status| status.as_str()))));
+            }
+            Error::SlotTaken {
+                argument,
+                conflicts,
+                next_free,
+            } => {
+                more.push(("argument", argument.as_str().into()));
+                more.push(("conflicts", words(conflicts.iter().map(|conflict| conflict.as_str()))));
+                more.push(("nextFree", Value::List(next_free.iter().map(interval).collect())));
+            }
             Error::SnapshotExpired(question) => more.push(("question", asked(question))),
             Error::RateLimited(wait) => more.push(("retryAfter", whole_seconds(*wait).into())),
             Error::Unauthenticated(_)
@@ -48,6 +63,18 @@ impl From<Error> for async_graphql::Error {
             }
         })
     }
+}
+
+/// Words of an enum.
+fn words<'a>(words: impl Iterator<Item = &'a str>) -> Value {
+    Value::List(words.map(|word| Value::Enum(async_graphql::Name::new(word))).collect())
+}
+
+fn interval(interval: &Interval) -> Value {
+    value!({
+        "starts": DateTime(interval.starts()).to_value(),
+        "ends": DateTime(interval.ends()).to_value(),
+    })
 }
 
 fn argument_of(error: &Error) -> Option<&str> {
@@ -73,12 +100,8 @@ fn asked(question: &Question) -> Value {
         Some(Value::List(ids.collect()))
     };
     let filter = &question.filter;
-    let channels = filter.channels.as_ref().map(|channels| {
-        let words = channels
-            .iter()
-            .map(|channel| Value::Enum(async_graphql::Name::new(channel.as_str())));
-        Value::List(words.collect())
-    });
+    let channels = filter.channels.as_ref();
+    let channels = channels.map(|channels| words(channels.iter().map(|channel| channel.as_str())));
     let lists = [
         ("departmentIds", ids(&filter.departments, Id::Department)),
         ("doctorIds", ids(&filter.doctors, Id::Doctor)),

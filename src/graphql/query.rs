@@ -16,7 +16,7 @@ use super::scalars::Date;
 use super::session::Viewer;
 use super::staff::StaffMember;
 use super::statistics::{self, DateRangeInput, Statistics, StatisticsFilter};
-use super::visit::{self, Visit, VisitFilter, visit_query};
+use super::visit::{self, DayVisits, Visit, VisitFilter, visit_query};
 use crate::error::{Error, Result};
 use crate::permissions::Action;
 
@@ -153,6 +153,16 @@ impl Query {
         let order = visit_order(context::viewer(ctx)?, order_by)?;
         let query = visit_query(ctx, filter).await?;
         visit::page(ctx, &page_args, query, order).await
+    }
+
+    /// All visits of a day, by time. Fails if more than 2,000 match.
+    async fn visits_on(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The day, in the hospital's time zone.")] date: Date,
+        #[graphql(desc = "All if absent; dates is not needed.")] filter: Option<VisitFilter>,
+    ) -> Result<DayVisits> {
+        visit::day(ctx, date, filter).await
     }
 
     /// The patient with this ID; null if the hospital has none.

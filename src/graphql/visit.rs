@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, InputObject, Object};
+use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
+use chrono::TimeDelta;
 use serde_json::json;
 
 use super::connection::{VisitConnection, VisitTotal};
@@ -17,8 +18,10 @@ use super::pagination::{CursorScope, KeyedRow, PageArgs, rows_selected};
 use super::patient::Patient;
 use super::scalars::{Date, DateTime};
 use super::statistics::{DateRangeInput, known_departments, known_doctors, not_empty};
-use crate::error::Result;
-use crate::statistics;
+use crate::error::{Error, Result};
+use crate::permissions::Action;
+use crate::scheduling;
+use crate::statistics::{self, DayRange, VisitStatus as Status};
 use crate::store::{self, KeyedVisit, Keyset, PatientVisitPage, VisitDetails, VisitKey, VisitQuery};
 
 /// A visit in the response. Only [`Self::audited`] creates one, and it records the view of its patient for the audit.
@@ -91,6 +94,63 @@ impl Visit {
     /// The channel by which it was booked.
     async fn channel(&self) -> VisitChannel {
         self.row.channel.into()
+    }
+
+    /// How long it is to take, in minutes; null if the doctor's slotMinutes.
+    async fn duration_minutes(&self) -> Option<i32> {
+        self.row.duration_minutes
+    }
+
+    /// scheduledAt plus durationMinutes; null if either is unknown.
+    async fn ends_at(&self) -> Option<DateTime> {
+        let length = TimeDelta::minutes(self.row.duration_minutes?.into());
+        self.row.scheduled_at?.checked_add_signed(length).map(DateTime)
+    }
+
+    /// When it last became CHECKED_IN; null if it is not that far, or was not seen to become so.
+    async fn checked_in_at(&self) -> Option<DateTime> {
+        let is_past = matches!(self.row.status, Status::CheckedIn | Status::InProgress) || self.row.status.attended();
+        self.row.checked_in_at.filter(|_| is_past).map(DateTime)
+    }
+
+    /// When it last became IN_PROGRESS; null if it is not that far, or was not seen to become so.
+    async fn started_at(&self) -> Option<DateTime> {
+        let is_past = self.row.status == Status::InProgress || self.row.status.attended();
+        self.row.started_at.filter(|_| is_past).map(DateTime)
+    }
+
+    /// When it last became COMPLETED or ENDED; null if it is not that far, or was not seen to become so.
+    async fn completed_at(&self) -> Option<DateTime> {
+        let is_past = self.row.status.attended();
+        self.row.completed_at.filter(|_| is_past).map(DateTime)
+    }
+
+    /// When it lapses unless it is confirmed; null if it is not TENTATIVE, or does not lapse. From then on its time is free; soon
+    /// after it becomes CANCELED.
+    async fn expires_at(&self) -> Option<DateTime> {
+        let is_tentative = self.row.status == Status::Tentative;
+        self.row.expires_at.filter(|_| is_tentative).map(DateTime)
+    }
+
+    /// A remark by the staff; null if there is none, or if patients are masked for the viewer.
+    async fn note(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+        if !context::viewer(ctx)?.role.may(Action::SeePatientsInFull) {
+            return Ok(None);
+        }
+        let secrets = context::services(ctx)?.store.secrets();
+        self.row.note.as_ref().map(|note| note.open(secrets)).transpose()
+    }
+
+    /// What the viewer may change the status to now, corrections included; empty if the viewer may change nothing.
+    async fn next_statuses(&self, ctx: &Context<'_>) -> Result<Vec<VisitStatus>> {
+        if self.row.deleted || !context::viewer(ctx)?.role.may(Action::ChangeRecords) {
+            return Ok(Vec::new());
+        }
+        let zone = context::hospital_state(ctx).await?.time_zone;
+        let now = context::services(ctx)?.store.now();
+        let moment = scheduling::moment(self.row.date, zone, now);
+        let transitions = scheduling::transitions(Some(self.row.status), moment);
+        Ok(transitions.into_iter().map(|next| next.to.into()).collect())
     }
 
     /// Increases with each change by the API or an import. A mutation passes the version that it is based on.
@@ -182,6 +242,46 @@ pub(super) async fn visit_query(ctx: &Context<'_>, filter: Option<VisitFilter>) 
         channels: filter.channels.map(|list| list.into_iter().map(Into::into).collect()),
         statuses: filter.statuses.map(|list| list.into_iter().map(Into::into).collect()),
         dates: filter.dates.map(|range| range.days("filter.dates")).transpose()?,
+    })
+}
+
+/// The visits of one day.
+#[derive(SimpleObject)]
+pub(super) struct DayVisits {
+    /// The day.
+    date: Date,
+    /// The state of the data that the list is of: it differs after every change of a visit of the day.
+    revision: String,
+    /// All of the day that match the filter, by time; those without a time are last.
+    visits: Vec<Visit>,
+}
+
+/// The visits of a day. Fails where there are more than are shown at once.
+pub(super) async fn day(ctx: &Context<'_>, date: Date, filter: Option<VisitFilter>) -> Result<DayVisits> {
+    let day = date.day("date")?;
+    let mut query = visit_query(ctx, filter).await?;
+    let days = DayRange::new(day, day);
+    if query.dates.is_some_and(|dates| day < dates.from || dates.to < day) {
+        return Err(Error::input("filter.dates", "must include date; leave it out"));
+    }
+    query.dates = days;
+    let hospital = context::viewer(ctx)?.hospital;
+    let max = context::limits(ctx)?.max_visits_of_day;
+    let store = &context::services(ctx)?.store;
+    let (revision, rows) = store.visits_of_day(hospital, &query, max + 1).await?;
+    if rows.len() > max {
+        let message =
+            format!("the day has more than {max} visits that match: narrow the filter, or page through visits");
+        return Err(Error::input("filter", message));
+    }
+    let visits = rows
+        .into_iter()
+        .map(|row| Visit::current(ctx, row))
+        .collect::<Result<_>>()?;
+    Ok(DayVisits {
+        date: day.date().into(),
+        revision: revision.text(),
+        visits,
     })
 }
 

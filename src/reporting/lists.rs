@@ -16,6 +16,13 @@ pub enum ListOrder {
     Visits(VisitKey, bool),
 }
 
+/// A sort key that depends on rows.
+#[derive(Clone, Copy)]
+enum RowKey {
+    Patient(PatientKey),
+    Visit(VisitKey),
+}
+
 impl ListOrder {
     /// The name under which the order is stored; cursors are bound to it.
     fn name(self) -> String {
@@ -66,12 +73,18 @@ impl Reporting {
             ListOrder::Visits(VisitKey::Status, desc) => list.order_visits(VisitSortKey::Status, desc),
             ListOrder::Patients(key, desc) => {
                 let ids = list.patients.iter().map(|patient| patient.id).collect();
-                self.persisted_order(resolved, bucket, kind, order, key, ids, desc)
+                self.persisted_order(resolved, bucket, kind, order, RowKey::Patient(key), ids, desc)
                     .await?
             }
             ListOrder::Visits(VisitKey::PatientName, desc) => {
+                let key = RowKey::Patient(PatientKey::Name);
                 let ids = list.visits.iter().map(|visit| visit.patient).collect();
-                self.persisted_order(resolved, bucket, kind, order, PatientKey::Name, ids, desc)
+                self.persisted_order(resolved, bucket, kind, order, key, ids, desc)
+                    .await?
+            }
+            ListOrder::Visits(key @ (VisitKey::ScheduledAt | VisitKey::CheckedInAt), desc) => {
+                let ids = list.visits.iter().map(|visit| visit.id).collect();
+                self.persisted_order(resolved, bucket, kind, order, RowKey::Visit(key), ids, desc)
                     .await?
             }
         };
@@ -83,7 +96,8 @@ impl Reporting {
         Ok((list, sorted))
     }
 
-    /// An order that depends on patients' rows: the stored one; where there is none, it is made from the current rows and stored.
+    /// An order that depends on rows, by the sort keys of `ids`: the stored one; where there is none, it is made from the current rows
+    /// and stored.
     #[allow(clippy::too_many_arguments)]
     async fn persisted_order(
         &self,
@@ -91,14 +105,17 @@ impl Reporting {
         bucket: BucketRef,
         kind: CohortKind,
         order: ListOrder,
-        key: PatientKey,
-        patients: Vec<i64>,
+        key: RowKey,
+        ids: Vec<i64>,
         descending: bool,
     ) -> Result<Vec<u32>> {
-        let length = patients.len();
+        let length = ids.len();
         let make = async || {
-            let keys = self.store.patient_sort_keys(resolved.hospital, &patients, key).await?;
-            let by_place = patients.iter().map(|id| keys.get(id).cloned().flatten());
+            let keys = match key {
+                RowKey::Patient(key) => self.store.patient_sort_keys(resolved.hospital, &ids, key).await?,
+                RowKey::Visit(key) => self.store.visit_sort_keys(resolved.hospital, &ids, key).await?,
+            };
+            let by_place = ids.iter().map(|id| keys.get(id).cloned().flatten());
             let places = CohortList::order_by(by_place, descending);
             Ok(places.iter().flat_map(|place| place.to_le_bytes()).collect())
         };
@@ -172,7 +189,13 @@ mod tests {
         let visits = VisitKey::ALL.iter().map(|&key| ListOrder::Visits(key, true).name());
         assert_eq!(
             visits.collect::<Vec<_>>(),
-            ["visits Date desc", "visits PatientName desc", "visits Status desc"]
+            [
+                "visits Date desc",
+                "visits PatientName desc",
+                "visits Status desc",
+                "visits ScheduledAt desc",
+                "visits CheckedInAt desc",
+            ]
         );
     }
 

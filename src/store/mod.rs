@@ -46,9 +46,9 @@ pub use bulk_import::{BulkImporter, UpsertOutcome};
 pub use change_feed::LedgerChanges;
 pub use command::{
     AddAbsence, AddDepartment, AddDoctor, AddStaff, COMMANDS, ChangeDepartment, ChangeDoctor, ChangePatient,
-    ChangeStaff, ChangeVisit, Command, CommandInfo, DeleteVisit, ErasePatient, MergePatients, PinSnapshot, RecordVisit,
-    RegisterPatient, RemoveAbsence, SetDoctorHours, SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition,
-    UpdateHospital,
+    ChangeStaff, ChangeVisit, Command, CommandInfo, DeleteVisit, ErasePatient, MergePatients, Override, PinSnapshot,
+    RecordVisit, RegisterPatient, RemoveAbsence, SetDoctorHours, SetPassword, UndoMerge, UnpinSnapshot,
+    UpdateDefinition, UpdateHospital,
 };
 pub use complete::Recount;
 pub use connect::OpenMode;
@@ -59,7 +59,7 @@ pub use patient::{KeyedPatient, PatientKey, PatientSearch};
 pub use pool::check_connection;
 pub use readiness::Unready;
 pub use revision::{HospitalState, Revision};
-pub use schedule::{Absence, DoctorHours, DoctorSchedule};
+pub use schedule::{Absence, DoctorHours, DoctorSchedule, OccupiedTime};
 pub use session::RefreshUse;
 pub use snapshot::{SnapshotRow, StoredSnapshot};
 #[cfg(test)]

@@ -44,6 +44,21 @@ impl DoctorSchedule {
     }
 }
 
+/// Whose time is meant.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum TimeOf<'a> {
+    Doctors(&'a [i64]),
+    Patient(i64),
+}
+
+/// The time that a visit takes.
+#[derive(Clone, Copy, Debug)]
+pub struct OccupiedTime {
+    pub visit: i64,
+    pub doctor: Option<i64>,
+    pub interval: Interval,
+}
+
 /// When a doctor is away, or the hospital is closed.
 #[derive(Clone, Debug)]
 pub struct Absence {
@@ -157,13 +172,23 @@ impl Store {
         during: Interval,
     ) -> Result<Vec<Absence>> {
         let mut sql = self.sql("SELECT * FROM absence WHERE hospital_id = ");
-        sql.bind(hospital).push(" AND ends > ").bind(during.starts());
-        sql.push(" AND starts < ").bind(during.ends());
-        sql.push(" ORDER BY starts, id");
+        sql.bind(hospital);
+        if sql.backend() == DbBackend::Sqlite {
+            // SQL may have written these instants in another form.
+            sql.push(" AND unixepoch(ends) >= ").bind(during.starts().timestamp());
+            sql.push(" AND unixepoch(starts) <= ").bind(during.ends().timestamp());
+        } else {
+            sql.push(" AND ends > ").bind(during.starts());
+            sql.push(" AND starts < ").bind(during.ends());
+        }
         let mut found = Vec::new();
         for row in connection.query_all_raw(sql.done()).await? {
-            found.push(absence::Model::from_query_result(&row, "")?.into());
+            let absence = Absence::from(absence::Model::from_query_result(&row, "")?);
+            if absence.interval().is_some_and(|interval| interval.overlaps(&during)) {
+                found.push(absence);
+            }
         }
+        found.sort_by_key(|absence| (absence.starts, absence.id));
         Ok(found)
     }
 
@@ -198,13 +223,13 @@ impl Store {
     ) -> Result<HashMap<i64, DoctorSchedule>> {
         let hours = self.doctor_hours_in(connection, hospital, doctors).await?;
         let absences = self.absences_in(connection, hospital, during).await?;
-        let mut sql = self.occupying("v.doctor_id, v.status, v.scheduled_at, v.expires_at", hospital);
-        sql.push(" AND v.doctor_id").numbers(doctors);
-        self.add_time(&mut sql, during);
         let mut occupied: HashMap<i64, Vec<Interval>> = HashMap::new();
-        for row in connection.query_all_raw(sql.done()).await? {
-            if let Some(time) = occupied_time(&row, self.now())?.filter(|time| time.overlaps(&during)) {
-                occupied.entry(row.try_get("", "doctor_id")?).or_default().push(time);
+        for time in self
+            .occupied_in(connection, hospital, TimeOf::Doctors(doctors), during)
+            .await?
+        {
+            if let Some(doctor) = time.doctor {
+                occupied.entry(doctor).or_default().push(time.interval);
             }
         }
         let schedule = |(doctor, hours): (i64, DoctorHours)| {
@@ -219,6 +244,34 @@ impl Store {
             (doctor, schedule)
         };
         Ok(hours.into_iter().map(schedule).collect())
+    }
+
+    /// The time that visits take of these doctors or of the patient, as far as it overlaps with this time.
+    pub(super) async fn occupied_in(
+        &self,
+        connection: &impl ConnectionTrait,
+        hospital: i64,
+        of: TimeOf<'_>,
+        during: Interval,
+    ) -> Result<Vec<OccupiedTime>> {
+        let mut sql = self.occupying("v.id, v.doctor_id, v.status, v.scheduled_at, v.expires_at", hospital);
+        match of {
+            TimeOf::Doctors(doctors) => sql.push(" AND v.doctor_id").numbers(doctors),
+            TimeOf::Patient(patient) => sql.push(" AND v.patient_id = ").bind(patient),
+        };
+        self.add_time(&mut sql, during);
+        let now = self.now();
+        let mut occupied = Vec::new();
+        for row in connection.query_all_raw(sql.done()).await? {
+            if let Some(interval) = occupied_time(&row, now)?.filter(|time| time.overlaps(&during)) {
+                occupied.push(OccupiedTime {
+                    visit: row.try_get("", "id")?,
+                    doctor: row.try_get("", "doctor_id")?,
+                    interval,
+                });
+            }
+        }
+        Ok(occupied)
     }
 
     /// The bookings, TENTATIVE and not lapsed or BOOKED, with the time that they take, that start within `during`: a doctor's, or all of the

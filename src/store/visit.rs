@@ -8,8 +8,8 @@ use string_enum::string_enum;
 
 use super::keyset::{order_sql, seek_sql};
 use super::model::{Department, Doctor, Visit};
-use super::sql::{Sql, one_count};
-use super::{Keyset, Store};
+use super::sql::{IDS_PER_STATEMENT, Sql, one_count};
+use super::{Keyset, Revision, Store};
 use crate::error::Result;
 use crate::statistics::{DayRange, VisitChannel, VisitStatus};
 
@@ -36,12 +36,20 @@ string_enum!(
         Date = "Date",
         PatientName = "PatientName",
         Status = "Status",
+        ScheduledAt = "ScheduledAt",
+        CheckedInAt = "CheckedInAt",
     }
 );
 
 impl VisitKey {
-    fn expression(self, of_one_patient: bool) -> String {
+    fn expression(self, backend: DbBackend, of_one_patient: bool) -> String {
         match self {
+            Self::ScheduledAt => instant_sql(backend, "v.scheduled_at"),
+            // A status that SQL wrote leaves the column as it was.
+            Self::CheckedInAt => instant_sql(
+                backend,
+                "CASE WHEN v.status IN ('CHECKED_IN', 'IN_PROGRESS', 'COMPLETED', 'ENDED') THEN v.checked_in_at END",
+            ),
             Self::Date => "v.date".to_owned(),
             // All visits of one patient have the same name, so they are ordered by id.
             Self::PatientName if of_one_patient => "CAST(NULL AS CHAR)".to_owned(),
@@ -54,6 +62,17 @@ impl VisitKey {
                 text + " END"
             }
         }
+    }
+}
+
+/// An instant as text that sorts as it does. On SQLite instants may be written in several ways, and are compared by milliseconds.
+fn instant_sql(backend: DbBackend, expression: &str) -> String {
+    match backend {
+        DbBackend::Sqlite => format!("strftime('%Y-%m-%dT%H:%M:%f', {expression})"),
+        DbBackend::Postgres => {
+            format!("to_char({expression} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US') COLLATE \"C\"")
+        }
+        _ => format!("DATE_FORMAT({expression}, '%Y-%m-%dT%H:%i:%s.%f')"),
     }
 }
 
@@ -169,7 +188,7 @@ impl Store {
         key: VisitKey,
         seek: &Keyset<Option<String>>,
     ) -> Result<Vec<KeyedVisit>> {
-        let expression = key.expression(patient.is_some());
+        let expression = key.expression(self.readers.get_database_backend(), patient.is_some());
         let mut sql = self.sql(&format!(
             "SELECT {COLUMNS}, {} AS sort_key FROM visit v",
             key_as_text(self, &expression, key)
@@ -186,7 +205,7 @@ impl Store {
             match key {
                 VisitKey::Date => sql.bind(value.parse::<chrono::NaiveDate>().ok()),
                 VisitKey::Status => sql.bind(value.parse::<i32>().ok()),
-                VisitKey::PatientName => sql.bind(value),
+                VisitKey::PatientName | VisitKey::ScheduledAt | VisitKey::CheckedInAt => sql.bind(value),
             };
         };
         seek_sql(&mut sql, &expression, key != VisitKey::Date, "v.id", seek, bind);
@@ -199,6 +218,60 @@ impl Store {
             rows.reverse();
         }
         Ok(rows)
+    }
+
+    /// The current sort keys of these visits.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn visit_sort_keys(
+        &self,
+        hospital: i64,
+        ids: &[i64],
+        key: VisitKey,
+    ) -> Result<HashMap<i64, Option<String>>> {
+        let expression = key.expression(self.readers.get_database_backend(), true);
+        let mut keys = HashMap::with_capacity(ids.len());
+        // One view: rows may change between the statements.
+        let view = self.read_view().await?;
+        for ids in ids.chunks(IDS_PER_STATEMENT) {
+            let mut sql = self.sql(&format!(
+                "SELECT v.id, {} FROM visit v WHERE v.hospital_id = ",
+                key_as_text(self, &expression, key)
+            ));
+            sql.bind(hospital).push(" AND v.id").numbers(ids);
+            for row in view.query_all_raw(sql.done()).await? {
+                keys.insert(row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+            }
+        }
+        view.commit().await?;
+        Ok(keys)
+    }
+
+    /// The visits of a day that match, by time and id, those without a time last; at most `limit`. The revision is that of the
+    /// rows.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn visits_of_day(
+        &self,
+        hospital: i64,
+        query: &VisitQuery,
+        limit: usize,
+    ) -> Result<(Revision, Vec<Visit>)> {
+        let view = self.read_view().await?;
+        let state = self.hospital_state_in(&view, hospital, 0).await?;
+        let mut sql = self.sql(&format!("SELECT {COLUMNS} FROM visit v WHERE v.hospital_id = "));
+        sql.bind(hospital);
+        add_conditions(&mut sql, query);
+        sql.push(&format!(" LIMIT {limit}"));
+        let mut visits = Vec::new();
+        for row in view.query_all_raw(sql.done()).await? {
+            visits.push(Visit::try_from(visit::Model::from_query_result(&row, "")?)?);
+        }
+        view.commit().await?;
+        visits.sort_by_key(|visit| (visit.scheduled_at.is_none(), visit.scheduled_at, visit.id));
+        Ok((state.revision, visits))
     }
 
     /// The number of the hospital's visits that match.
@@ -232,7 +305,7 @@ impl Store {
             backwards,
             limit,
         } = *page;
-        let expression = key.expression(true);
+        let expression = key.expression(self.readers.get_database_backend(), true);
         let order = order_sql(&expression, key != VisitKey::Date, "v.id", descending, backwards);
         let key_text = key_as_text(self, &expression, key);
         let mut sql = self.sql("SELECT v.* FROM ");
@@ -395,7 +468,7 @@ fn add_conditions(sql: &mut Sql, query: &VisitQuery) {
 fn key_as_text(store: &Store, expression: &str, key: VisitKey) -> String {
     match (store.readers.get_database_backend(), key) {
         (DbBackend::MySql, VisitKey::Status) => format!("CAST({expression} AS CHAR)"),
-        (_, VisitKey::PatientName) => expression.to_owned(),
+        (_, VisitKey::PatientName | VisitKey::ScheduledAt | VisitKey::CheckedInAt) => expression.to_owned(),
         (DbBackend::MySql, _) => format!("DATE_FORMAT({expression}, '%Y-%m-%d')"),
         _ => format!("CAST({expression} AS TEXT)"),
     }

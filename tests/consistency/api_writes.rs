@@ -145,9 +145,10 @@ pub async fn send(targets: &Targets<'_>, mutation: Mutation, random: &mut StdRng
                     ctx.counters.count("mutations sent to both servers, executed once", 1);
                 }
                 (Ok(_), Err(error)) | (Err(error), Ok(_)) => {
-                    // A patient may become ACTIVE again between the two.
+                    // A patient may become ACTIVE again between the two, or a time free.
                     let found = format!("one server says {one:?}, and the other {other:?}");
-                    ensure!(error.is_patient_state(), "{}", describe(found));
+                    let may_differ = error.is_patient_state() || error.code == "SLOT_TAKEN";
+                    ensure!(may_differ, "{}", describe(found));
                 }
                 (Err(_), Err(_)) => (),
             }
@@ -345,6 +346,8 @@ impl MutationRequest {
                     "status": a_status(random),
                     "channel": a_channel(random),
                     "visitNo": number(random),
+                    "force": random.random::<bool>(),
+                    "reason": "Entered later",
                 });
                 for _ in 0..random.random_range(0..3) {
                     an_aspect(targets, &mut input, random);
@@ -437,7 +440,9 @@ impl MutationRequest {
             ("NOT_FOUND", argument) => !self.row_exists(ctx, argument).await?,
             // Another client may have completed the visit meanwhile.
             ("BAD_USER_INPUT", "input.reason") => self.input["reason"].is_null(),
-            ("BAD_USER_INPUT", "input.status" | "input.date") => error.is_future_day(),
+            ("BAD_USER_INPUT", "input.date") => error.is_future_day(),
+            ("INVALID_TRANSITION", "input.status") => true,
+            ("SLOT_TAKEN", _) => self.input["force"] != true,
             _ if error.is_patient_state() => {
                 self.mutation == Mutation::UndoMerge || !self.was_active_throughout(ctx, &error).await?
             }
@@ -448,6 +453,8 @@ impl MutationRequest {
             "CONFLICT" => "mutations rejected: CONFLICT",
             "NOT_FOUND" => "mutations rejected: NOT_FOUND",
             "BUSY" => "mutations rejected: BUSY",
+            "INVALID_TRANSITION" => "mutations rejected: INVALID_TRANSITION",
+            "SLOT_TAKEN" => "mutations rejected: SLOT_TAKEN",
             _ if error.is_future_day() => "mutations rejected: a status before the visit's day",
             _ => "mutations rejected: merged, erased, completed or undone meanwhile",
         };

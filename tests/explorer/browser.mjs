@@ -121,7 +121,7 @@ await check("a wrong password is refused with a message", async () => {
 
 await check("the form signs in and GraphiQL opens with its sample tabs", async () => {
   await signIn(PASSWORD);
-  for (const name of ["YearOverview", "ListUnderANumber", "PatientHistory", "SnapshotById", "CohortById"]) {
+  for (const name of ["YearOverview", "ListUnderANumber", "PatientHistory", "SnapshotById", "CohortById", "Explain", "Changes", "DayAtTheDesk", "Booking"]) {
     await tab(name).waitFor();
   }
   await page.getByRole("button", { name: "Sign out" }).waitFor();
@@ -152,6 +152,31 @@ await check("one patient's history lists visits", async () => {
   const [patient] = patients.nodes;
   assert(patient.visits.totalCount >= patient.visits.nodes.length);
   assert(patient.visits.nodes.length > 0, "no visits");
+});
+
+await check("a patient is explained", async () => {
+  const { statisticsSnapshot } = await run("Explain");
+  assert.equal(statisticsSnapshot.explain.bucket.cohorts.length, 8);
+  assert(statisticsSnapshot.explain.bucket.cohorts.some(({ included }) => included), "in no list");
+});
+
+await check("the changes between two snapshots have reasons", async () => {
+  const { statistics } = await run("Changes");
+  const { changedCohorts } = statistics.changes.total;
+  assert(changedCohorts.length > 0, "nothing changed");
+  assert(changedCohorts.every(({ left }) => left.edges.every(({ reasons }) => reasons.length > 0)));
+});
+
+await check("a day at the desk has bookings, a waiting room and tentative ones", async () => {
+  const { visitsOn } = await run("DayAtTheDesk");
+  const times = visitsOn.visits.map(({ scheduledAt }) => scheduledAt).filter(Boolean);
+  assert.deepEqual(times, [...times].sort());
+  assert(visitsOn.visits.some(({ checkedInAt }) => checkedInAt), "an empty waiting room");
+});
+
+await check("a free time is booked", async () => {
+  const { recordVisit } = await run("Booking");
+  assert.equal(recordVisit.visit.status, "BOOKED");
 });
 
 await check("a snapshot is found again by its id", async () => {

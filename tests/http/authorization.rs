@@ -28,6 +28,22 @@ fn settled(mut response: Value) -> Value {
     response
 }
 
+/// Without what depends on what the viewer may do.
+fn same_for_all(mut response: Value) -> Value {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                fields.remove("nextStatuses");
+                fields.values_mut().for_each(strip);
+            }
+            Value::Array(list) => list.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    strip(&mut response);
+    response
+}
+
 /// The same as SUPPORT sees it.
 fn as_support_sees(value: &mut Value) {
     match value {
@@ -76,7 +92,7 @@ async fn state(app: &TestApp, fixture: &HospitalFixture<'_>) -> (Value, Vec<(Str
     for name in ["hospital", "staff", "statisticsSnapshot", "patients", "visits"] {
         let RootOperation { text, .. } = fixture.operation("query", name).await;
         seen.push(settled(
-            fixture.admin.graphql(&text.replace("first: 3", "first: 100")).await,
+            fixture.admin.graphql(&text.replace("first: 3", "first: 20")).await,
         ));
     }
     let mut rows = Vec::new();
@@ -161,6 +177,7 @@ on_each_database! {
                     assert!(leaks.iter().all(|word| ["CH-770", "CH-77X", "VN-770", "VN-77X"].contains(word)), "{name} shows {leaks:?}: {shown}");
                 }
                 if *kind == "query" && name != "viewer" {
+                    let data = same_for_all(data);
                     let expected = of_admin.get_or_insert_with(|| data.clone());
                     if *role == "SUPPORT" {
                         as_support_sees(expected);

@@ -49,7 +49,7 @@ impl AccessRule {
 /// types that do not lead to patients or staff.
 #[rustfmt::skip]
 const RULES: &[(&str, AccessRule, &str)] = &[
-    ("Query", Everyone, "hospital node nodes patient statistics statisticsSnapshot viewer visit"),
+    ("Query", Everyone, "hospital node nodes patient statistics statisticsSnapshot viewer visit visitsOn"),
     ("Query", ByName, "patients visits"),
     ("Query", Administer, "audit previewDefinition staff"),
     ("Mutation", Open, "refreshSession signIn"),
@@ -67,6 +67,9 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("Patient", Everyone, "firstVisit lastVisit nextVisit visitCount"),
     ("Patient", ByName, "visits"),
     ("Visit", Everyone, "channel date deleted department doctor id patient scheduledAt status version visitNo"),
+    ("Visit", Everyone, "checkedInAt completedAt durationMinutes endsAt expiresAt nextStatuses startedAt"),
+    ("Visit", Masked, "note"),
+    ("DayVisits", Everyone, "date revision visits"),
     ("VisitRecord", Everyone, "channel date department doctor patient scheduledAt status"),
     ("VisitChange", Everyone, "after before changedAt visit"),
     ("VisitChange", Masked, "reason"),
@@ -525,6 +528,7 @@ impl<'a> HospitalFixture<'a> {
             ("Query", "previewDefinition") => self.question("definition: {churnAfterDays: 80, overdueAfterDays: 7},"),
             ("Query", "statisticsSnapshot") => id(&self.snapshot),
             ("Query", "patient") => id(self.id("CH-7701")),
+            ("Query", "visitsOn") => "(date: \"2025-05-11\")".to_owned(),
             ("Query", "visit") => id(self.id("VN-7701")),
             ("Query", "node") => id(&self.cohort),
             ("Query", "nodes") => format!("(ids: {:?})", self.node_ids()),
@@ -639,7 +643,7 @@ impl<'a> HospitalFixture<'a> {
 
     fn cross_tenant_result(&self, name: &str) -> CrossTenantResult {
         match name {
-            "audit" | "hospital" | "patients" | "staff" | "viewer" | "visits" => CrossTenantResult::Own,
+            "audit" | "hospital" | "patients" | "staff" | "viewer" | "visits" | "visitsOn" => CrossTenantResult::Own,
             "node" | "patient" | "statisticsSnapshot" | "visit" => CrossTenantResult::Finds(Value::Null),
             "nodes" => CrossTenantResult::Finds(json!(self.node_ids().map(|_| Value::Null))),
             "previewDefinition" | "statistics" => CrossTenantResult::Refused("filter.departmentIds.0"),

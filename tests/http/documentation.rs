@@ -127,6 +127,7 @@ async fn demo(app: &TestApp) -> (Client<'_>, Map<String, Value>) {
         "range": {"from": "2026-01-01", "to": "2026-06-30"},
         "refreshToken": session["refreshToken"],
         "snapshot": known["statistics"]["id"],
+        "today": known["hospital"]["today"],
         "visit": visit["visit"]["id"],
     });
     let Value::Object(values) = values else { panic!() };

@@ -13,6 +13,7 @@ mod endpoint;
 mod erasure;
 mod explain;
 mod fault_injection;
+mod front_desk;
 mod fuzz;
 mod graphql_over_http;
 mod idempotency;

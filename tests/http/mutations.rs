@@ -44,23 +44,28 @@ on_each_database! {
         let front_desk = app.sign_in("desk").await;
         let response = front_desk.graphql("{ hospital { today } patients { nodes { id } } }").await;
         let (patient, today) = (&response["patients"]["nodes"][0]["id"], &response["hospital"]["today"]);
-        let early = |argument: &str| ("BAD_USER_INPUT".to_owned(), format!("input.{argument}"));
-        for status in ["CHECKED_IN", "IN_PROGRESS", "COMPLETED", "ENDED", "NO_SHOW"] {
-            let visit = json!({"patientId": patient, "date": "2199-01-01", "status": status});
-            assert_eq!(front_desk.mutation_error("recordVisit", visit).await, early("status"), "{status}");
+        let refused = error("INVALID_TRANSITION", "input.status");
+        for status in ["CHECKED_IN", "IN_PROGRESS", "COMPLETED", "ENDED", "NO_SHOW", "CANCELED"] {
+            let visit = json!({"patientId": patient, "date": "2199-01-01", "status": status, "reason": "r"});
+            assert_eq!(front_desk.mutation_error("recordVisit", visit).await, refused, "{status}");
+        }
+        for status in ["CHECKED_IN", "IN_PROGRESS", "COMPLETED"] {
             let visit = json!({"patientId": patient, "date": today, "status": status});
             front_desk.mutate("recordVisit", visit, "visit { id }").await;
         }
-        for status in ["TENTATIVE", "CANCELED", "BOOKED"] {
+        for status in ["TENTATIVE", "BOOKED"] {
             let visit = json!({"patientId": patient, "date": "2199-01-01", "status": status});
             front_desk.mutate("recordVisit", visit, "visit { id }").await;
         }
         let made = front_desk.mutate("recordVisit", json!({"patientId": patient, "date": today, "status": "CHECKED_IN"}), "visit { id }").await;
         let id = &made["visit"]["id"];
-        assert_eq!(front_desk.mutation_error("changeVisit", json!({"id": id, "version": 1, "date": "2199-01-01"})).await, early("date"));
-        let input = json!({"id": id, "version": 1, "date": "2199-01-01", "status": "COMPLETED"});
-        assert_eq!(front_desk.mutation_error("changeVisit", input).await, early("status"));
-        front_desk.mutate("changeVisit", json!({"id": id, "version": 1, "date": "2199-01-01", "status": "BOOKED"}), "visit { id }").await;
+        let early = json!({"id": id, "version": 1, "date": "2199-01-01", "reason": "r"});
+        assert_eq!(front_desk.mutation_error("changeVisit", early).await, error("BAD_USER_INPUT", "input.date"));
+        let input = json!({"id": id, "version": 1, "date": "2199-01-01", "status": "COMPLETED", "reason": "r"});
+        assert_eq!(front_desk.mutation_error("changeVisit", input).await, refused);
+        let input = |reason: Value| json!({"id": id, "version": 1, "date": "2199-01-01", "status": "BOOKED", "reason": reason});
+        assert_eq!(front_desk.mutation_error("changeVisit", input(Value::Null)).await, error("BAD_USER_INPUT", "input.reason"));
+        front_desk.mutate("changeVisit", input(json!("Wrong patient")), "visit { id }").await;
         // SQL may write such a status; the visit's other fields can still be changed.
         app.execute("UPDATE visit SET status = 'COMPLETED' WHERE date = '2199-01-01'").await;
         let input = json!({"id": id, "version": 2, "visitNo": "X", "reason": "Number"});
@@ -195,6 +200,7 @@ on_each_database! {
         let before = counts(&front_desk).await;
         assert_eq!(before, [4, 7, 3, 1, 1]);
         let old = front_desk.graphql(&format!("{{ {EXAMPLE} {{ id total {{ visitors {{ id digest }} }} }} }}")).await["statistics"].take();
+        app.set_time("2025-06-20T01:00:00Z");
         // 23:30 UTC is the next day in Seoul.
         let input = json!({"patientId": patients["E"]["id"], "scheduledAt": "2025-06-19T23:30:00Z", "visitNo": "0100", "idempotencyKey": "v1"});
         let made = front_desk.mutate("recordVisit", input.clone(), all).await["visit"].take();
@@ -418,7 +424,7 @@ on_each_database! {
         assert_eq!(refused.len(), 1, "{one} {other}");
         assert_eq!(refused[0]["errors"][0]["extensions"]["code"], "CONFLICT");
         // The same mutation sent many times at once executes once.
-        let input = json!({"patientId": patients["B"]["id"], "date": "2025-05-30", "status": "COMPLETED", "idempotencyKey": "once"});
+        let input = json!({"patientId": patients["B"]["id"], "date": "2025-05-30", "status": "COMPLETED", "reason": "r", "idempotencyKey": "once"});
         let sent = (0..8).map(|_| front_desk.mutate("recordVisit", input.clone(), "visit { id }"));
         let made = futures_util::future::join_all(sent).await;
         assert!(made.iter().all(|visit| *visit == made[0]), "{made:?}");

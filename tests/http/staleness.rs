@@ -237,7 +237,7 @@ on_each_database! {
         app.import_example();
         let front_desk = app.sign_in("desk").await;
         let patient = front_desk.graphql("{ patients(last: 1) { nodes { id } } }").await["patients"]["nodes"][0]["id"].take();
-        front_desk.mutate("recordVisit", serde_json::json!({"patientId": patient, "scheduledAt": "2025-05-05T01:00:00Z", "status": "COMPLETED", "visitNo": "early"}), "visit { id }").await;
+        front_desk.mutate("recordVisit", serde_json::json!({"patientId": patient, "scheduledAt": "2025-05-05T01:00:00Z", "status": "COMPLETED", "reason": "r", "visitNo": "early"}), "visit { id }").await;
         app.execute("INSERT INTO visit (hospital_id, visit_no, patient_id, date, scheduled_at, status, channel) SELECT hospital_id, 'late', id, '2025-05-05', '2025-05-05 02:00:00', 'COMPLETED', 'OTHER' FROM patient WHERE chart_no = 'E'").await;
         let ends = front_desk.graphql_with("query ($id: ID!) { patient(id: $id) { firstVisit { visitNo } lastVisit { visitNo } } }", serde_json::json!({"id": patient})).await;
         assert_eq!(ends["patient"], serde_json::json!({"firstVisit": {"visitNo": "early"}, "lastVisit": {"visitNo": "late"}}));

@@ -9,7 +9,7 @@ use crate::graphql::scalars::{Date, DateTimeInput};
 use crate::graphql::visit::Visit;
 use crate::graphql::{context, id};
 use crate::records::VisitDraft;
-use crate::store::{ChangeVisit, DeleteVisit, RecordVisit};
+use crate::store::{ChangeVisit, DeleteVisit, Override, RecordVisit};
 
 #[derive(Default)]
 pub struct VisitMutation;
@@ -24,7 +24,8 @@ struct RecordVisitInput {
     date: Option<Date>,
     /// The start time; on the day of date if both are given.
     scheduled_at: MaybeUndefined<DateTimeInput>,
-    /// The status; before the day of the visit TENTATIVE, BOOKED or CANCELED.
+    /// The status. TENTATIVE or BOOKED; on the day of the visit also CHECKED_IN, IN_PROGRESS or COMPLETED; of a day that is over, with
+    /// a reason, COMPLETED, ENDED, NO_SHOW or CANCELED.
     #[graphql(default_with = "VisitStatus::Booked")]
     status: VisitStatus,
     /// The department.
@@ -36,6 +37,16 @@ struct RecordVisitInput {
     channel: VisitChannel,
     /// The source system's number for the visit, unique in the hospital; 1–255 characters.
     visit_no: MaybeUndefined<String>,
+    /// How long it is to take, 1–1,440 minutes; the doctor's slotMinutes if absent.
+    duration_minutes: MaybeUndefined<i32>,
+    /// A remark of 1–2,000 characters, such as fasting; stored encrypted.
+    #[graphql(secret)]
+    note: MaybeUndefined<String>,
+    /// Books although the time is not free: the doctor or the patient has another visit then, the doctor is absent or off duty, the
+    /// hospital is closed, or the patient is already checked in with the doctor. Needs a reason.
+    force: Option<bool>,
+    /// The reason, 1–2,000 characters. Required with force, and to record what became of a visit of a day that is over.
+    reason: Option<String>,
     /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
@@ -61,7 +72,7 @@ struct ChangeVisitInput {
     /// The start time; on the day of date if both are given. If only date is given, the visit keeps its local time of day on the
     /// new day; if the clocks skip that time, it becomes the first instant after.
     scheduled_at: MaybeUndefined<DateTimeInput>,
-    /// The status; not null. Before the day of the visit TENTATIVE, BOOKED or CANCELED.
+    /// The status; not null. One of Visit.nextStatuses, or else the error is INVALID_TRANSITION.
     status: MaybeUndefined<VisitStatus>,
     /// The department.
     department_id: MaybeUndefined<ID>,
@@ -71,7 +82,16 @@ struct ChangeVisitInput {
     channel: MaybeUndefined<VisitChannel>,
     /// The source system's number for the visit, unique in the hospital; 1–255 characters.
     visit_no: MaybeUndefined<String>,
-    /// The reason, 1–2,000 characters. Required to correct a visit that is COMPLETED, ENDED, CANCELED or NO_SHOW.
+    /// How long it is to take, 1–1,440 minutes; null: the doctor's slotMinutes.
+    duration_minutes: MaybeUndefined<i32>,
+    /// A remark of 1–2,000 characters, such as fasting; stored encrypted.
+    #[graphql(secret)]
+    note: MaybeUndefined<String>,
+    /// Books although the time is not free: the doctor or the patient has another visit then, the doctor is absent or off duty, the
+    /// hospital is closed, or the patient is already checked in with the doctor. Needs a reason.
+    force: Option<bool>,
+    /// The reason, 1–2,000 characters. Required with force, and to correct a visit: to change one that is over, to move one that is
+    /// checked in or further on, and for some transitions.
     reason: Option<String>,
     /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
@@ -122,10 +142,15 @@ impl VisitMutation {
             department: bad.check(department(ctx, input.department_id).await)?,
             doctor: bad.check(doctor(ctx, input.doctor_id).await)?,
             channel: Some(input.channel.into()),
-            ..VisitDraft::default()
+            duration_minutes: patch(input.duration_minutes, Ok)?,
+            note: patch(input.note, Ok)?,
         };
         bad.extend(draft.validate(context::hospital_state(ctx).await?.time_zone), &FIELDS);
-        let id = execute(ctx, bad, &RecordVisit(draft), input.idempotency_key).await?;
+        let command = RecordVisit {
+            draft,
+            overriding: overriding(&mut bad, input.force, input.reason)?,
+        };
+        let id = execute(ctx, bad, &command, input.idempotency_key).await?;
         let visit = changed(ctx, id).await?;
         Ok(RecordVisitPayload { visit })
     }
@@ -148,14 +173,15 @@ impl VisitMutation {
             department: bad.check(department(ctx, input.department_id).await)?,
             doctor: bad.check(doctor(ctx, input.doctor_id).await)?,
             channel: bad.check(never_null("input.channel", input.channel))?.map(Into::into),
-            ..VisitDraft::default()
+            duration_minutes: patch(input.duration_minutes, Ok)?,
+            note: patch(input.note, Ok)?,
         };
         bad.extend(draft.validate(context::hospital_state(ctx).await?.time_zone), &FIELDS);
         let command = ChangeVisit {
             id: bad.check(id::visit("input.id", &input.id))?,
             version: input.version,
             draft,
-            reason: bad.check(input.reason.map(|text| lines("input.reason", &text)).transpose())?,
+            overriding: overriding(&mut bad, input.force, input.reason)?,
         };
         let id = execute(ctx, bad, &command, input.idempotency_key).await?;
         let visit = changed(ctx, id).await?;
@@ -182,7 +208,7 @@ impl VisitMutation {
 }
 
 /// The fields of a visit's draft, in the order in which errors name them.
-const FIELDS: [&str; 8] = [
+const FIELDS: [&str; 10] = [
     "visitNo",
     "patientId",
     "date",
@@ -191,7 +217,20 @@ const FIELDS: [&str; 8] = [
     "departmentId",
     "doctorId",
     "channel",
+    "durationMinutes",
+    "note",
 ];
+
+fn overriding(bad: &mut BadFields, force: Option<bool>, reason: Option<String>) -> Result<Override> {
+    let force = force.unwrap_or(false);
+    let is_missing = force && reason.is_none();
+    let reason = bad.check(reason.map(|text| lines("input.reason", &text)).transpose())?;
+    if is_missing {
+        let message = "force needs a reason";
+        bad.check(Err::<(), _>(Error::input("input.reason", message)))?;
+    }
+    Ok(Override { force, reason })
+}
 
 async fn changed(ctx: &Context<'_>, id: i64) -> Result<Visit> {
     let visit = Visit::find(ctx, id).await?;

@@ -23,7 +23,9 @@ pub(super) const CONNECTIONS: [&str; 6] = ["patients", "visits", "entered", "lef
 const NESTED: &str = "nested selections";
 
 /// Lists whose length depends on no argument, with the length that is assumed: a usual one, not the longest possible.
-const LISTS: [(&str, usize); 21] = [
+const LISTS: [(&str, usize); 22] = [
+    // The visits of a day.
+    ("visitsOn", 200),
     ("departments", 50),
     ("doctors", 50),
     ("staff", 50),

@@ -6,21 +6,20 @@ use entity::visit;
 use sea_orm::ActiveModelTrait as _;
 use sea_orm::ActiveValue::{Set, Unchanged};
 
+use super::booking::{CheckedVisit, Override};
 use super::digest::DigestFields;
 use super::transaction::CommandTx;
 use super::{Command, CommandInfo, Outcome};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::permissions::Action;
 use crate::records::VisitDraft;
-use crate::statistics::VisitStatus;
 
 #[derive(Clone, Debug)]
 pub struct ChangeVisit {
     pub id: i64,
     pub version: i32,
     pub draft: VisitDraft<i64>,
-    /// Needed where a visit that is over is corrected.
-    pub reason: Option<String>,
+    pub overriding: Override,
 }
 
 impl ChangeVisit {
@@ -43,25 +42,25 @@ impl Command for ChangeVisit {
             id,
             version,
             draft,
-            reason,
+            overriding,
         } = self;
         fields
             .put("id", id)
             .put("version", version)
             .visit(draft)
-            .put_some("reason", reason);
+            .overriding(overriding);
     }
 
     fn reason(&self) -> Option<&str> {
-        self.reason.as_deref()
+        self.overriding.reason.as_deref()
     }
 
     async fn execute(&self, tx: &CommandTx<'_>) -> Result<Outcome> {
         let (id, draft) = (self.id, &self.draft);
         let row = tx.visit(id, self.version).await?;
-        let time_zone = tx.time_zone().await?;
+        let hospital = tx.own_hospital().await?;
         let before = (row.date, row.scheduled_at.map(|at| at.0));
-        let (date, scheduled_at) = draft.schedule(Some(before), time_zone)?;
+        let (date, scheduled_at) = draft.schedule(Some(before), hospital.time_zone)?;
         let wanted = visit::Model {
             date,
             scheduled_at: scheduled_at.map(ScheduledAt),
@@ -70,26 +69,17 @@ impl Command for ChangeVisit {
         if wanted == row {
             return Ok(Outcome::visit(id, row.patient_id));
         }
-        // A future visit that an import or SQL recorded as over can still be changed in other ways.
-        if wanted.status != row.status || wanted.date != row.date {
-            tx.refuse_too_early(&wanted, draft, time_zone)?;
-        }
-        let over = VisitStatus::parse(&row.status).is_some_and(VisitStatus::is_final);
-        if over && self.reason.is_none() {
-            return Err(Error::input(
-                "input.reason",
-                format!("this visit is {}: a reason for correcting it is needed", row.status),
-            ));
-        }
         if wanted.patient_id != row.patient_id {
             tx.active_patient("input.patientId", wanted.patient_id).await?;
         }
+        let checked = tx.checked_visit(&hospital, Some(&row), wanted, &self.overriding);
+        let CheckedVisit { row: wanted, forced } = checked.await?;
         let patient = wanted.patient_id;
         let mut changed = visit::ActiveModel::from(wanted).reset_all();
         changed.hospital_id = Unchanged(tx.hospital);
         changed.id = Unchanged(id);
         changed.version = Set(row.version + 1);
         changed.update(&tx.transaction).await?;
-        Ok(Outcome::visit(id, patient))
+        Ok(Outcome::visit(id, patient).forced(forced))
     }
 }

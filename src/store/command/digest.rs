@@ -7,7 +7,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::{Value, json};
 
-use super::Command;
+use super::{Command, Override};
 use crate::error::Result;
 use crate::records::{Patch, PatientDraft, VisitDraft};
 use crate::secrets::Secrets;
@@ -113,6 +113,12 @@ impl DigestFields {
             .put_some("channel", &channel.map(|channel| channel.as_str()))
             .patch("durationMinutes", duration_minutes, |minutes| json!(minutes))
             .patch("note", note, |text| json!(text))
+    }
+
+    pub(super) fn overriding(&mut self, overriding: &Override) -> &mut Self {
+        let Override { force, reason } = overriding;
+        self.put_some("reason", reason)
+            .put_some("force", &force.then_some(true))
     }
 }
 
@@ -221,7 +227,10 @@ mod tests {
                 r#"[1,"undoMerge",[["id",1],["reason","why"]]]"#,
             ),
             (
-                Box::new(RecordVisit(visit())),
+                Box::new(RecordVisit {
+                    draft: visit(),
+                    overriding: Override::default(),
+                }),
                 r#"[1,"recordVisit",[["visitNo","7"],["patientId",3],["date","2025-05-11"],["scheduledAt",[1746955800,250000000]],["status","CHECKED_IN"],["departmentId",null],["doctorId",5],["channel","WALK_IN"]]]"#,
             ),
             (
@@ -229,7 +238,10 @@ mod tests {
                     id: 1,
                     version: 2,
                     draft: VisitDraft::default(),
-                    reason: Some(reason()),
+                    overriding: Override {
+                        force: false,
+                        reason: Some(reason()),
+                    },
                 }),
                 r#"[1,"changeVisit",[["id",1],["version",2],["reason","why"]]]"#,
             ),

@@ -6,6 +6,7 @@
 
 mod absences;
 mod add_staff;
+mod booking;
 mod change_patient;
 mod change_staff;
 mod change_visit;
@@ -15,6 +16,7 @@ mod digest;
 mod doctor_hours;
 mod doctors;
 mod erase_patient;
+mod lapse_bookings;
 mod merge_patients;
 mod patient;
 mod pin_snapshot;
@@ -44,6 +46,7 @@ use crate::permissions::{Action, Viewer};
 
 pub use absences::{AddAbsence, RemoveAbsence};
 pub use add_staff::AddStaff;
+pub use booking::Override;
 pub use change_patient::ChangePatient;
 pub use change_staff::ChangeStaff;
 pub use change_visit::ChangeVisit;
@@ -134,6 +137,8 @@ pub struct Outcome {
     subject: Subject,
     /// The patients whose data was changed.
     patients: BTreeSet<i64>,
+    /// Whether it broke a rule that can be overridden.
+    forced: bool,
 }
 
 #[derive(Debug)]
@@ -153,6 +158,7 @@ impl Outcome {
         Self {
             subject: Subject::Snapshot(id),
             patients: BTreeSet::new(),
+            forced: false,
         }
     }
 
@@ -168,7 +174,13 @@ impl Outcome {
         Self {
             subject: Subject::Record(id),
             patients,
+            forced: false,
         }
+    }
+
+    /// The same, of which the audit says whether it broke a rule that can be overridden.
+    fn forced(self, forced: bool) -> Self {
+        Self { forced, ..self }
     }
 
     /// A snapshot has no number: 0.
@@ -256,8 +268,14 @@ impl Store {
         if let Some(key) = key {
             tx.record_idempotency_key(key, command, outcome.id()).await?;
         }
+        let name = command.info().name;
+        let what = if outcome.forced {
+            format!("{name} by force")
+        } else {
+            name.to_owned()
+        };
         let entry = NewEntry::new(hospital, tx.staff(), AuditAction::Changed)
-            .what(command.info().name)
+            .what(&what)
             .patients(&outcome.patients);
         let entry = match &outcome.subject {
             Subject::Record(id) => entry.subject(*id),

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use entity::scheduled_at::ScheduledAt;
 use entity::visit;
 
+use super::booking::{CheckedVisit, Override};
 use super::digest::DigestFields;
 use super::transaction::CommandTx;
 use super::{Command, CommandInfo, Outcome};
@@ -13,7 +14,10 @@ use crate::records::VisitDraft;
 use crate::store::draft::new_visit;
 
 #[derive(Clone, Debug)]
-pub struct RecordVisit(pub VisitDraft<i64>);
+pub struct RecordVisit {
+    pub draft: VisitDraft<i64>,
+    pub overriding: Override,
+}
 
 impl RecordVisit {
     pub(super) const INFO: CommandInfo = CommandInfo {
@@ -31,24 +35,28 @@ impl Command for RecordVisit {
     }
 
     fn digest(&self, fields: &mut DigestFields) {
-        let Self(draft) = self;
-        fields.visit(draft);
+        let Self { draft, overriding } = self;
+        fields.visit(draft).overriding(overriding);
+    }
+
+    fn reason(&self) -> Option<&str> {
+        self.overriding.reason.as_deref()
     }
 
     async fn execute(&self, tx: &CommandTx<'_>) -> Result<Outcome> {
-        let Self(draft) = self;
+        let Self { draft, overriding } = self;
         let patient = draft
             .patient
             .ok_or_else(|| Error::input("input.patientId", "is needed"))?;
         tx.active_patient("input.patientId", patient).await?;
-        let time_zone = tx.time_zone().await?;
-        let (date, scheduled_at) = draft.schedule(None, time_zone)?;
+        let hospital = tx.own_hospital().await?;
+        let (date, scheduled_at) = draft.schedule(None, hospital.time_zone)?;
         let row = visit::Model {
             date,
             scheduled_at: scheduled_at.map(ScheduledAt),
             ..tx.visit_after(&new_visit(tx.hospital), draft).await?
         };
-        tx.refuse_too_early(&row, draft, time_zone)?;
+        let CheckedVisit { row, forced } = tx.checked_visit(&hospital, None, row, overriding).await?;
         let columns = [
             ("visit_no", row.visit_no.into()),
             ("patient_id", row.patient_id.into()),
@@ -60,9 +68,13 @@ impl Command for RecordVisit {
             ("channel", row.channel.into()),
             ("version", row.version.into()),
             ("duration_minutes", row.duration_minutes.into()),
+            ("checked_in_at", row.checked_in_at.into()),
+            ("started_at", row.started_at.into()),
+            ("completed_at", row.completed_at.into()),
+            ("expires_at", row.expires_at.into()),
             ("note", row.note.into()),
         ];
         let id = tx.insert("visit", &columns).await?;
-        Ok(Outcome::visit(id, patient))
+        Ok(Outcome::visit(id, patient).forced(forced))
     }
 }

@@ -1,23 +1,13 @@
 //! What the commands on visits have in common.
 
-use chrono_tz::Tz;
 use entity::visit;
 use sea_orm::{ConnectionTrait as _, EntityTrait as _};
 
 use super::transaction::{CommandTx, check_version};
 use crate::error::{Error, Result};
 use crate::records::{Patch, VisitDraft};
-use crate::statistics::VisitStatus;
 
 impl CommandTx<'_> {
-    pub(super) async fn time_zone(&self) -> Result<Tz> {
-        let state = self
-            .store
-            .hospital_state_in(&self.transaction, self.hospital, 0)
-            .await?;
-        Ok(state.time_zone)
-    }
-
     /// The row with the draft's values, but for the schedule, which depends on the time zone.
     pub(super) async fn visit_after(&self, row: &visit::Model, draft: &VisitDraft<i64>) -> Result<visit::Model> {
         if let Patch::Put(visit_no) = &draft.visit_no {
@@ -55,25 +45,5 @@ impl CommandTx<'_> {
         let row = found.ok_or_else(|| Error::unknown_id("input.id", "visit"))?;
         check_version("the visit", version, row.version)?;
         Ok(row)
-    }
-}
-
-impl CommandTx<'_> {
-    /// Refuses a status that a visit can have from its day on, while that day is still to come in the hospital's time zone.
-    pub(super) fn refuse_too_early(&self, row: &visit::Model, draft: &VisitDraft<i64>, time_zone: Tz) -> Result<()> {
-        if !VisitStatus::parse(&row.status).is_some_and(VisitStatus::excludes_future_dates) {
-            return Ok(());
-        }
-        let today = self.store.today(time_zone);
-        if row.date <= today {
-            return Ok(());
-        }
-        let argument = if draft.status.is_some() {
-            "input.status"
-        } else {
-            "input.date"
-        };
-        let message = format!("a visit cannot be {} before its day, {}", row.status, row.date);
-        Err(Error::input(argument, message))
     }
 }
