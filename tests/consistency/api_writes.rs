@@ -342,7 +342,7 @@ impl MutationRequest {
             Mutation::RecordVisit => {
                 let mut input = json!({
                     "patientId": a_patient(random)?,
-                    "date": targets.ctx.any_day(random).date(),
+                    "date": a_date(targets, random),
                     "status": a_status(random),
                     "channel": a_channel(random),
                     "visitNo": number(random),
@@ -352,13 +352,16 @@ impl MutationRequest {
                 for _ in 0..random.random_range(0..3) {
                     an_aspect(targets, &mut input, random);
                 }
+                if input["date"].is_null() && input["scheduledAt"].is_null() {
+                    input["date"] = json!(a_date(targets, random));
+                }
                 input
             }
             Mutation::ChangeVisit => {
                 let mut input = json!({"id": id_of('V', id), "version": version, "visitNo": number(random)});
                 match random.random_range(0..4) {
                     0 => input["patientId"] = json!(a_patient(random)?),
-                    1 => input["date"] = json!(targets.ctx.any_day(random).date()),
+                    1 => input["date"] = json!(a_date(targets, random)),
                     2 => input["status"] = json!(a_status(random)),
                     _ => an_aspect(targets, &mut input, random),
                 }
@@ -523,6 +526,14 @@ fn a_name_or_none(random: &mut StdRng) -> Value {
     Some(a_name(random)).filter(|name| !name.is_empty()).into()
 }
 
+/// A day of the data, or today, when visits are checked in.
+fn a_date(targets: &Targets<'_>, random: &mut StdRng) -> NaiveDate {
+    if random.random_ratio(2, 3) {
+        return targets.ctx.any_day(random).date();
+    }
+    Utc::now().date_naive()
+}
+
 /// A random optional field of a visit.
 fn an_aspect(targets: &Targets<'_>, input: &mut Value, random: &mut StdRng) {
     let ctx = targets.ctx;
@@ -538,7 +549,7 @@ fn an_aspect(targets: &Targets<'_>, input: &mut Value, random: &mut StdRng) {
             }
             // The date follows from the time: a different date would be rejected.
             input.as_object_mut().unwrap().remove("date");
-            let at = format!("{}T0{}:30:00Z", ctx.any_day(random), random.random_range(0..10));
+            let at = format!("{}T0{}:30:00Z", a_date(targets, random), random.random_range(0..10));
             input["scheduledAt"] = json!(at);
         }
         1 => input["departmentId"] = one_of(random, 'D', &ctx.departments),
