@@ -19,6 +19,8 @@ pub struct Limits {
     pub max_filter_items: usize,
     /// Characters of a search.
     pub max_search_length: usize,
+    /// Patients that a search sorts at most; of more, it reads all patients in the list's order until the page is full.
+    pub max_sorted_patients: u64,
     /// How long the outcome of a mutation is remembered under its idempotency key.
     pub idempotency_key_lifetime: Duration,
 
@@ -114,6 +116,7 @@ impl Default for Limits {
             max_buckets: 3_660,
             max_filter_items: 1_000,
             max_search_length: 200,
+            max_sorted_patients: 4_000,
             idempotency_key_lifetime: 7 * DAY,
 
             max_query_tokens: 10_000,
@@ -218,8 +221,8 @@ pub fn cores() -> usize {
 mod tests {
     use super::*;
     use crate::statistics::{Definition, MAX_DIMENSION_IDS};
-    use crate::store::IDS_PER_STATEMENT;
-    use crate::text::{MAX_NAME_LENGTH, MAX_TEXT_LENGTH};
+    use crate::store::{IDS_PER_STATEMENT, MAX_LEADING_ZEROS};
+    use crate::text::{MAX_NAME_LENGTH, MAX_NAME_WORDS, MAX_SUFFIX_LENGTH, MAX_TEXT_LENGTH};
 
     fn count(number: impl TryInto<u64>) -> String {
         let digits = number.try_into().unwrap_or_default().to_string();
@@ -254,7 +257,7 @@ mod tests {
     fn rows() -> Vec<(&'static str, String, &'static str)> {
         let limits = Limits::default();
         let Limits {
-            default_page_size, max_page_size, max_visits_of_day, max_buckets, max_filter_items, max_search_length,
+            default_page_size, max_page_size, max_visits_of_day, max_buckets, max_filter_items, max_search_length, max_sorted_patients,
             idempotency_key_lifetime, max_query_tokens, max_query_nesting, max_query_definitions, max_query_aliases,
             max_query_directives, max_directives_per_selection, max_query_depth, max_query_fields, max_query_cost,
             costly_query, max_errors, max_response_bytes, max_request_bytes, document_cache_bytes,
@@ -272,6 +275,10 @@ mod tests {
             ("buckets of a question: ten years by DAY", count(max_buckets), ""),
             ("ids in one list of an argument", count(max_filter_items), ""),
             ("characters of a search", count(max_search_length), ""),
+            ("matches of a search up to which they are sorted; among more, a page is found in the list's order", count(max_sorted_patients), ""),
+            ("words of a name that search finds it by", count(MAX_NAME_WORDS), ""),
+            ("characters of a name from the start of a word on that search compares", count(MAX_SUFFIX_LENGTH), ""),
+            ("leading zeros of a chart number that search leaves out", count(MAX_LEADING_ZEROS), ""),
             ("characters of a name or number", count(MAX_NAME_LENGTH), ""),
             ("characters of a memo or reason", count(MAX_TEXT_LENGTH), ""),
             ("days of a rule of the definition", count(Definition::MAX_DAYS), ""),

@@ -51,7 +51,7 @@ async fn lapse_bookings(store: Store) {
     }
 }
 
-/// Deletes expired data, and folds names that were written in SQL, so that searches find them.
+/// Deletes expired data, and indexes the names that were written in SQL.
 async fn hourly_cleanup(store: Store, retention: Retention) {
     let mut interval = tokio::time::interval(Duration::from_secs(60 * 60));
     loop {
@@ -68,7 +68,7 @@ async fn clean_up(store: &Store, retention: Retention) -> Result<()> {
         store.prune_feed(hospital).await?;
         store.prune_keys(hospital).await?;
         store.prune_refresh_tokens(hospital).await?;
-        store.fold_names(hospital).await?;
+        store.index_names(hospital).await?;
         let expired = store
             .expire_snapshots(hospital, days_ago(retention.snapshot_days))
             .await?;

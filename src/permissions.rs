@@ -18,7 +18,7 @@ string_enum!(
 pub enum Action {
     /// See names, phone numbers and birth dates; for others they are masked.
     SeePatientsInFull,
-    /// Search and order by name, which would reveal masked names.
+    /// Search and order by name, search by birth date and by a part of the phone, which would reveal what is masked.
     UseNames,
     /// Pin snapshots, so that they do not expire.
     KeepSnapshots,
@@ -84,7 +84,7 @@ mod tests {
     const fn label(action: Action) -> &'static str {
         match action {
             Action::SeePatientsInFull => "see patients in full",
-            Action::UseNames => "search and order by name",
+            Action::UseNames => "search and order by name; search by birth date and by part of a phone",
             Action::KeepSnapshots => "pin snapshots",
             Action::ChangeRecords => "change patients and visits: register, book, check in, correct, merge, erase",
             Action::ChangeAbsences => "add and remove absences of doctors",

@@ -22,6 +22,14 @@ use crate::error::{Error, Result};
 /// Bytes of a nonce.
 const NONCE: usize = 12;
 
+/// The fewest digits that are the end of a phone number.
+pub const SHORTEST_PHONE_ENDING: usize = 4;
+
+/// Bytes of the hash of the end of a phone number.
+pub const PHONE_ENDING_HASH: usize = 8;
+
+const PHONE_ENDING: &str = "phone ending";
+
 /// The keys of one installation. All servers of one database share them.
 #[derive(Clone)]
 pub struct Secrets(Arc<Shared>);
@@ -102,6 +110,13 @@ impl Key {
         let mut nonce = [0; NONCE];
         nonce.copy_from_slice(&hash[..NONCE]);
         Ok(nonce)
+    }
+
+    fn phone_ending(&self, context: &[u8], digits: &str) -> Result<[u8; PHONE_ENDING_HASH]> {
+        let hash = mac(&self.index, &[context, digits.as_bytes()])?;
+        let mut short = [0; PHONE_ENDING_HASH];
+        short.copy_from_slice(&hash[..PHONE_ENDING_HASH]);
+        Ok(short)
     }
 
     fn digest(&self, context: &[u8], text: &str) -> Result<Vec<u8>> {
@@ -292,6 +307,32 @@ impl Secrets {
         self.digests(hospital, "phone", phone)
     }
 
+    /// Keyed hashes of the ends of an E.164 phone number: of its last four digits, and of its last five, six, … digits, one after the
+    /// other. Of a shorter number all digits count as the last four.
+    ///
+    /// # Errors
+    /// Never in practice: the keys have the right length.
+    pub fn phone_endings(&self, hospital: i64, phone: &str) -> Result<(Vec<u8>, Vec<u8>)> {
+        let digits = phone.trim_start_matches('+');
+        let ending = |length: usize| digits.get(digits.len().saturating_sub(length)..).unwrap_or(digits);
+        let (key, context) = (&self.keys()[0], context(hospital, PHONE_ENDING));
+        let hash = |length| key.phone_ending(&context, ending(length));
+        let longer = (SHORTEST_PHONE_ENDING + 1..=digits.len()).map(hash);
+        let longer = longer.collect::<Result<Vec<_>>>()?.concat();
+        Ok((hash(SHORTEST_PHONE_ENDING)?.to_vec(), longer))
+    }
+
+    /// The hash of these last digits of a phone under each key, since it may have been stored under any of them.
+    ///
+    /// # Errors
+    /// Never in practice: the keys have the right length.
+    pub fn phone_ending_hashes(&self, hospital: i64, digits: &str) -> Result<Vec<Vec<u8>>> {
+        self.reload();
+        let context = context(hospital, PHONE_ENDING);
+        let hash = |key: &Key| Ok(key.phone_ending(&context, digits)?.to_vec());
+        self.keys().iter().map(hash).collect()
+    }
+
     /// A keyed hash, different for each hospital and purpose: without the key, the text cannot be found by trying.
     ///
     /// # Errors
@@ -395,6 +436,23 @@ mod tests {
         assert_eq!(index(1, 7), index(1, 7));
         assert_ne!(index(1, 7), index(1, 8));
         assert_ne!(index(1, 7), index(2, 7));
+    }
+
+    #[test]
+    fn the_ends_of_a_phone_are_found_by_their_hashes() {
+        let hash = |key, hospital, digits| secrets(key).phone_ending_hashes(hospital, digits).unwrap().remove(0);
+        let (last_four, longer) = secrets(1).phone_endings(7, "+821012345678").unwrap();
+        assert_eq!(last_four, hash(1, 7, "5678"));
+        let longer: Vec<&[u8]> = longer.chunks(PHONE_ENDING_HASH).collect();
+        assert_eq!(longer.len(), 8);
+        assert_eq!(longer[0], hash(1, 7, "45678"));
+        assert_eq!(longer[7], hash(1, 7, "821012345678"));
+        assert_ne!(last_four, hash(1, 8, "5678"));
+        assert_ne!(last_four, hash(2, 7, "5678"));
+        assert_eq!(
+            secrets(1).phone_endings(7, "+123").unwrap(),
+            (hash(1, 7, "123"), Vec::new())
+        );
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub mod list_part;
 pub mod merged_visit;
 pub mod patient;
 pub mod patient_merge;
+pub mod patient_name_suffix;
+pub mod patient_to_index;
 pub mod patient_tombstone;
 pub mod refresh_token;
 pub mod revision;

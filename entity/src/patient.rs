@@ -16,14 +16,16 @@ pub struct Model {
     /// None once erased.
     pub chart_no: Option<String>,
     pub name: Option<String>,
-    /// The name as search compares it.
-    pub folded_name: Option<String>,
-    /// The name that `folded_name` was folded from. It differs from `name` where SQL changed the name.
-    pub folded_from: Option<String>,
+    /// The name that the rows of `patient_name_suffix` were made from; none while the patient is not ACTIVE.
+    pub indexed_name: Option<String>,
     /// E.164, encrypted.
     pub phone: Option<Vec<u8>>,
     /// A keyed hash of the phone, for exact look-ups.
     pub phone_index: Option<Vec<u8>>,
+    /// A keyed hash of its last four digits.
+    pub phone_last_four: Option<Vec<u8>>,
+    /// Keyed hashes of its last five, six, … digits, 8 bytes each.
+    pub phone_endings: Option<Vec<u8>>,
     pub birth_date: Option<Date>,
     pub birth_year: Option<i32>,
     /// FEMALE, MALE, OTHER or UNKNOWN.

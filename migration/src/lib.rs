@@ -24,6 +24,7 @@ mod m0012_erasure;
 mod m0013_audit_patients;
 mod m0014_text;
 mod m0015_front_desk;
+mod m0016_patient_search;
 pub mod triggers;
 
 /// All migrations, in order.
@@ -47,6 +48,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0013_audit_patients::Migration),
             Box::new(m0014_text::Migration),
             Box::new(m0015_front_desk::Migration),
+            Box::new(m0016_patient_search::Migration),
         ]
     }
 }

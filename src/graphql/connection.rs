@@ -10,7 +10,7 @@ use super::patient::Patient;
 use super::visit::Visit;
 use crate::error::Result;
 use crate::permissions::{Action, Viewer};
-use crate::store::{self, PatientKey, PatientSearch, VisitKey, VisitQuery};
+use crate::store::{self, PatientKey, SearchPlan, VisitKey, VisitQuery};
 
 /// An order of patients.
 #[derive(InputObject)]
@@ -78,7 +78,7 @@ pub(super) struct PatientConnection {
     pub(super) rows: Vec<KeyedRow<store::Patient>>,
     /// Whether there are rows before and after the page.
     pub(super) around: (bool, bool),
-    pub(super) search: PatientSearch,
+    pub(super) plan: SearchPlan,
 }
 
 /// A page of patients with their current data.
@@ -103,10 +103,7 @@ impl PatientConnection {
     /// The length of the whole list.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
         let hospital = context::viewer(ctx)?.hospital;
-        context::services(ctx)?
-            .store
-            .patient_total(hospital, &self.search)
-            .await
+        context::services(ctx)?.store.patient_total(hospital, &self.plan).await
     }
 }
 

@@ -17,6 +17,7 @@ use super::{context, mask};
 use crate::error::{Error, Result};
 use crate::permissions::Action;
 use crate::records;
+use crate::secrets::SHORTEST_PHONE_ENDING;
 use crate::store::{self, PatientEnds, PatientKey, PatientSearch};
 use crate::text;
 
@@ -229,13 +230,21 @@ impl Patient {
     }
 }
 
-/// Which patients to list.
+/// The most digits of a phone number in E.164.
+const MAX_PHONE_DIGITS: usize = 15;
+
+/// Which patients to list: those that meet all conditions.
 #[derive(InputObject)]
 pub(super) struct PatientFilter {
-    /// Part of the name, the start of the chart number, or a complete phone number; at most 200 characters. Names match regardless
-    /// of case, width and repeated spaces; chart numbers are case-sensitive. If names are masked for the viewer, text without a
-    /// digit is refused.
+    /// The start of any word of the name, the start of the chart number, or a complete phone number; at most 200 characters. Names
+    /// match regardless of case, width and spaces, and from any Chinese, Japanese or Korean character on. Chart numbers are
+    /// case-sensitive and match without their leading zeros, too; that of a merged record finds the patient it was merged into. If
+    /// names are masked for the viewer, text without a digit is refused.
     search: Option<String>,
+    /// The birth date. FORBIDDEN for SUPPORT, for whom it is masked.
+    birth_date: Option<Date>,
+    /// The last four digits of the phone number, or more; FORBIDDEN for SUPPORT.
+    phone_ends_with: Option<String>,
     /// Patients registered on one of these days, both ends included.
     registered: Option<DateRangeInput>,
 }
@@ -248,6 +257,15 @@ pub(super) async fn patient_search(ctx: &Context<'_>, filter: Option<PatientFilt
         .registered
         .map(|range| range.days("filter.registered"))
         .transpose()?;
+    let viewer = context::viewer(ctx)?;
+    if let Some(date) = filter.birth_date {
+        viewer.require(Action::UseNames, "to find patients by birth date")?;
+        found.birth_date = Some(date.date("filter.birthDate")?);
+    }
+    if let Some(digits) = filter.phone_ends_with {
+        viewer.require(Action::UseNames, "to find patients by a part of the phone number")?;
+        found.phone_endings = phone_endings(ctx, &digits).await?;
+    }
     let Some(text) = filter.search else { return Ok(found) };
     let text = text::nfc(text.trim());
     let max = context::limits(ctx)?.max_search_length;
@@ -255,37 +273,63 @@ pub(super) async fn patient_search(ctx: &Context<'_>, filter: Option<PatientFilt
         let message = format!("must be 1–{max} characters; leave it out to list all");
         return Err(Error::input("filter.search", message));
     }
-    let viewer = context::viewer(ctx)?;
     if viewer.role.may(Action::UseNames) {
-        found.name_part = Some(text.to_string());
+        found.name_start = Some(text.to_string());
     } else if !text.chars().any(char::is_numeric) {
         viewer.require(Action::UseNames, "to find patients by name")?;
     }
     found.chart_start = Some(text.to_string());
-    let row = context::services(ctx)?.store.hospital(viewer.hospital).await?;
-    found.phone = records::e164(&text, row.and_then(|row| row.country).as_deref());
+    found.phone = whole_phone(ctx, &text).await?;
     Ok(found)
+}
+
+/// The phone number in E.164; none if the text is no whole one.
+async fn whole_phone(ctx: &Context<'_>, text: &str) -> Result<Option<String>> {
+    let hospital = context::viewer(ctx)?.hospital;
+    let row = context::services(ctx)?.store.hospital(hospital).await?;
+    Ok(records::e164(text, row.and_then(|row| row.country).as_deref()))
+}
+
+/// The digits with which a phone number ends in E.164. A whole number of the hospital's country begins otherwise there than it is dialled.
+async fn phone_endings(ctx: &Context<'_>, text: &str) -> Result<Vec<String>> {
+    let narrow = text::nfkc(text);
+    let digits: String = narrow.chars().filter(char::is_ascii_digit).collect();
+    let is_part = |c: char| c.is_ascii_digit() || c.is_whitespace() || "+-.()/".contains(c);
+    if !(SHORTEST_PHONE_ENDING..=MAX_PHONE_DIGITS).contains(&digits.len()) || !narrow.chars().all(is_part) {
+        let message =
+            format!("must be the last {SHORTEST_PHONE_ENDING} to {MAX_PHONE_DIGITS} digits of a phone number");
+        return Err(Error::input("filter.phoneEndsWith", message));
+    }
+    let whole = whole_phone(ctx, &narrow).await?;
+    let whole = whole.map(|phone| phone.trim_start_matches('+').to_owned());
+    let whole = whole.filter(|whole| *whole != digits);
+    Ok(std::iter::once(digits).chain(whole).collect())
 }
 
 /// The text that binds cursors to the list. Clients keep cursors across versions, so this encoding must not change.
 fn scope(search: &PatientSearch, key: PatientKey, descending: bool) -> String {
     let PatientSearch {
-        name_part,
+        name_start,
         chart_start,
         phone,
         registered,
+        birth_date,
+        phone_endings,
     } = search;
     let registered = registered.map(|days| [days.from.0, days.to.0]);
-    json!([
-        "patients",
-        name_part,
-        chart_start,
-        phone,
-        registered,
-        key.as_str(),
-        descending
-    ])
-    .to_string()
+    let mut scope = vec![
+        json!("patients"),
+        json!(name_start),
+        json!(chart_start),
+        json!(phone),
+        json!(registered),
+        json!(key.as_str()),
+        json!(descending),
+    ];
+    if birth_date.is_some() || !phone_endings.is_empty() {
+        scope.extend([json!(birth_date.map(|date| date.to_string())), json!(phone_endings)]);
+    }
+    json!(scope).to_string()
 }
 
 /// A page of the hospital's patients.
@@ -305,8 +349,9 @@ pub(super) async fn page(
     let scope: CursorScope = Arc::new(scope(&search, key, descending));
     let keyset = page_args.keyset(store.secrets(), hospital, &scope, descending)?;
     // Also the number of hits tells who is a patient here: the entry of a search names those on its page.
+    let plan = store.plan_search(hospital, &search).await?;
     let mut rows = if rows_selected(ctx) || search.is_by_person() {
-        store.patient_page(hospital, &search, key, today, &keyset).await?
+        store.patient_page(hospital, &plan, key, today, &keyset).await?
     } else {
         Vec::new()
     };
@@ -323,7 +368,7 @@ pub(super) async fn page(
     Ok(PatientConnection {
         rows: rows.into_iter().map(keyed).collect(),
         around,
-        search,
+        plan,
     })
 }
 
@@ -339,14 +384,24 @@ mod tests {
             r#"["patients",null,null,null,null,"ChartNo",false]"#
         );
         let search = PatientSearch {
-            name_part: Some("Kim \"1\"".to_owned()),
+            name_start: Some("Kim \"1\"".to_owned()),
             chart_start: Some("1".to_owned()),
             phone: Some("+821012345678".to_owned()),
             registered: DayRange::new(Day(739_372), Day(739_373)),
+            ..PatientSearch::default()
         };
         assert_eq!(
             scope(&search, PatientKey::Name, true),
             r#"["patients","Kim \"1\"","1","+821012345678",[739372,739373],"Name",true]"#
+        );
+        let search = PatientSearch {
+            birth_date: Some("1980-01-31".parse().unwrap()),
+            phone_endings: vec!["5678".to_owned()],
+            ..PatientSearch::default()
+        };
+        assert_eq!(
+            scope(&search, PatientKey::ChartNo, false),
+            r#"["patients",null,null,null,null,"ChartNo",false,"1980-01-31",["5678"]]"#
         );
     }
 }

@@ -10,10 +10,13 @@ use super::Store;
 use super::draft::{new_patient, new_visit};
 use super::hospital::full;
 use super::model::RecordState;
-use super::patient::fold_name;
+use super::name_index::name_to_index;
 use crate::error::Result;
 use crate::records::{Patch, PatientDraft, VisitDraft};
 use crate::statistics::MAX_DIMENSION_IDS;
+
+/// Rows that one statement inserts: SQLite binds at most 32,766 values.
+const INSERTED_ROWS: usize = 1_000;
 
 /// What became of a draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +121,7 @@ impl BulkImporter<'_> {
                 outcomes.push(UpsertOutcome::Unchanged);
                 continue;
             }
-            fold_name(&mut wanted);
+            self.store.index_name(&transaction, &mut wanted).await?;
             let mut changed = patient::ActiveModel::from(wanted).reset_all();
             changed.hospital_id = Unchanged(row.hospital_id);
             changed.id = Unchanged(row.id);
@@ -126,13 +129,40 @@ impl BulkImporter<'_> {
             changed.update(&transaction).await?;
             outcomes.push(UpsertOutcome::Changed);
         }
-        if !new.is_empty() {
-            patient::Entity::insert_many(new)
-                .exec_without_returning(&transaction)
-                .await?;
-        }
+        self.insert_patients(&transaction, new).await?;
         transaction.commit().await?;
         Ok(outcomes)
+    }
+
+    /// Inserts new patients, and indexes their names.
+    async fn insert_patients(&self, transaction: &DatabaseTransaction, new: Vec<patient::Model>) -> Result<()> {
+        if new.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<(String, Option<String>)> = new
+            .iter()
+            .filter_map(|row| Some((row.chart_no.clone()?, row.indexed_name.clone())))
+            .collect();
+        for new in new.chunks(INSERTED_ROWS) {
+            let new = new.iter().cloned().map(|row| patient::ActiveModel {
+                id: NotSet,
+                ..patient::ActiveModel::from(row).reset_all()
+            });
+            patient::Entity::insert_many(new)
+                .exec_without_returning(transaction)
+                .await?;
+        }
+        let chart_nos: Vec<&str> = names.iter().map(|(chart_no, _)| chart_no.as_str()).collect();
+        let mut sql = self.store.sql("SELECT chart_no, id FROM patient WHERE hospital_id = ");
+        sql.bind(self.hospital).push(" AND chart_no").texts(&chart_nos);
+        let mut ids: HashMap<String, i64> = HashMap::with_capacity(names.len());
+        for row in transaction.query_all_raw(sql.done()).await? {
+            ids.insert(row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        }
+        let named = names
+            .iter()
+            .filter_map(|(chart_no, name)| Some((*ids.get(chart_no)?, name.as_deref()?)));
+        self.store.add_suffixes(transaction, self.hospital, named).await
     }
 
     async fn known_patients(
@@ -164,12 +194,10 @@ impl BulkImporter<'_> {
         self.store.erased_numbers(transaction, self.hospital, unknown).await
     }
 
-    fn new_patient(&self, draft: &PatientDraft) -> Result<patient::ActiveModel> {
+    fn new_patient(&self, draft: &PatientDraft) -> Result<patient::Model> {
         let mut row = self.store.patient_with(&new_patient(self.hospital), draft)?;
-        fold_name(&mut row);
-        let mut new = patient::ActiveModel::from(row).reset_all();
-        new.id = NotSet;
-        Ok(new)
+        row.indexed_name = name_to_index(&row);
+        Ok(row)
     }
 
     async fn visits_once(&self, drafts: &[VisitDraft<String>], brought: &[PatientDraft]) -> Result<Vec<UpsertOutcome>> {
@@ -236,8 +264,8 @@ impl BulkImporter<'_> {
             changed.update(&transaction).await?;
             outcomes.push(UpsertOutcome::Changed);
         }
-        if !new.is_empty() {
-            visit::Entity::insert_many(new)
+        for new in new.chunks(INSERTED_ROWS) {
+            visit::Entity::insert_many(new.iter().cloned())
                 .exec_without_returning(&transaction)
                 .await?;
         }
@@ -289,9 +317,7 @@ impl BulkImporter<'_> {
             }
         }
         if !new.is_empty() {
-            patient::Entity::insert_many(new)
-                .exec_without_returning(transaction)
-                .await?;
+            self.insert_patients(transaction, new).await?;
             known = self.known_patients(transaction, chart_nos()).await?;
         }
         let patients = known

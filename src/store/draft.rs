@@ -44,8 +44,8 @@ pub(super) fn new_visit(hospital: i64) -> visit::Model {
 }
 
 impl Store {
-    /// The row with what the draft says. A phone number and a memo that stay the same keep their encrypted form. The folded name is
-    /// left to [`super::patient::fold_name`].
+    /// The row with what the draft says. A phone number and a memo that stay the same keep their encrypted form. The indexed name is
+    /// left to what writes the row.
     pub(super) fn patient_with(&self, row: &patient::Model, draft: &PatientDraft) -> Result<patient::Model> {
         let (secrets, hospital) = (&self.secrets, row.hospital_id);
         let mut wanted = row.clone();
@@ -62,10 +62,13 @@ impl Store {
                 let indexes = secrets.phone_indexes(hospital, phone)?;
                 if !row.phone_index.as_ref().is_some_and(|index| indexes.contains(index)) {
                     wanted.phone = Some(secrets.seal(hospital, "phone", phone)?);
-                    wanted.phone_index = Some(secrets.phone_index(hospital, phone)?);
+                    self.hash_phone(&mut wanted, phone)?;
                 }
             }
-            Some(None) => (wanted.phone, wanted.phone_index) = (None, None),
+            Some(None) => {
+                (wanted.phone, wanted.phone_index) = (None, None);
+                (wanted.phone_last_four, wanted.phone_endings) = (None, None);
+            }
             None => {}
         }
         wanted.memo = self.sealed_with(hospital, "memo", row.memo.as_ref(), &draft.memo)?;
@@ -78,6 +81,15 @@ impl Store {
             wanted.birth_year = Some(date.year());
         }
         Ok(wanted)
+    }
+
+    /// Sets what the phone is found by.
+    pub(super) fn hash_phone(&self, row: &mut patient::Model, phone: &str) -> Result<()> {
+        row.phone_index = Some(self.secrets.phone_index(row.hospital_id, phone)?);
+        let (last_four, endings) = self.secrets.phone_endings(row.hospital_id, phone)?;
+        row.phone_last_four = Some(last_four);
+        row.phone_endings = Some(endings);
+        Ok(())
     }
 }
 

@@ -116,10 +116,16 @@ impl Store {
         for row in rows {
             let phone = self.sealed_with_old_key(hospital, "phone", row.phone.as_ref())?;
             let memo = self.sealed_with_old_key(hospital, "memo", row.memo.as_ref())?;
+            let mut wanted = row.clone();
+            if let Some(phone) = &phone {
+                self.hash_phone(&mut wanted, phone)?;
+            }
             let mut changed = row.into_active_model();
             if let Some(phone) = phone {
                 changed.phone = Set(Some(self.secrets.seal(hospital, "phone", &phone)?));
-                changed.phone_index = Set(Some(self.secrets.phone_index(hospital, &phone)?));
+                changed.phone_index = Set(wanted.phone_index);
+                changed.phone_last_four = Set(wanted.phone_last_four);
+                changed.phone_endings = Set(wanted.phone_endings);
             }
             if let Some(memo) = memo {
                 changed.memo = Set(Some(self.secrets.seal(hospital, "memo", &memo)?));
@@ -128,6 +134,39 @@ impl Store {
                 changed.update(&transaction).await?;
                 done += 1;
             }
+        }
+        transaction.commit().await?;
+        Ok((done, last))
+    }
+
+    /// Hashes the ends of phones that were written before there were such hashes. Returns the number of patients that were changed.
+    ///
+    /// # Errors
+    /// Where the database fails, or a phone cannot be decrypted; batches before stay done.
+    pub async fn hash_phone_endings(&self, hospital: i64) -> Result<u64> {
+        batches(async |after| self.with_retry(|| self.hash_phone_batch(hospital, after)).await).await
+    }
+
+    async fn hash_phone_batch(&self, hospital: i64, after: i64) -> Result<(u64, Option<i64>)> {
+        let (transaction, _permit) = self.begin_change(hospital).await?;
+        let rows = patient::Entity::find()
+            .filter(patient::Column::HospitalId.eq(hospital))
+            .filter(patient::Column::Id.gt(after))
+            .filter(patient::Column::Phone.is_not_null())
+            .filter(patient::Column::PhoneLastFour.is_null())
+            .order_by_asc(patient::Column::Id)
+            .limit(BATCH)
+            .all(&transaction)
+            .await?;
+        let (last, done) = (rows.last().map(|row| row.id), rows.len() as u64);
+        for row in rows {
+            let Some(sealed) = &row.phone else { continue };
+            let phone = self.secrets.open_sealed(hospital, "phone", sealed)?;
+            let (last_four, endings) = self.secrets.phone_endings(hospital, &phone)?;
+            let mut changed = row.into_active_model();
+            changed.phone_last_four = Set(Some(last_four));
+            changed.phone_endings = Set(Some(endings));
+            changed.update(&transaction).await?;
         }
         transaction.commit().await?;
         Ok((done, last))

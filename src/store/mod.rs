@@ -14,7 +14,9 @@ mod keys;
 mod keyset;
 mod ledger_load;
 mod model;
+mod name_index;
 mod patient;
+mod patient_search;
 mod pool;
 mod readiness;
 mod revision;
@@ -55,7 +57,10 @@ pub use connect::OpenMode;
 pub use hospital::{NewHospital, definition_of};
 pub use keyset::Keyset;
 pub use model::{AuditEntry, Department, Doctor, Hospital, Patient, RecordState, SealedText, StaffMember, Visit};
-pub use patient::{KeyedPatient, PatientKey, PatientSearch};
+pub use patient::{KeyedPatient, PatientKey};
+#[cfg(test)]
+pub(crate) use patient_search::MAX_LEADING_ZEROS;
+pub use patient_search::{PatientSearch, SearchPlan};
 pub use pool::check_connection;
 pub use readiness::Unready;
 pub use revision::{HospitalState, Revision};
@@ -122,9 +127,10 @@ impl Store {
             };
             Error::Internal(format!("cannot migrate the database: {error}{hint}"))
         })?;
-        // Names from before there were folded names. A server would fold them, too, but later.
+        // What search needs of patients who were written before there was such an index.
         for hospital in self.hospitals().await? {
-            self.fold_names(hospital).await?;
+            self.index_names(hospital).await?;
+            self.hash_phone_endings(hospital).await?;
         }
         Ok(())
     }

@@ -96,7 +96,7 @@ impl Sql {
     }
 }
 
-fn json(list: impl serde::Serialize) -> String {
+pub(super) fn json(list: impl serde::Serialize) -> String {
     serde_json::json!(list).to_string()
 }
 

@@ -26,6 +26,7 @@ mod missing_tables;
 mod mutations;
 mod observability;
 mod overload;
+mod patient_search;
 mod persistence;
 mod proxy;
 mod query_limits;

@@ -2,7 +2,7 @@
 
 use migration::{Migrator, MigratorTrait as _};
 use serde_json::{Value, json};
-use test_support::{Client, PASSWORD, on_each_database, wait_until};
+use test_support::{Client, PASSWORD, on_each_database};
 
 /// 김영수 and José, composed as on most systems and decomposed as on macOS.
 const KIM: &str = "김영수";
@@ -31,7 +31,7 @@ on_each_database! {
         let list = front_desk.graphql("{ patients { nodes { name } } }").await;
         assert_eq!(names(&list["patients"]["nodes"]), ["Ann   Ash", KIM, "José Cox", "STRASSE", KIM, ""]);
         for (text, charts) in [
-            ("ＡＮＮ　ash", "A"), ("ann ash", "A"), ("  N \u{a0} a ", "A"), ("annash", ""), (KIM, "BE"), (KIM_NFD, "BE"), ("영", "BE"),
+            ("ＡＮＮ　ash", "A"), ("ann ash", "A"), ("  Ann \u{a0} a ", "A"), ("annash", "A"), ("n a", ""), (KIM, "BE"), (KIM_NFD, "BE"), ("영", "BE"),
             (JOSE, "C"), ("JOSE\u{301}", "C"), ("jose", ""), ("straße", "D"), ("STRASSE", "D"), ("Ｆ", "Ｆ1"), ("%", ""), ("_", ""),
         ] {
             assert_eq!(found(&front_desk, text).await, charts, "{text}");
@@ -121,32 +121,6 @@ on_each_database! {
         }
         let taken = app.try_run_cli(&add(code[1], JOSE));
         assert!(!taken.status.success());
-    }
-
-    async fn names_changed_in_sql_are_indexed_again(app: TestApp) {
-        app.import_example();
-        let front_desk = app.sign_in("desk").await;
-        app.execute("UPDATE patient SET name = 'Bea Bay' WHERE chart_no = 'A'").await;
-        app.execute("UPDATE patient SET name = NULL WHERE chart_no = 'C'").await;
-        app.execute("UPDATE patient SET name = 'Eve Eck' WHERE chart_no = 'E'").await;
-        for (text, charts) in [("Bea", "A"), ("Ann", ""), ("ash", ""), ("Cem", ""), ("Eve", "E"), ("dag", "D")] {
-            assert_eq!(found(&front_desk, text).await, charts, "{text}");
-        }
-        // A server folds changed rows at startup and every hour.
-        let _second = app.second_server();
-        let stale = "SELECT COUNT(*) FROM patient WHERE name <> folded_from OR (name IS NULL) <> (folded_from IS NULL)";
-        wait_until("names are folded", async || app.query_number(stale).await == 0).await;
-        for (text, charts) in [("BEA  BAY", "A"), ("eve", "E")] {
-            assert_eq!(found(&front_desk, text).await, charts, "{text}");
-        }
-        for text in ["Ann", "ash", "cem"] {
-            assert_eq!(found(&front_desk, text).await, "", "{text}");
-        }
-        assert_eq!(app.query_number("SELECT COUNT(*) FROM patient WHERE name IS NULL AND (folded_name IS NOT NULL OR folded_from IS NOT NULL)").await, 0);
-        // Nothing of an erased patient remains.
-        let bea = front_desk.graphql("{ patients(first: 1) { nodes { id version } } }").await["patients"]["nodes"][0].take();
-        front_desk.mutate("erasePatient", json!({"id": bea["id"], "version": bea["version"], "reason": "asked"}), "patient { id }").await;
-        assert_eq!(app.query_number("SELECT COUNT(*) FROM patient WHERE state = 'ERASED' AND (folded_name IS NOT NULL OR folded_from IS NOT NULL)").await, 0);
     }
 
     async fn existing_rows_are_normalized_once(app: TestApp) {

@@ -1,7 +1,7 @@
 //! The database's triggers.
 //!
 //! `change_tracking` has the list of those that note every change, and of the columns that they compare. Those of `audit` and
-//! `scheduled_at` refuse writes. `v2` and `v5` are change tracking as earlier migrations created it.
+//! `scheduled_at` refuse writes; those of `patient_search` note names that search has to index. `v2` and `v5` are change tracking as earlier migrations created it.
 //!
 //! A migration creates triggers in the version of its own number, never in the newest, so that what it does never changes.
 //! Everything that is added here names the migration that adds it.
@@ -12,6 +12,7 @@ use crate::dialect::expand;
 
 pub(crate) mod audit;
 pub(crate) mod change_tracking;
+pub(crate) mod patient_search;
 pub(crate) mod scheduled_at;
 pub(crate) mod v2;
 pub(crate) mod v5;
@@ -27,5 +28,6 @@ pub fn create_all(backend: DbBackend, schema: &str) -> Vec<String> {
     statements.extend(audit::create_v8(backend));
     statements.extend(audit::create_v13(backend, schema));
     statements.extend(scheduled_at::create_v10(backend));
+    statements.extend(patient_search::create_v16(backend, schema));
     statements.iter().map(|statement| expand(backend, statement)).collect()
 }

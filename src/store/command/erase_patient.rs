@@ -65,6 +65,7 @@ impl Command for ErasePatient {
             tx.write_patient(patient::Model {
                 merged_into: row.merged_into,
                 version: row.version,
+                indexed_name: row.indexed_name,
                 ..erased_patient(tx.hospital, row.id)
             })
             .await?;

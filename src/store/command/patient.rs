@@ -8,7 +8,6 @@ use super::transaction::CommandTx;
 use crate::error::{Error, Result};
 use crate::records::PatientDraft;
 use crate::store::RecordState;
-use crate::store::patient::fold_name;
 
 impl CommandTx<'_> {
     /// A chart number that an erased patient had is given to nobody else: files that still have it would fill the new record
@@ -60,9 +59,9 @@ impl CommandTx<'_> {
         found.ok_or_else(|| Error::unknown_id(argument, "patient"))
     }
 
-    /// Writes all of the row, at its next version.
+    /// Writes all of the row, at its next version. Its indexed name is the one that is stored.
     pub(super) async fn write_patient(&self, mut row: patient::Model) -> Result<()> {
-        fold_name(&mut row);
+        self.store.index_name(&self.transaction, &mut row).await?;
         let (id, version) = (row.id, row.version);
         let mut row = patient::ActiveModel::from(row).reset_all();
         row.hospital_id = Unchanged(self.hospital);

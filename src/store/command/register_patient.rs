@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::permissions::Action;
 use crate::records::PatientDraft;
 use crate::store::draft::new_patient;
-use crate::store::patient::fold_name;
+use crate::store::name_index::name_to_index;
 
 /// Registers a patient; today, where the draft does not say when.
 #[derive(Clone, Debug)]
@@ -41,15 +41,16 @@ impl Command for RegisterPatient {
             let state = tx.store.hospital_state_in(&tx.transaction, tx.hospital, 0).await?;
             row.registered_on = Some(tx.store.today(state.time_zone));
         }
-        fold_name(&mut row);
+        row.indexed_name = name_to_index(&row);
         let columns = [
             ("state", row.state.into()),
             ("chart_no", row.chart_no.into()),
             ("name", row.name.into()),
-            ("folded_name", row.folded_name.into()),
-            ("folded_from", row.folded_from.into()),
+            ("indexed_name", row.indexed_name.clone().into()),
             ("phone", row.phone.into()),
             ("phone_index", row.phone_index.into()),
+            ("phone_last_four", row.phone_last_four.into()),
+            ("phone_endings", row.phone_endings.into()),
             ("birth_date", row.birth_date.into()),
             ("birth_year", row.birth_year.into()),
             ("sex", row.sex.into()),
@@ -58,6 +59,11 @@ impl Command for RegisterPatient {
             ("do_not_contact", row.do_not_contact.into()),
             ("version", row.version.into()),
         ];
-        Ok(Outcome::patient(tx.insert("patient", &columns).await?))
+        let id = tx.insert("patient", &columns).await?;
+        let name = row.indexed_name.as_deref().map(|name| (id, name));
+        tx.store
+            .add_suffixes(&tx.transaction, tx.hospital, name.into_iter())
+            .await?;
+        Ok(Outcome::patient(id))
     }
 }

@@ -1,0 +1,17 @@
+//! The folded name of an ACTIVE patient from the start of one of its words on, without blanks: what search compares.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "patient_name_suffix")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub hospital_id: i64,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub patient_id: i64,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub suffix: String,
+}
+
+impl ActiveModelBehavior for ActiveModel {}
