@@ -20,6 +20,7 @@ pub mod patient_merge;
 pub mod patient_name_suffix;
 pub mod patient_to_index;
 pub mod patient_tombstone;
+pub mod record_change;
 pub mod refresh_token;
 pub mod revision;
 pub mod scheduled_at;

@@ -25,6 +25,7 @@ mod m0013_audit_patients;
 mod m0014_text;
 mod m0015_front_desk;
 mod m0016_patient_search;
+mod m0017_record_change;
 pub mod triggers;
 
 /// All migrations, in order.
@@ -49,6 +50,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0014_text::Migration),
             Box::new(m0015_front_desk::Migration),
             Box::new(m0016_patient_search::Migration),
+            Box::new(m0017_record_change::Migration),
         ]
     }
 }

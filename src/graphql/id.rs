@@ -19,6 +19,7 @@ pub(super) enum Id {
     Staff(i64),
     AuditEntry(i64),
     Absence(i64),
+    ChangeEntry(i64),
     Statistics(SnapshotId),
     Cohort(SnapshotId, BucketRef, CohortKind),
 }
@@ -66,6 +67,7 @@ impl Id {
             Self::Staff(id) => (b'T', id.cast_unsigned()),
             Self::AuditEntry(id) => (b'A', id.cast_unsigned()),
             Self::Absence(id) => (b'B', id.cast_unsigned()),
+            Self::ChangeEntry(id) => (b'E', id.cast_unsigned()),
             Self::Statistics(_) => (b'S', 0),
             Self::Cohort(_, BucketRef::Total, _) => (b'C', 0),
             Self::Cohort(_, BucketRef::At(place), _) => (b'C', u64::from(place) + 1),
@@ -110,6 +112,7 @@ impl Id {
                     b'T' => Self::Staff(number),
                     b'A' => Self::AuditEntry(number),
                     b'B' => Self::Absence(number),
+                    b'E' => Self::ChangeEntry(number),
                     _ => return None,
                 }
             }
@@ -182,6 +185,7 @@ mod tests {
             Id::Staff(3),
             Id::AuditEntry(4),
             Id::Absence(5),
+            Id::ChangeEntry(6),
             Id::Statistics(snapshot),
             Id::Cohort(snapshot, BucketRef::Total, CohortKind::New),
             Id::Cohort(snapshot, BucketRef::At(3_659), CohortKind::Canceled),

@@ -9,8 +9,8 @@ use tokio::sync::OnceCell;
 
 use crate::error::Error;
 use crate::store::{
-    Department, Doctor, DoctorHours, DoctorSchedule, KeyedVisit, Patient, PatientEnds, PatientVisitPage, RevisionRange,
-    Store, VisitDetails, VisitQuery, VisitVersions,
+    ChangeEntry, Department, Doctor, DoctorHours, DoctorSchedule, HistoryPage, KeyedVisit, Patient, PatientEnds,
+    PatientVisitPage, RecordKind, RevisionRange, StaffMember, Store, VisitDetails, VisitQuery, VisitVersions,
 };
 
 pub(super) struct Loaders {
@@ -74,6 +74,24 @@ pub(super) struct VisitTotalKey(pub(super) i64, pub(super) VisitQuery);
 /// The versions of a patient's visits since a revision; nothing if the database does not have them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct VisitVersionsKey(pub(super) i64, pub(super) RevisionRange);
+
+/// A page of the history of a patient or a visit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct HistoryKey {
+    pub(super) record: RecordKind,
+    pub(super) id: i64,
+    pub(super) page: HistoryPage,
+}
+
+/// How many changes the history of a patient or a visit has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct HistoryTotalKey {
+    pub(super) record: RecordKind,
+    pub(super) id: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct StaffKey(pub(super) i64);
 
 /// The patients that an audit entry is about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -240,6 +258,54 @@ impl Loader<VisitVersionsKey> for Loaders {
             loaded.extend(versions.map(|(patient, visits)| (VisitVersionsKey(patient, revisions), Arc::new(visits))));
         }
         Ok(loaded)
+    }
+}
+
+impl Loader<HistoryKey> for Loaders {
+    type Value = Vec<ChangeEntry>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[HistoryKey]) -> Loaded<HistoryKey, Self::Value> {
+        let mut loaded = HashMap::new();
+        for ((record, page), ids) in grouped(keys.iter().map(|key| ((key.record, key.page), key.id))) {
+            let histories = self.store.histories(self.hospital, record, &ids, page).await?;
+            loaded.extend(
+                histories
+                    .into_iter()
+                    .map(|(id, entries)| (HistoryKey { record, id, page }, entries)),
+            );
+        }
+        Ok(loaded)
+    }
+}
+
+impl Loader<HistoryTotalKey> for Loaders {
+    type Value = u64;
+    type Error = Error;
+
+    async fn load(&self, keys: &[HistoryTotalKey]) -> Loaded<HistoryTotalKey, Self::Value> {
+        let mut loaded = HashMap::new();
+        for (record, ids) in grouped(keys.iter().map(|key| (key.record, key.id))) {
+            let totals = self.store.history_totals(self.hospital, record, &ids).await?;
+            loaded.extend(
+                totals
+                    .into_iter()
+                    .map(|(id, total)| (HistoryTotalKey { record, id }, total)),
+            );
+        }
+        Ok(loaded)
+    }
+}
+
+impl Loader<StaffKey> for Loaders {
+    type Value = StaffMember;
+    type Error = Error;
+
+    async fn load(&self, keys: &[StaffKey]) -> Loaded<StaffKey, Self::Value> {
+        // A hospital has few: all of them. Not once for the request, since its mutations may add some.
+        let all = self.store.staff(self.hospital).await?;
+        let all = all.into_iter().map(|row| (StaffKey(row.id), row)).collect();
+        Ok(selected(&all, keys))
     }
 }
 

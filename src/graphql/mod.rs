@@ -8,6 +8,7 @@ mod context;
 mod enums;
 mod error;
 mod explain;
+mod history;
 mod hospital;
 mod id;
 mod loaders;

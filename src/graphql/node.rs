@@ -5,6 +5,7 @@ use async_graphql::{Context, ID, Interface};
 use super::audit::AuditEntry;
 use super::cohort::Cohort;
 use super::context;
+use super::history::ChangeEntry;
 use super::hospital::{Department, Doctor, Hospital};
 use super::id::Id;
 use super::patient::Patient;
@@ -31,6 +32,7 @@ pub(super) enum Node {
     StaffMember(StaffMember),
     AuditEntry(AuditEntry),
     Absence(Absence),
+    ChangeEntry(ChangeEntry),
     Statistics(Statistics),
     Cohort(Cohort),
 }
@@ -48,6 +50,7 @@ pub(super) async fn find(ctx: &Context<'_>, id: Id) -> Result<Option<Node>> {
         Id::Staff(id) => StaffMember::find(ctx, id).await?.map(Node::StaffMember),
         Id::AuditEntry(id) => AuditEntry::find(ctx, id).await?.map(Node::AuditEntry),
         Id::Absence(id) => Absence::find(ctx, id).await?.map(Node::Absence),
+        Id::ChangeEntry(id) => ChangeEntry::find(ctx, id).await?.map(Node::ChangeEntry),
         Id::Statistics(id) => context::services(ctx)?
             .reporting
             .load(hospital, id)

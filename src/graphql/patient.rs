@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::connection::{PatientConnection, VisitConnection, VisitOrder, visit_order};
 use super::enums::{RecordState, Sex};
+use super::history::{self, ChangeEntryConnection};
 use super::id::Id;
 use super::loaders::{AttendedCountKey, PatientEndsKey, PatientRowKey};
 use super::pagination::{CursorScope, KeyedRow, PageArgs, rows_selected};
@@ -18,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::permissions::Action;
 use crate::records;
 use crate::secrets::SHORTEST_PHONE_ENDING;
-use crate::store::{self, PatientEnds, PatientKey, PatientSearch};
+use crate::store::{self, PatientEnds, PatientKey, PatientSearch, RecordKind};
 use crate::text;
 
 /// A patient in the response. Only [`Self::audited`] creates one, and it records the view for the audit.
@@ -136,6 +137,21 @@ impl Patient {
         let query = visit_query(ctx, filter).await?;
         visit::page_of_patient(ctx, self.0.id, &page_args, query, order).await
     }
+
+    /// Who changed what and when, newest first; also changes made in SQL and by imports. Changes of the patient's visits are in
+    /// theirs.
+    async fn history(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The number of rows from the start, at most 100; 20 if neither first nor last is given.")]
+        first: Option<i32>,
+        #[graphql(desc = "Rows after this cursor; with first.")] after: Option<String>,
+        #[graphql(desc = "The number of rows from the end, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "Rows before this cursor; with last.")] before: Option<String>,
+    ) -> Result<ChangeEntryConnection> {
+        let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
+        history::page(ctx, RecordKind::Patient, self.0.id, &page_args).await
+    }
 }
 
 /// What is shown of a patient.
@@ -153,6 +169,16 @@ impl Patient {
             name.to_owned()
         } else {
             mask::name(name)
+        })
+    }
+
+    /// The chart number and the name, by which staff know the patient; the state if there is neither.
+    pub(super) fn label(&self, ctx: &Context<'_>) -> Result<String> {
+        let (chart_no, name) = (self.0.chart_no.as_deref().unwrap_or_default(), self.shown_name(ctx)?);
+        let label = format!("{chart_no} {name}");
+        Ok(match label.trim() {
+            "" => self.0.state.as_str().to_owned(),
+            label => label.to_owned(),
         })
     }
 

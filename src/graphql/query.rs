@@ -96,7 +96,7 @@ impl Query {
             .map(Statistics))
     }
 
-    /// The hospital's staff, by login. For ADMIN.
+    /// The hospital's staff, by login. All who use the console see the names.
     async fn staff(&self, ctx: &Context<'_>) -> Result<Vec<StaffMember>> {
         StaffMember::all(ctx).await
     }

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::connection::{VisitConnection, VisitTotal};
 use super::context;
 use super::enums::{VisitChannel, VisitStatus};
+use super::history::{self, ChangeEntryConnection};
 use super::hospital::{Department, Doctor};
 use super::id::Id;
 use super::loaders::{PatientVisitsKey, VisitRowKey};
@@ -22,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::permissions::Action;
 use crate::scheduling;
 use crate::statistics::{self, DayRange, VisitStatus as Status};
-use crate::store::{self, KeyedVisit, Keyset, PatientVisitPage, VisitDetails, VisitKey, VisitQuery};
+use crate::store::{self, KeyedVisit, Keyset, PatientVisitPage, RecordKind, VisitDetails, VisitKey, VisitQuery};
 
 /// A visit in the response. Only [`Self::audited`] creates one, and it records the view of its patient for the audit.
 #[derive(Clone)]
@@ -161,6 +162,21 @@ impl Visit {
     /// Whether the visit was deleted; older snapshots still list it.
     async fn deleted(&self) -> bool {
         self.row.deleted
+    }
+
+    /// Who changed what and when, newest first; also changes made in SQL and by imports. Deleted visits have
+    /// theirs, too.
+    async fn history(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The number of rows from the start, at most 100; 20 if neither first nor last is given.")]
+        first: Option<i32>,
+        #[graphql(desc = "Rows after this cursor; with first.")] after: Option<String>,
+        #[graphql(desc = "The number of rows from the end, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "Rows before this cursor; with last.")] before: Option<String>,
+    ) -> Result<ChangeEntryConnection> {
+        let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
+        history::page(ctx, RecordKind::Visit, self.row.id, &page_args).await
     }
 }
 

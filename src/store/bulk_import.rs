@@ -8,6 +8,7 @@ use sea_orm::{ActiveModelTrait as _, ConnectionTrait, DatabaseTransaction, DbBac
 
 use super::Store;
 use super::draft::{new_patient, new_visit};
+use super::history::ChangeContext;
 use super::hospital::full;
 use super::model::RecordState;
 use super::name_index::name_to_index;
@@ -89,14 +90,15 @@ impl BulkImporter<'_> {
         if self.batches.is_power_of_two() && self.store.writer.get_database_backend() == DbBackend::Postgres {
             self.store
                 .writer
-                .execute_unprepared("ANALYZE patient, visit, change_feed")
+                .execute_unprepared("ANALYZE patient, visit, change_feed, record_change")
                 .await?;
         }
         Ok(())
     }
 
     async fn patients_once(&self, drafts: &[PatientDraft]) -> Result<Vec<UpsertOutcome>> {
-        let (transaction, _turn) = self.store.begin_change(self.hospital).await?;
+        let change = self.store.begin_change(self.hospital, ChangeContext::IMPORT);
+        let (transaction, _turn) = change.await?;
         let chart_nos = || drafts.iter().filter_map(|draft| draft.chart_no.as_deref());
         let known = self.known_patients(&transaction, chart_nos()).await?;
         let erased = self.erased_numbers(&transaction, chart_nos(), &known).await?;
@@ -130,7 +132,7 @@ impl BulkImporter<'_> {
             outcomes.push(UpsertOutcome::Changed);
         }
         self.insert_patients(&transaction, new).await?;
-        transaction.commit().await?;
+        self.store.commit_change(transaction, self.hospital).await?;
         Ok(outcomes)
     }
 
@@ -201,7 +203,8 @@ impl BulkImporter<'_> {
     }
 
     async fn visits_once(&self, drafts: &[VisitDraft<String>], brought: &[PatientDraft]) -> Result<Vec<UpsertOutcome>> {
-        let (transaction, _turn) = self.store.begin_change(self.hospital).await?;
+        let change = self.store.begin_change(self.hospital, ChangeContext::IMPORT);
+        let (transaction, _turn) = change.await?;
         let (patients, erased) = self.patients_of_visits(&transaction, drafts, brought).await?;
         let known = self.known_visits(&transaction, drafts).await?;
         let left_out = |draft: &VisitDraft<String>| {
@@ -269,7 +272,7 @@ impl BulkImporter<'_> {
                 .exec_without_returning(&transaction)
                 .await?;
         }
-        transaction.commit().await?;
+        self.store.commit_change(transaction, self.hospital).await?;
         Ok(outcomes)
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use migration::triggers::change_tracking_triggers;
+use migration::triggers::required_triggers;
 use sea_orm::{ConnectionTrait, DbBackend};
 
 use super::{HospitalState, Store};
@@ -53,7 +53,7 @@ impl Store {
     pub(super) async fn verify(&self, view: &impl ConnectionTrait, hospital: i64, state: &HospitalState) -> Result<()> {
         let (missing, newest) = self.missing_triggers(view, hospital).await?;
         if !missing.is_empty() {
-            let missing: Vec<&str> = missing.into_iter().map(|(_, name)| name).collect();
+            let missing: Vec<String> = missing.into_iter().map(|(_, name)| name).collect();
             let missing = missing.join(", ");
             return Err(incomplete(
                 hospital,
@@ -75,7 +75,7 @@ impl Store {
         &self,
         view: &impl ConnectionTrait,
         hospital: i64,
-    ) -> Result<(Vec<(&'static str, &'static str)>, Option<i64>)> {
+    ) -> Result<(Vec<(&'static str, String)>, Option<i64>)> {
         let backend = view.get_database_backend();
         let mut sql = self.sql("SELECT ");
         sql.push(match backend {
@@ -92,13 +92,13 @@ impl Store {
             DbBackend::MySql => ") FROM information_schema.triggers WHERE trigger_schema = DATABASE()",
             _ => ") FROM sqlite_master WHERE type = 'trigger'",
         });
-        let (mut there, mut newest) = (BTreeSet::new(), None);
+        let (mut there, mut newest) = (BTreeSet::<(String, String)>::new(), None);
         for row in view.query_all_raw(sql.done()).await? {
             there.insert((row.try_get_by_index(0)?, row.try_get_by_index(1)?));
             newest = row.try_get_by_index::<Option<i64>>(2)?;
         }
-        let missing = |&(table, name): &(&str, &str)| !there.contains(&(table.to_owned(), name.to_owned()));
-        Ok((change_tracking_triggers(backend).filter(missing).collect(), newest))
+        let missing = |(table, name): &(&str, String)| !there.contains(&((*table).to_owned(), name.clone()));
+        Ok((required_triggers(backend).filter(missing).collect(), newest))
     }
 
     /// Counts the hospital's rows anew and moves its revision, so that every server loads its ledger anew.

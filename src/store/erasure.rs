@@ -16,6 +16,7 @@ use sea_orm::{
 use sha2::Sha256;
 
 use super::Store;
+use super::history::ChangeContext;
 use crate::error::{Error, Result};
 
 /// The purpose under which a hospital's secret is encrypted.
@@ -76,7 +77,7 @@ impl Store {
 
     /// Encrypts the hospital's secret with the key in use, where it is encrypted with another.
     pub(super) async fn reencrypt_secret(&self, hospital: i64) -> Result<()> {
-        let (transaction, _permit) = self.begin_change(hospital).await?;
+        let (transaction, _permit) = self.begin_change(hospital, ChangeContext::UNRECORDED).await?;
         let row = hospital_secret::Entity::find_by_id(hospital).one(&transaction).await?;
         if let Some(row) = row.filter(|row| self.secrets.is_old(hospital, PURPOSE, &row.sealed)) {
             let text = self.secrets.open_sealed(hospital, PURPOSE, &row.sealed)?;
@@ -87,7 +88,7 @@ impl Store {
             };
             sealed.update(&transaction).await?;
         }
-        Ok(transaction.commit().await?)
+        self.commit_change(transaction, hospital).await
     }
 
     /// Records that the patient had this chart number, and no longer has it.

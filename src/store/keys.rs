@@ -1,7 +1,7 @@
 //! The keys that values in the database are encrypted with, and re-encryption with a new key.
 
 use chrono::Utc;
-use entity::{encryption_key, patient, visit};
+use entity::{encryption_key, patient, record_change, visit};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, Condition, EntityTrait, IntoActiveModel as _, QueryFilter as _,
@@ -9,6 +9,7 @@ use sea_orm::{
 };
 
 use super::Store;
+use super::history::ChangeContext;
 use crate::error::{Error, Result};
 
 /// Patients that one transaction re-encrypts.
@@ -45,7 +46,7 @@ impl Store {
         Ok(())
     }
 
-    /// Encrypts the hospital's secret, phones, memos and notes with the key in use, where they are encrypted with another. Returns
+    /// Encrypts the hospital's secret, phones, memos and notes, also those in histories, with the key in use, where they are encrypted with another. Returns
     /// the number of patients and visits that were changed.
     ///
     /// # Errors
@@ -55,12 +56,62 @@ impl Store {
         let patients = batches(async |after| self.with_retry(|| self.reencrypt_patients(hospital, after)).await);
         let patients = patients.await?;
         let visits = batches(async |after| self.with_retry(|| self.reencrypt_notes(hospital, after)).await);
-        Ok(patients + visits.await?)
+        let visits = visits.await?;
+        batches(async |after| self.with_retry(|| self.reencrypt_history(hospital, after)).await).await?;
+        Ok(patients + visits)
+    }
+
+    /// Re-encrypts the phones, memos and notes of the next changes in the histories after one. Returns how many were changed, and
+    /// the last of the batch; none at the end.
+    async fn reencrypt_history(&self, hospital: i64, after: i64) -> Result<(u64, Option<i64>)> {
+        let (transaction, _permit) = self.begin_change(hospital, ChangeContext::UNRECORDED).await?;
+        let rows = record_change::Entity::find()
+            .filter(record_change::Column::HospitalId.eq(hospital))
+            .filter(record_change::Column::Id.gt(after))
+            .filter(
+                Condition::any()
+                    .add(record_change::Column::Phone.is_not_null())
+                    .add(record_change::Column::Memo.is_not_null())
+                    .add(record_change::Column::Note.is_not_null()),
+            )
+            .order_by_asc(record_change::Column::Id)
+            .limit(BATCH)
+            .all(&transaction)
+            .await?;
+        let last = rows.last().map(|row| row.id);
+        let mut done = 0;
+        for row in rows {
+            let phone = self.sealed_anew(hospital, "phone", row.phone.as_ref())?;
+            let memo = self.sealed_anew(hospital, "memo", row.memo.as_ref())?;
+            let note = self.sealed_anew(hospital, "note", row.note.as_ref())?;
+            let mut changed = row.into_active_model();
+            for (column, sealed) in [
+                (&mut changed.phone, phone),
+                (&mut changed.memo, memo),
+                (&mut changed.note, note),
+            ] {
+                if sealed.is_some() {
+                    *column = Set(sealed);
+                }
+            }
+            if changed.is_changed() {
+                changed.update(&transaction).await?;
+                done += 1;
+            }
+        }
+        self.commit_change(transaction, hospital).await?;
+        Ok((done, last))
+    }
+
+    /// The value encrypted with the key in use, where it was encrypted with another.
+    fn sealed_anew(&self, hospital: i64, purpose: &'static str, sealed: Option<&Vec<u8>>) -> Result<Option<Vec<u8>>> {
+        let text = self.sealed_with_old_key(hospital, purpose, sealed)?;
+        text.map(|text| self.secrets.seal(hospital, purpose, &text)).transpose()
     }
 
     /// Re-encrypts the notes of the next visits after one. Returns how many were changed, and the last of the batch; none at the end.
     async fn reencrypt_notes(&self, hospital: i64, after: i64) -> Result<(u64, Option<i64>)> {
-        let (transaction, _permit) = self.begin_change(hospital).await?;
+        let (transaction, _permit) = self.begin_change(hospital, ChangeContext::UNRECORDED).await?;
         let rows = visit::Entity::find()
             .filter(visit::Column::HospitalId.eq(hospital))
             .filter(visit::Column::Id.gt(after))
@@ -80,7 +131,7 @@ impl Store {
             changed.update(&transaction).await?;
             done += 1;
         }
-        transaction.commit().await?;
+        self.commit_change(transaction, hospital).await?;
         Ok((done, last))
     }
 
@@ -98,7 +149,7 @@ impl Store {
 
     /// Re-encrypts the next patients after one. Returns how many were changed, and the last of the batch; none at the end.
     async fn reencrypt_patients(&self, hospital: i64, after: i64) -> Result<(u64, Option<i64>)> {
-        let (transaction, _permit) = self.begin_change(hospital).await?;
+        let (transaction, _permit) = self.begin_change(hospital, ChangeContext::UNRECORDED).await?;
         let rows = patient::Entity::find()
             .filter(patient::Column::HospitalId.eq(hospital))
             .filter(patient::Column::Id.gt(after))
@@ -135,7 +186,7 @@ impl Store {
                 done += 1;
             }
         }
-        transaction.commit().await?;
+        self.commit_change(transaction, hospital).await?;
         Ok((done, last))
     }
 
@@ -148,7 +199,7 @@ impl Store {
     }
 
     async fn hash_phone_batch(&self, hospital: i64, after: i64) -> Result<(u64, Option<i64>)> {
-        let (transaction, _permit) = self.begin_change(hospital).await?;
+        let (transaction, _permit) = self.begin_change(hospital, ChangeContext::UNRECORDED).await?;
         let rows = patient::Entity::find()
             .filter(patient::Column::HospitalId.eq(hospital))
             .filter(patient::Column::Id.gt(after))
@@ -168,7 +219,7 @@ impl Store {
             changed.phone_endings = Set(Some(endings));
             changed.update(&transaction).await?;
         }
-        transaction.commit().await?;
+        self.commit_change(transaction, hospital).await?;
         Ok((done, last))
     }
 

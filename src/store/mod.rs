@@ -9,6 +9,7 @@ mod complete;
 mod connect;
 mod draft;
 mod erasure;
+mod history;
 mod hospital;
 mod keys;
 mod keyset;
@@ -54,6 +55,7 @@ pub use command::{
 };
 pub use complete::Recount;
 pub use connect::OpenMode;
+pub use history::{ChangeEntry, FieldDifference, FieldValue, HistoryPage, RecordKind};
 pub use hospital::{NewHospital, definition_of};
 pub use keyset::Keyset;
 pub use model::{AuditEntry, Department, Doctor, Hospital, Patient, RecordState, SealedText, StaffMember, Visit};

@@ -4,6 +4,7 @@
 use entity::patient;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Value};
 
+use super::history::ChangeContext;
 use super::Store;
 use super::model::RecordState;
 use super::sql::{Sql, json};
@@ -96,7 +97,7 @@ impl Store {
 
     /// Indexes the next names. Returns how many patients were noted.
     async fn index_batch(&self, hospital: i64) -> Result<u64> {
-        let (transaction, _permit) = self.begin_change(hospital).await?;
+        let (transaction, _permit) = self.begin_change(hospital, ChangeContext::UNRECORDED).await?;
         let mut sql = self.sql("SELECT patient_id FROM patient_to_index WHERE hospital_id = ");
         sql.bind(hospital).push(&format!(" ORDER BY patient_id LIMIT {BATCH}"));
         let noted = transaction.query_all_raw(sql.done()).await?;
@@ -105,7 +106,7 @@ impl Store {
             .map(|row| Ok(row.try_get_by_index(0)?))
             .collect::<Result<_>>()?;
         if noted.is_empty() {
-            transaction.commit().await?;
+            self.commit_change(transaction, hospital).await?;
             return Ok(0);
         }
         // Locked: the names are not to change until they are indexed.
@@ -133,7 +134,7 @@ impl Store {
             .push(" AND id")
             .few(&noted);
         transaction.execute_raw(sql.done()).await?;
-        transaction.commit().await?;
+        self.commit_change(transaction, hospital).await?;
         Ok(noted.len() as u64)
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
 use super::Store;
+use super::history::ChangeContext;
 use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::observe::with_current_request_stats;
@@ -51,11 +52,16 @@ impl WriterQueues {
 
 impl Store {
     /// Begins a transaction that changes the hospital's data. It locks the hospital's revision first, so that two of them cannot
-    /// deadlock. The permit is to be held as long as the transaction.
+    /// deadlock, and tells the triggers of histories who makes the changes. The permit is to be held as long as the transaction,
+    /// which ends by [`Self::commit_change`].
     ///
     /// # Errors
     /// BUSY where other changes hold a lock longer than [`Limits::lock_timeout`]. Where the database fails.
-    pub(super) async fn begin_change(&self, hospital: i64) -> Result<(DatabaseTransaction, WriterPermit)> {
+    pub(super) async fn begin_change(
+        &self,
+        hospital: i64,
+        context: ChangeContext<'_>,
+    ) -> Result<(DatabaseTransaction, WriterPermit)> {
         let until = Instant::now() + self.limits.lock_timeout;
         let queue = self.writer_queues.queue(hospital).lock_owned();
         let queue = timeout_at(until, queue).await.map_err(|_| Error::Busy)?;
@@ -76,7 +82,16 @@ impl Store {
             Ok((transaction, permit))
         };
         let locked = tokio::spawn(with_current_request_stats(locked).in_current_span()).await;
-        locked.map_err(|error| Error::Internal(format!("cannot lock a revision: {error}")))?
+        let locked: Result<_> = locked.map_err(|error| Error::Internal(format!("cannot lock a revision: {error}")))?;
+        let (transaction, permit) = locked?;
+        self.begin_context(&transaction, hospital, context).await?;
+        Ok((transaction, permit))
+    }
+
+    /// Commits a transaction that [`Self::begin_change`] began.
+    pub(super) async fn commit_change(&self, transaction: DatabaseTransaction, hospital: i64) -> Result<()> {
+        self.end_context(&transaction, hospital).await?;
+        Ok(transaction.commit().await?)
     }
 }
 

@@ -26,10 +26,12 @@ pub enum AccessRule {
     Keep,
     /// Roles that may change records.
     Change,
+    /// Everyone who is signed in; null but for administrators and oneself.
+    Private,
     /// Administrators.
     Administer,
 }
-use AccessRule::{Administer, ByName, Change, Everyone, Keep, Masked, Open};
+use AccessRule::{Administer, ByName, Change, Everyone, Keep, Masked, Open, Private};
 
 pub const ROLES: [&str; 4] = ["ADMIN", "CLINICIAN", "DESK", "SUPPORT"];
 
@@ -37,7 +39,7 @@ impl AccessRule {
     /// The permissions of the design, written independently of the implementation.
     pub fn permits(self, role: &str) -> bool {
         match self {
-            Open | Everyone | Masked | ByName => true,
+            Open | Everyone | Masked | ByName | Private => true,
             Keep => matches!(role, "ADMIN" | "CLINICIAN"),
             Change => matches!(role, "ADMIN" | "DESK"),
             Administer => role == "ADMIN",
@@ -49,9 +51,9 @@ impl AccessRule {
 /// types that do not lead to patients or staff.
 #[rustfmt::skip]
 const RULES: &[(&str, AccessRule, &str)] = &[
-    ("Query", Everyone, "hospital node nodes patient statistics statisticsSnapshot viewer visit visitsOn"),
+    ("Query", Everyone, "hospital node nodes patient staff statistics statisticsSnapshot viewer visit visitsOn"),
     ("Query", ByName, "patients visits"),
-    ("Query", Administer, "audit previewDefinition staff"),
+    ("Query", Administer, "audit previewDefinition"),
     ("Mutation", Open, "refreshSession signIn"),
     ("Mutation", Everyone, "changePassword signOut"),
     ("Mutation", Keep, "pinSnapshot unpinSnapshot"),
@@ -64,9 +66,9 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     // Patients and visits.
     ("Patient", Masked, "birthDate memo name phone"),
     ("Patient", Everyone, "birthYear chartNo id mergedInto registeredOn sex state version"),
-    ("Patient", Everyone, "firstVisit lastVisit nextVisit visitCount"),
+    ("Patient", Everyone, "firstVisit history lastVisit nextVisit visitCount"),
     ("Patient", ByName, "visits"),
-    ("Visit", Everyone, "channel date deleted department doctor id patient scheduledAt status version visitNo"),
+    ("Visit", Everyone, "channel date deleted department doctor history id patient scheduledAt status version visitNo"),
     ("Visit", Everyone, "checkedInAt completedAt durationMinutes endsAt expiresAt nextStatuses startedAt"),
     ("Visit", Masked, "note"),
     ("DayVisits", Everyone, "date revision visits"),
@@ -74,6 +76,12 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("VisitChange", Everyone, "after before changedAt visit"),
     ("VisitChange", Masked, "reason"),
     ("SeenVisit", Everyone, "counted visit"),
+    ("ChangeEntry", Everyone, "at by fields id source"),
+    ("ChangeEntry", Masked, "reason"),
+    ("FieldChange", Everyone, "field"),
+    ("FieldChange", Masked, "after before"),
+    ("ChangeEntryConnection", Everyone, "edges nodes pageInfo totalCount"),
+    ("ChangeEntryEdge", Everyone, "cursor node"),
     ("PatientConnection VisitConnection", Everyone, "edges nodes pageInfo totalCount"),
     ("PatientEdge VisitEdge", Everyone, "cursor node"),
     ("ChangePatientPayload ErasePatientPayload RegisterPatientPayload UndoMergePayload", Change, "patient"),
@@ -100,7 +108,8 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("CohortMembership", Everyone, "included kind rule text visits"),
     ("PinSnapshotPayload UnpinSnapshotPayload", Keep, "statistics"),
     // Staff and the audit.
-    ("StaffMember", Administer, "createdAt disabledAt id login name role"),
+    ("StaffMember", Everyone, "disabledAt id name role"),
+    ("StaffMember", Private, "createdAt login"),
     ("AddStaffPayload ChangeStaffPayload ResetPasswordPayload", Administer, "staff"),
     ("AuditEntry", Administer, "action at cohortId cohortKind id patientIds requestId staff statisticsId what"),
     ("AuditConnection", Administer, "edges nodes pageInfo totalCount"),
@@ -122,7 +131,14 @@ const RULES: &[(&str, AccessRule, &str)] = &[
 ];
 
 /// Types about patients and staff: the fields of all types that lead to one of these are listed.
-const PERSONS: [&str; 5] = ["Patient", "Visit", "VisitRecord", "StaffMember", "AuditEntry"];
+const PERSONS: [&str; 6] = [
+    "Patient",
+    "Visit",
+    "VisitRecord",
+    "StaffMember",
+    "AuditEntry",
+    "ChangeEntry",
+];
 
 /// The rules of a field; there must be exactly one.
 fn rules_of(of: &str, field: &str) -> Vec<AccessRule> {
@@ -235,7 +251,7 @@ impl Schema {
 }
 
 /// Types with an ID; the first one leads to the others.
-const NODES: [&str; 10] = [
+const NODES: [&str; 11] = [
     "Cohort",
     "Statistics",
     "Patient",
@@ -245,6 +261,7 @@ const NODES: [&str; 10] = [
     "Doctor",
     "Absence",
     "AuditEntry",
+    "ChangeEntry",
     "StaffMember",
 ];
 
@@ -386,6 +403,16 @@ pub fn masked(of: &str, field: &str, value: &Value) -> Value {
     match (of, field) {
         ("Patient", "name") => person(1).map_or(Value::Null, |person| json!(person[4])),
         ("Patient", "phone") => person(2).map_or(Value::Null, |person| json!(person[5])),
+        // Of any field: a name may come after a chart number.
+        ("FieldChange", _) if *value == MEMO => Value::Null,
+        ("FieldChange", _) => {
+            let mut shown = text(value).replace("Tiberius Quuxford", "T******* Q*******");
+            for [_, name, phone, birth_date, masked_name, masked_phone] in PEOPLE {
+                shown = shown.replace(name, masked_name).replace(phone, masked_phone);
+                shown = shown.replace(birth_date, &birth_date[..4]);
+            }
+            json!(shown)
+        }
         _ => Value::Null,
     }
 }
@@ -688,7 +715,7 @@ impl<'a> HospitalFixture<'a> {
                 (json!({"id": from, "reason": REASON}), refused)
             }
             "recordVisit" => {
-                let input = json!({"patientId": self.patient(1).await, "date": "2025-06-01", "visitNo": format!("VN-77X-{fresh}")});
+                let input = json!({"patientId": self.patient(1).await, "date": "2025-06-01", "visitNo": format!("VN-77X-{fresh}"), "note": MEMO});
                 (input, CrossTenantResult::Refused("input.patientId"))
             }
             "changeVisit" => {

@@ -152,9 +152,9 @@ on_each_database! {
         // Nothing about her.
         let other = visit("10").await;
         admin.mutate("changeVisit", json!({"id": other["id"], "version": 1, "status": "NO_SHOW", "reason": "Never came"}), "visit { id }").await;
-        assert_eq!(holding(app, "Annabel").await.len(), 2);
+        assert_eq!(holding(app, "Annabel").await.len(), 3);
         erase(&admin, "A").await;
         assert_eq!(holding(app, "Annabel").await, Vec::<String>::new());
-        assert_eq!(holding(app, "Never came").await, ["visit_change.reason"]);
+        assert_eq!(holding(app, "Never came").await, ["record_change.reason", "visit_change.reason"]);
     }
 }

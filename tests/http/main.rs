@@ -16,6 +16,7 @@ mod fault_injection;
 mod front_desk;
 mod fuzz;
 mod graphql_over_http;
+mod history;
 mod idempotency;
 mod import;
 mod kaggle;

@@ -13,12 +13,15 @@ on_each_database! {
         let user = app.sign_in("desk").await;
         let row = "id name visitCount firstVisit { date department { name } } lastVisit { date } nextVisit { date }
             visits(first: 3) { totalCount nodes { date department { name } doctor { name department { name } } } }";
+        let history = "history(first: 3) { totalCount nodes { at by { name } fields { field before after } } }";
         let cohort = |list: &str| format!("{{ {EXAMPLE} {{ total {{ visitors {{ patientCount {list} }} }} }} }}");
         let queries = [
             cohort(&format!("patients(first: SIZE) {{ totalCount edges {{ cursor visitCount node {{ {row} }} }} }}")),
             cohort(&format!("visits(first: SIZE) {{ edges {{ node {{ date department {{ name }} doctor {{ name }} patient {{ {row} }} }} }} }}")),
             format!("{{ patients(first: SIZE) {{ totalCount nodes {{ {row} }} }} }}"),
             format!("{{ visits(first: SIZE) {{ nodes {{ patient {{ {row} }} doctor {{ name }} }} }} }}"),
+            format!("{{ patients(first: SIZE) {{ nodes {{ {history} }} }} }}"),
+            format!("{{ visits(first: SIZE) {{ nodes {{ {history} }} }} }}"),
         ];
         let cost = async |query: &str| {
             let before = app.metric("rollcall_database_statements_total").await;

@@ -18,7 +18,15 @@ const STATISTICS_COST: usize = 1_000;
 const LIST_COST: usize = 10;
 
 /// Fields that are connections.
-pub(super) const CONNECTIONS: [&str; 6] = ["patients", "visits", "entered", "left", "audit", "visitsOutside"];
+pub(super) const CONNECTIONS: [&str; 7] = [
+    "patients",
+    "visits",
+    "entered",
+    "left",
+    "audit",
+    "visitsOutside",
+    "history",
+];
 
 const NESTED: &str = "nested selections";
 
@@ -38,9 +46,10 @@ const LISTS: [(&str, usize); 22] = [
     ("reasons", 3),
     ("patientIds", 10),
     ("visitIds", 10),
+    // Of a change, and introspection.
+    ("fields", 8),
     // Introspection.
     ("types", 120),
-    ("fields", 8),
     ("args", 2),
     ("inputFields", 4),
     ("enumValues", 5),

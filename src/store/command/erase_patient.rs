@@ -52,7 +52,7 @@ impl Command for ErasePatient {
             .await?;
         let same_person: Vec<_> = same_person.into_iter().chain([row]).collect();
         let ids: Vec<i64> = same_person.iter().map(|row| row.id).collect();
-        tx.clear_texts(&ids).await?;
+        let visits = tx.clear_texts(&ids).await?;
         for row in same_person {
             if let Some(chart_no) = &row.chart_no {
                 tx.store
@@ -70,14 +70,16 @@ impl Command for ErasePatient {
             })
             .await?;
         }
+        // At last: the triggers have just recorded what was there before.
+        tx.clear_histories(&ids, &visits).await?;
         Ok(Outcome::patient(self.id))
     }
 }
 
 impl CommandTx<'_> {
     /// Clears the notes of visits, and every reason that may speak of the patients: those of changes of visits that are theirs, or were at any time, and
-    /// those of merges on either side.
-    async fn clear_texts(&self, patients: &[i64]) -> Result<()> {
+    /// those of merges on either side. Returns these visits.
+    async fn clear_texts(&self, patients: &[i64]) -> Result<Vec<i64>> {
         let mut visits = BTreeSet::new();
         for table in ["visit", "visit_tombstone", "visit_change"] {
             let column = if table == "visit_change" { "visit_id" } else { "id" };
@@ -110,6 +112,56 @@ impl CommandTx<'_> {
                 self.run(sql).await?;
             }
         }
+        Ok(visits)
+    }
+
+    /// Clears what is personal in the histories of the patients and of these visits, and the reasons of merges with the patients in
+    /// the histories of others.
+    async fn clear_histories(&self, patients: &[i64], visits: &[i64]) -> Result<()> {
+        // What an erased patient's row has, so that nothing seems to have changed into it.
+        const CLEARED: &str =
+            "reason = NULL, chart_no = NULL, name = NULL, phone = NULL, birth_date = NULL, birth_year = NULL,
+            sex = 'UNKNOWN', registered_on = NULL, memo = NULL, do_not_contact = FALSE";
+        let merged = self.merged_at_any_time(patients).await?;
+        for (record, cleared, condition, ids) in [
+            ("VISIT", "reason = NULL, note = NULL", "", visits),
+            ("PATIENT", CLEARED, "", patients),
+            (
+                "PATIENT",
+                "reason = NULL",
+                " AND source IN ('mergePatients', 'undoMerge')",
+                merged.as_slice(),
+            ),
+        ] {
+            for ids in ids.chunks(500) {
+                let mut sql = self
+                    .store
+                    .sql(&format!("UPDATE record_change SET {cleared} WHERE hospital_id = "));
+                sql.bind(self.hospital).push(" AND record = ").bind(record);
+                sql.push(condition).push(" AND record_id").few(ids);
+                self.run(sql).await?;
+            }
+        }
         Ok(())
+    }
+
+    /// Patients who were merged into these at any time, also by way of others.
+    async fn merged_at_any_time(&self, patients: &[i64]) -> Result<Vec<i64>> {
+        let mut merged = BTreeSet::new();
+        let mut into = patients.to_vec();
+        while !into.is_empty() {
+            let mut sql = self
+                .store
+                .sql("SELECT patient_id FROM patient_merge WHERE hospital_id = ");
+            sql.bind(self.hospital).push(" AND into_id").numbers(&into);
+            into.clear();
+            for row in self.transaction.query_all_raw(sql.done()).await? {
+                let id = row.try_get_by_index(0)?;
+                if merged.insert(id) {
+                    into.push(id);
+                }
+            }
+        }
+        Ok(merged.into_iter().collect())
     }
 }

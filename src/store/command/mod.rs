@@ -40,6 +40,7 @@ use sea_orm::{ConnectionTrait, EntityTrait};
 
 use super::Store;
 use super::audit::{AuditAction, NewEntry};
+use super::history::ChangeContext;
 use crate::error::{Error, Result};
 use crate::password::{NewPassword, PasswordHash};
 use crate::permissions::{Action, Viewer};
@@ -95,7 +96,7 @@ pub const COMMANDS: &[&CommandInfo] = &[
 /// What is known of a command without its input.
 #[derive(Debug)]
 pub struct CommandInfo {
-    /// The name in the audit and in digests, which never changes.
+    /// The name in the audit, in histories and in digests, which never changes.
     pub name: &'static str,
     /// The mutation that executes it.
     pub mutation: &'static str,
@@ -114,7 +115,7 @@ pub trait Command: Send + Sync {
     /// Adds the input to the digest by which a command that is sent again is recognised.
     fn digest(&self, fields: &mut DigestFields);
 
-    /// The reason to store with the changes of visits.
+    /// The reason to store with the changes of patients and visits.
     fn reason(&self) -> Option<&str> {
         None
     }
@@ -249,7 +250,13 @@ impl Store {
         by: Option<(&Viewer, Option<&str>)>,
         command: &dyn Command,
     ) -> Result<Executed> {
-        let (transaction, _turn) = self.begin_change(hospital).await?;
+        let context = ChangeContext {
+            staff: by.map(|(viewer, _)| viewer.staff),
+            source: command.info().name,
+            reason: command.reason(),
+            recorded: true,
+        };
+        let (transaction, _turn) = self.begin_change(hospital, context).await?;
         let tx = CommandTx {
             store: self,
             transaction,
@@ -282,7 +289,7 @@ impl Store {
             Subject::Snapshot(id) => entry.snapshot(id),
         };
         self.audit_in(&tx.transaction, &entry).await?;
-        tx.transaction.commit().await?;
+        self.commit_change(tx.transaction, hospital).await?;
         Ok(Executed {
             outcome_id: outcome.id(),
             password_hash: None,
