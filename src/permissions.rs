@@ -10,12 +10,16 @@ string_enum!(
         Clinician = "CLINICIAN",
         Desk = "DESK",
         Support = "SUPPORT",
+        Kiosk = "KIOSK",
     }
 );
 
-/// An action that not all roles may do. Statistics, cohorts, snapshots and counts are available to all of them.
+/// An action that not all roles may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Use the console: statistics, cohorts, snapshots, counts, the hospital's patients, visits and settings. The other actions but
+    /// `UseVisitCodes` need it too.
+    UseConsole,
     /// See names, phone numbers and birth dates; for others they are masked.
     SeePatientsInFull,
     /// Search and order by name, search by birth date and by a part of the phone, which would reveal what is masked.
@@ -26,6 +30,8 @@ pub enum Action {
     ChangeRecords,
     /// Add and remove absences of doctors.
     ChangeAbsences,
+    /// Confirm and check in visits by code.
+    UseVisitCodes,
     /// Change the definition, the hospital's settings, departments, doctors and their hours, closures and staff; read the audit.
     Administer,
 }
@@ -35,9 +41,11 @@ impl Role {
     #[must_use]
     pub const fn may(self, action: Action) -> bool {
         match action {
-            Action::SeePatientsInFull | Action::UseNames => !matches!(self, Self::Support),
+            Action::UseConsole => !matches!(self, Self::Kiosk),
+            Action::SeePatientsInFull | Action::UseNames => matches!(self, Self::Admin | Self::Clinician | Self::Desk),
             Action::KeepSnapshots => matches!(self, Self::Admin | Self::Clinician),
             Action::ChangeRecords | Action::ChangeAbsences => matches!(self, Self::Admin | Self::Desk),
+            Action::UseVisitCodes => matches!(self, Self::Admin | Self::Desk | Self::Kiosk),
             Action::Administer => matches!(self, Self::Admin),
         }
     }
@@ -71,23 +79,27 @@ impl Viewer {
 mod tests {
     use super::*;
 
-    const ACTIONS: [Action; 6] = [
+    const ACTIONS: [Action; 8] = [
+        Action::UseConsole,
         Action::SeePatientsInFull,
         Action::UseNames,
         Action::KeepSnapshots,
         Action::ChangeRecords,
         Action::ChangeAbsences,
+        Action::UseVisitCodes,
         Action::Administer,
     ];
 
     /// An action in the words of the documentation. A new one has to be added to `ACTIONS` too.
     const fn label(action: Action) -> &'static str {
         match action {
+            Action::UseConsole => "use the console: statistics, patients, visits, the hospital's settings",
             Action::SeePatientsInFull => "see patients in full",
             Action::UseNames => "search and order by name; search by birth date and by part of a phone",
             Action::KeepSnapshots => "pin snapshots",
             Action::ChangeRecords => "change patients and visits: register, book, check in, correct, merge, erase",
             Action::ChangeAbsences => "add and remove absences of doctors",
+            Action::UseVisitCodes => "confirm and check in by code",
             Action::Administer => {
                 "administer: definition, hospital, departments, doctors, hours, closures, staff, audit"
             }
@@ -113,25 +125,28 @@ mod tests {
     /// Written out, so that a change of `Role::may` has to be made here too.
     #[test]
     fn each_role_may_do_exactly_its_actions() {
-        use Action::{Administer, ChangeAbsences, ChangeRecords, KeepSnapshots, SeePatientsInFull, UseNames};
-        let allowed: [(Role, &[Action]); 4] = [
+        use Action::{
+            ChangeAbsences, ChangeRecords, KeepSnapshots, SeePatientsInFull, UseConsole, UseNames, UseVisitCodes,
+        };
+        let allowed: [(Role, &[Action]); 5] = [
+            (Role::Admin, &ACTIONS),
             (
-                Role::Admin,
-                &[
-                    SeePatientsInFull,
-                    UseNames,
-                    KeepSnapshots,
-                    ChangeRecords,
-                    ChangeAbsences,
-                    Administer,
-                ],
+                Role::Clinician,
+                &[UseConsole, SeePatientsInFull, UseNames, KeepSnapshots],
             ),
-            (Role::Clinician, &[SeePatientsInFull, UseNames, KeepSnapshots]),
             (
                 Role::Desk,
-                &[SeePatientsInFull, UseNames, ChangeRecords, ChangeAbsences],
+                &[
+                    UseConsole,
+                    SeePatientsInFull,
+                    UseNames,
+                    ChangeRecords,
+                    ChangeAbsences,
+                    UseVisitCodes,
+                ],
             ),
-            (Role::Support, &[]),
+            (Role::Support, &[UseConsole]),
+            (Role::Kiosk, &[UseVisitCodes]),
         ];
         assert_eq!(allowed.len(), Role::ALL.len());
         for (role, allowed) in allowed {

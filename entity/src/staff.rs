@@ -12,7 +12,7 @@ pub struct Model {
     pub id: i64,
     pub login: String,
     pub name: String,
-    /// ADMIN, CLINICIAN, DESK or SUPPORT.
+    /// ADMIN, CLINICIAN, DESK, SUPPORT or KIOSK.
     pub role: String,
     /// Argon2id, in PHC format.
     pub password_hash: String,

@@ -26,6 +26,7 @@ mod m0014_text;
 mod m0015_front_desk;
 mod m0016_patient_search;
 mod m0017_record_change;
+mod m0018_kiosk;
 pub mod triggers;
 
 /// All migrations, in order.
@@ -51,6 +52,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0015_front_desk::Migration),
             Box::new(m0016_patient_search::Migration),
             Box::new(m0017_record_change::Migration),
+            Box::new(m0018_kiosk::Migration),
         ]
     }
 }

@@ -7,7 +7,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
+use statistics::VisitStatus;
 use string_enum::string_enum;
+
+use crate::local_time::end_of_day;
+use crate::status::end_of_its_day;
 
 string_enum!(
     /// What a code is for.
@@ -16,6 +22,36 @@ string_enum!(
         CheckIn = "CHECK_IN",
     }
 );
+
+impl VisitCodePurpose {
+    /// The status that the visit must have, and the one that it gets.
+    #[must_use]
+    pub const fn transition(self) -> (VisitStatus, VisitStatus) {
+        match self {
+            Self::Confirm => (VisitStatus::Tentative, VisitStatus::Booked),
+            Self::CheckIn => (VisitStatus::Booked, VisitStatus::CheckedIn),
+        }
+    }
+
+    /// Whether a code may be issued of a visit with this status: a visit may be confirmed between the issue of its code and the check-in.
+    #[must_use]
+    pub const fn is_for(self, status: VisitStatus) -> bool {
+        match self {
+            Self::Confirm => matches!(status, VisitStatus::Tentative),
+            Self::CheckIn => matches!(status, VisitStatus::Tentative | VisitStatus::Booked),
+        }
+    }
+
+    /// Until when a code of a visit on this date can be used: to confirm, until the booking lapses, or without such a time until the end
+    /// of the date; to check in, until the visit's day is over.
+    #[must_use]
+    pub fn usable_until(self, date: NaiveDate, expires_at: Option<DateTime<Utc>>, zone: Tz) -> DateTime<Utc> {
+        match self {
+            Self::Confirm => expires_at.unwrap_or_else(|| end_of_day(date, zone)),
+            Self::CheckIn => end_of_its_day(date, zone),
+        }
+    }
+}
 
 /// The digits, then the symbols that only the check symbol can be.
 const SYMBOLS: &[u8; 37] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ*~$=U";
@@ -132,6 +168,32 @@ mod tests {
             assert_eq!(refused.parse::<VisitCode>(), Err(InvalidCode), "{refused:?}");
         }
         assert_eq!(format!("{highest:?}"), "VisitCode(…)");
+    }
+
+    #[test]
+    fn a_code_can_be_used_until_the_booking_or_the_day_is_over() {
+        let zone: Tz = "Asia/Seoul".parse().unwrap();
+        let date: NaiveDate = "2025-05-11".parse().unwrap();
+        let lapses: DateTime<Utc> = "2025-05-09T01:00:00Z".parse().unwrap();
+        for (purpose, expires_at, until) in [
+            (VisitCodePurpose::Confirm, Some(lapses), "2025-05-09T01:00:00Z"),
+            (VisitCodePurpose::Confirm, None, "2025-05-11T15:00:00Z"),
+            (VisitCodePurpose::CheckIn, Some(lapses), "2025-05-12T03:00:00Z"),
+            (VisitCodePurpose::CheckIn, None, "2025-05-12T03:00:00Z"),
+        ] {
+            let until: DateTime<Utc> = until.parse().unwrap();
+            assert_eq!(purpose.usable_until(date, expires_at, zone), until, "{purpose:?}");
+        }
+    }
+
+    #[test]
+    fn each_transition_is_one_of_the_life_of_a_visit() {
+        for &purpose in VisitCodePurpose::ALL {
+            let (from, to) = purpose.transition();
+            assert!(purpose.is_for(from));
+            let transition = crate::check(Some(from), to, crate::Moment::OnItsDay).unwrap();
+            assert!(!transition.is_correction);
+        }
     }
 
     proptest! {

@@ -22,14 +22,18 @@ impl Moment {
     pub const ALL: [Self; 3] = [Self::BeforeItsDay, Self::OnItsDay, Self::PastItsDay];
 }
 
+/// When a visit on this date is past its day: [`GRACE_HOURS`] after the end of the date.
+pub(crate) fn end_of_its_day(date: NaiveDate, zone: Tz) -> DateTime<Utc> {
+    let ends = end_of_day(date, zone);
+    ends.checked_add_signed(TimeDelta::hours(GRACE_HOURS)).unwrap_or(ends)
+}
+
 /// Where `now` lies relative to a visit's date.
 #[must_use]
 pub fn moment(date: NaiveDate, zone: Tz, now: DateTime<Utc>) -> Moment {
-    let grace = TimeDelta::hours(GRACE_HOURS);
-    let ends = end_of_day(date, zone);
     if now < start_of_day(date, zone) {
         Moment::BeforeItsDay
-    } else if now < ends.checked_add_signed(grace).unwrap_or(ends) {
+    } else if now < end_of_its_day(date, zone) {
         Moment::OnItsDay
     } else {
         Moment::PastItsDay

@@ -22,6 +22,7 @@ string_enum!(
         Conflict = "CONFLICT",
         InvalidTransition = "INVALID_TRANSITION",
         SlotTaken = "SLOT_TAKEN",
+        InvalidCode = "INVALID_CODE",
         Busy = "BUSY",
         BeingRestored = "BEING_RESTORED",
         SnapshotExpired = "SNAPSHOT_EXPIRED",
@@ -99,6 +100,8 @@ pub enum Error {
         /// The next free times of the doctor, which the patient has free, too.
         next_free: Vec<Interval>,
     },
+    /// A code of a visit cannot be used. Why is not told, so that nobody learns of codes that were valid.
+    InvalidCode,
     /// Other changes lock the hospital's data, and waiting for them timed out.
     Busy,
     /// The hospital's data is incomplete: a backup is being restored, or rows were changed without the triggers. The log says which.
@@ -117,6 +120,7 @@ pub enum Error {
 
 const FORCE: &str = "choose another time, or set force and give a reason";
 const EXPIRED: &str = "the snapshot has expired: repeat its question, which is in the extensions";
+const INVALID_CODE: &str = "input.code: this code is not valid, or cannot be used now: ask at the front desk";
 const BUSY: &str = "the hospital's data is locked by other changes: try again later";
 const BEING_RESTORED: &str =
     "the hospital's data is incomplete, most likely because a backup is being restored: try again later";
@@ -158,6 +162,7 @@ impl Error {
             Self::Conflict { .. } => ErrorCode::Conflict,
             Self::InvalidTransition { .. } => ErrorCode::InvalidTransition,
             Self::SlotTaken { .. } => ErrorCode::SlotTaken,
+            Self::InvalidCode => ErrorCode::InvalidCode,
             Self::Busy => ErrorCode::Busy,
             Self::BeingRestored => ErrorCode::BeingRestored,
             Self::SnapshotExpired(_) => ErrorCode::SnapshotExpired,
@@ -186,6 +191,7 @@ impl Error {
                 format!("{argument}: {}: {FORCE}", conflicts.join("; "))
             }
             Self::SnapshotExpired(_) => EXPIRED.to_owned(),
+            Self::InvalidCode => INVALID_CODE.to_owned(),
             Self::Busy => BUSY.to_owned(),
             Self::BeingRestored => BEING_RESTORED.to_owned(),
             Self::InvalidCredentials => INVALID_CREDENTIALS.to_owned(),

@@ -2,7 +2,7 @@
 
 use async_graphql::Enum;
 
-use crate::{permissions, records, statistics, store};
+use crate::{permissions, records, scheduling, statistics, store};
 
 /// The calendar unit of a bucket. Weeks start on the hospital's weekStart.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +150,18 @@ pub(super) enum Role {
     Desk,
     /// Reads everything, with patients masked; changes nothing.
     Support,
+    /// A device at the door: confirms and checks in by code, and may do nothing else.
+    Kiosk,
+}
+
+/// What a code of a visit is for.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "scheduling::VisitCodePurpose")]
+pub(super) enum VisitCodePurpose {
+    /// To confirm a TENTATIVE booking: confirmVisit.
+    Confirm,
+    /// To check in on the day of the visit: checkInVisit.
+    CheckIn,
 }
 
 /// The kind of a list of patients and visits.

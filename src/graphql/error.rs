@@ -44,6 +44,7 @@ impl From<Error> for async_graphql::Error {
                 more.push(("conflicts", words(conflicts.iter().map(|conflict| conflict.as_str()))));
                 more.push(("nextFree", Value::List(next_free.iter().map(interval).collect())));
             }
+            Error::InvalidCode => more.push(("argument", "input.code".into())),
             Error::SnapshotExpired(question) => more.push(("question", asked(question))),
             Error::RateLimited(wait) => more.push(("retryAfter", whole_seconds(*wait).into())),
             Error::Unauthenticated(_)

@@ -2,6 +2,7 @@
 
 use async_graphql::{Context, ID, Object};
 
+use super::access;
 use super::context;
 use super::enums::{SlotState, WeekStart};
 use super::id::Id;
@@ -17,7 +18,7 @@ use crate::store;
 pub(super) struct Hospital(pub(super) store::Hospital);
 
 /// A hospital, the tenant: all data belongs to exactly one hospital.
-#[Object]
+#[Object(guard = "access::console")]
 impl Hospital {
     /// An opaque ID.
     pub(super) async fn id(&self) -> ID {
@@ -30,11 +31,13 @@ impl Hospital {
     }
 
     /// The display name.
+    #[graphql(guard = "access::any_role")]
     async fn name(&self) -> &str {
         &self.0.name
     }
 
     /// IANA name, such as Asia/Seoul.
+    #[graphql(guard = "access::any_role")]
     async fn time_zone(&self) -> &str {
         self.0.time_zone.name()
     }
@@ -45,6 +48,7 @@ impl Hospital {
     }
 
     /// The date now, in the hospital's time zone.
+    #[graphql(guard = "access::any_role")]
     async fn today(&self, ctx: &Context<'_>) -> Result<Date> {
         Ok(context::today(ctx).await?.into())
     }

@@ -1,5 +1,6 @@
 //! The API: one file per type. Counts are read from snapshots, pages are cut from their lists.
 
+mod access;
 mod audit;
 mod changes;
 mod cohort;
@@ -11,6 +12,7 @@ mod explain;
 mod history;
 mod hospital;
 mod id;
+mod kiosk;
 mod loaders;
 mod mask;
 mod mutation;

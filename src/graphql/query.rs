@@ -2,6 +2,7 @@
 
 use async_graphql::{Context, ID, Object};
 
+use super::access;
 use super::audit::{self, AuditConnection, AuditFilter};
 use super::changes::{ProposedDefinitionInput, StatisticsChanges};
 use super::connection::{PatientConnection, PatientOrder, VisitConnection, VisitOrder, patient_order, visit_order};
@@ -24,9 +25,10 @@ use crate::permissions::Action;
 pub struct Query;
 
 /// The queries. All data is of the viewer's hospital.
-#[Object]
+#[Object(guard = "access::console")]
 impl Query {
     /// The signed-in member of staff.
+    #[graphql(guard = "access::any_role")]
     async fn viewer(&self, ctx: &Context<'_>) -> Result<Viewer> {
         let viewer = context::viewer(ctx)?;
         let row = context::services(ctx)?

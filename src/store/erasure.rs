@@ -1,96 +1,24 @@
-//! Keyed hashes of the chart numbers of erased patients, so that an import does not insert them again. The key is a secret of
-//! the hospital.
+//! Keyed hashes of the chart numbers of erased patients, so that an import does not insert them again.
 
 use std::collections::{HashMap, HashSet};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use chrono::{SubsecRound as _, Utc};
-use entity::{former_chart_number, hospital_secret};
-use hmac::{Hmac, Mac as _};
-use sea_orm::ActiveValue::{Set, Unchanged};
+use entity::former_chart_number;
+use sea_orm::ActiveValue::Set;
 use sea_orm::prelude::Expr;
-use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter as _,
-};
-use sha2::Sha256;
+use sea_orm::{ColumnTrait as _, ConnectionTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _};
 
 use super::Store;
-use super::history::ChangeContext;
-use crate::error::{Error, Result};
-
-/// The purpose under which a hospital's secret is encrypted.
-const PURPOSE: &str = "hospital secret";
-
-/// A random secret of one hospital. It keys hashes that must stay the same when the keys of the key file are rotated.
-pub(super) struct HospitalSecret([u8; 32]);
+use super::hospital_secret::HospitalSecret;
+use crate::error::Result;
 
 impl HospitalSecret {
-    /// A keyed hash of the text, different for each purpose: 16 bytes in hexadecimal.
-    fn hash(&self, purpose: &str, text: &str) -> Result<String> {
-        let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&self.0)
-            .map_err(|error| Error::Internal(error.to_string()))?;
-        mac.update(purpose.as_bytes());
-        mac.update(&[0]);
-        mac.update(text.as_bytes());
-        let hash = mac.finalize().into_bytes();
-        Ok(hex::encode(&hash[..16]))
-    }
-
     fn of_chart_no(&self, chart_no: &str) -> Result<String> {
-        self.hash("chart number", chart_no)
+        self.hex_hash("chart number", chart_no)
     }
 }
 
 impl Store {
-    /// The hospital's secret; none where nothing has needed it yet.
-    async fn hospital_secret(
-        &self,
-        connection: &impl ConnectionTrait,
-        hospital: i64,
-    ) -> Result<Option<HospitalSecret>> {
-        let Some(row) = hospital_secret::Entity::find_by_id(hospital).one(connection).await? else {
-            return Ok(None);
-        };
-        let text = self.secrets.open_sealed(hospital, PURPOSE, &row.sealed)?;
-        let bytes = STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-        let bytes = bytes.ok_or_else(|| Error::Internal("a hospital's secret is not 32 bytes".to_owned()))?;
-        Ok(Some(HospitalSecret(bytes)))
-    }
-
-    /// The hospital's secret, which is created where there is none. The transaction must hold the lock of the hospital's revision.
-    async fn hospital_secret_or_new(&self, transaction: &DatabaseTransaction, hospital: i64) -> Result<HospitalSecret> {
-        if let Some(secret) = self.hospital_secret(transaction, hospital).await? {
-            return Ok(secret);
-        }
-        let secret: [u8; 32] = rand::random();
-        let row = hospital_secret::ActiveModel {
-            hospital_id: Set(hospital),
-            sealed: Set(self.secrets.seal(hospital, PURPOSE, &STANDARD.encode(secret))?),
-            created_at: Set(Utc::now().trunc_subsecs(6)),
-        };
-        hospital_secret::Entity::insert(row)
-            .exec_without_returning(transaction)
-            .await?;
-        Ok(HospitalSecret(secret))
-    }
-
-    /// Encrypts the hospital's secret with the key in use, where it is encrypted with another.
-    pub(super) async fn reencrypt_secret(&self, hospital: i64) -> Result<()> {
-        let (transaction, _permit) = self.begin_change(hospital, ChangeContext::UNRECORDED).await?;
-        let row = hospital_secret::Entity::find_by_id(hospital).one(&transaction).await?;
-        if let Some(row) = row.filter(|row| self.secrets.is_old(hospital, PURPOSE, &row.sealed)) {
-            let text = self.secrets.open_sealed(hospital, PURPOSE, &row.sealed)?;
-            let sealed = hospital_secret::ActiveModel {
-                hospital_id: Unchanged(hospital),
-                sealed: Set(self.secrets.seal(hospital, PURPOSE, &text)?),
-                created_at: Unchanged(row.created_at),
-            };
-            sealed.update(&transaction).await?;
-        }
-        self.commit_change(transaction, hospital).await
-    }
-
     /// Records that the patient had this chart number, and no longer has it.
     pub(super) async fn record_former_number(
         &self,
@@ -166,20 +94,5 @@ impl Store {
             erased.extend(numbers.get(&hash).map(|&number| number.to_owned()));
         }
         Ok(erased)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hash_depends_on_the_secret_the_purpose_and_the_text() {
-        let hash = |secret, purpose, text| HospitalSecret([secret; 32]).hash(purpose, text).unwrap();
-        // Golden: hashes that are stored must be found again.
-        assert_eq!(hash(1, "chart number", "00017"), "09eda7ecf6a3cecaa1911e122166dd17");
-        assert_ne!(hash(1, "chart number", "00017"), hash(2, "chart number", "00017"));
-        assert_ne!(hash(1, "chart number", "00017"), hash(1, "chart", "00017"));
-        assert_ne!(hash(1, "chart number", "00017"), hash(1, "chart number", "17"));
     }
 }

@@ -11,6 +11,7 @@ mod draft;
 mod erasure;
 mod history;
 mod hospital;
+mod hospital_secret;
 mod keys;
 mod keyset;
 mod ledger_load;
@@ -27,6 +28,7 @@ mod snapshot;
 mod sql;
 mod transaction;
 mod visit;
+mod visit_code;
 mod visit_versions;
 mod writer_queue;
 
@@ -49,9 +51,9 @@ pub use bulk_import::{BulkImporter, UpsertOutcome};
 pub use change_feed::LedgerChanges;
 pub use command::{
     AddAbsence, AddDepartment, AddDoctor, AddStaff, COMMANDS, ChangeDepartment, ChangeDoctor, ChangePatient,
-    ChangeStaff, ChangeVisit, Command, CommandInfo, DeleteVisit, ErasePatient, MergePatients, Override, PinSnapshot,
-    RecordVisit, RegisterPatient, RemoveAbsence, SetDoctorHours, SetPassword, UndoMerge, UnpinSnapshot,
-    UpdateDefinition, UpdateHospital,
+    ChangeStaff, ChangeVisit, Command, CommandInfo, DeleteVisit, ErasePatient, IssueVisitCode, MergePatients, Override,
+    PinSnapshot, RecordVisit, RegisterPatient, RemoveAbsence, SetDoctorHours, SetPassword, UndoMerge, UnpinSnapshot,
+    UpdateDefinition, UpdateHospital, UseVisitCode,
 };
 pub use complete::Recount;
 pub use connect::OpenMode;
@@ -73,6 +75,7 @@ pub use snapshot::{SnapshotRow, StoredSnapshot};
 pub(crate) use sql::IDS_PER_STATEMENT;
 use sql::Sql;
 pub use visit::{KeyedVisit, PatientEnds, PatientVisitPage, VisitDetails, VisitKey, VisitQuery};
+pub use visit_code::IssuedCode;
 pub use visit_versions::{RevisionRange, VersionChange, VersionedVisit, VisitVersions};
 use writer_queue::WriterQueues;
 

@@ -4,8 +4,8 @@
 use entity::patient;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Value};
 
-use super::history::ChangeContext;
 use super::Store;
+use super::history::ChangeContext;
 use super::model::RecordState;
 use super::sql::{Sql, json};
 use crate::error::Result;

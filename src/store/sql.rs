@@ -33,7 +33,11 @@ impl Sql {
 
     /// Adds a bound value.
     pub(super) fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
-        self.values.push(value.into());
+        self.values.push(match (self.backend, value.into()) {
+            // The driver would send it as a TIMESTAMP, which ends in 2038 and becomes null.
+            (DbBackend::MySql, Value::ChronoDateTimeUtc(at)) => at.map(|at| at.naive_utc()).into(),
+            (_, value) => value,
+        });
         match self.backend {
             DbBackend::Postgres => self.text.push_str(&format!("${}", self.values.len())),
             _ => self.text.push('?'),

@@ -418,7 +418,7 @@ impl Client<'_> {
 
     /// The whole response to a mutation.
     pub async fn mutation_response(&self, name: &str, input: Value, selection: &str) -> Value {
-        let kind = format!("{}{}Input", name[..1].to_uppercase(), &name[1..]);
+        let kind = input_of(name);
         let query = format!("mutation ($input: {kind}!) {{ {name}(input: $input) {{ {selection} }} }}");
         self.graphql_response(&query, json!({"input": input})).await
     }
@@ -432,6 +432,14 @@ impl Client<'_> {
     pub async fn expect_mutation_error(&self, name: &str, input: Value, code: &str) {
         let message = format!("{name} {input}");
         assert_eq!(self.mutation_error(name, input).await.0, code, "{message}");
+    }
+}
+
+/// The type of a mutation's input.
+pub fn input_of(mutation: &str) -> String {
+    match mutation {
+        "confirmVisit" | "checkInVisit" => "VisitCodeInput".to_owned(),
+        _ => format!("{}{}Input", mutation[..1].to_uppercase(), &mutation[1..]),
     }
 }
 

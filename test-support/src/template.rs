@@ -96,7 +96,7 @@ impl Template {
         let zone = "Asia/Seoul";
         let hospital = ["hospital", "add", "--code", "H1", "--name", "One", "--time-zone", zone];
         cli.run(&hospital, "");
-        for role in ["ADMIN", "CLINICIAN", "DESK", "SUPPORT"] {
+        for role in ["ADMIN", "CLINICIAN", "DESK", "SUPPORT", "KIOSK"] {
             let login = &role.to_lowercase();
             let member = [
                 "staff",

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use test_support::{Client, TestApp, error, on_each_database};
+use test_support::{Client, PASSWORD, TestApp, error, on_each_database};
 
 use crate::authorization_matrix::{
     AccessRule, CrossTenantResult, HospitalFixture, OWN, PERSONAL, ROLES, RootOperation, Schema, masked, objects,
@@ -179,7 +179,7 @@ on_each_database! {
             let rule = rule_of(of(kind), name);
             let mut of_admin = None;
             for (role, user) in users.iter().filter(|(role, _)| rule.permits(role)) {
-                let operation = fixture.operation(kind, name).await;
+                let operation = fixture.operation_as(role, kind, name).await;
                 let response = ask(user, &operation).await;
                 assert!(response.get("errors").is_none(), "{role} {name}: {response}");
                 let data = settled(response["data"].clone());
@@ -192,7 +192,7 @@ on_each_database! {
                         reached.insert(format!("{of}.{field}"));
                     }
                 });
-                if *role == "SUPPORT" {
+                if ["SUPPORT", "KIOSK"].contains(role) {
                     let shown = data.to_string();
                     let leaks: Vec<_> = PERSONAL.into_iter().filter(|word| shown.contains(word)).collect();
                     // Chart numbers and visit numbers are not masked.
@@ -250,7 +250,7 @@ on_each_database! {
             let user = app.sign_in(&role.to_lowercase()).await;
             for (field, query) in &by_name {
                 let code = user.graphql_error(&format!("{{ {query} }}")).await.0;
-                assert_eq!(code, if role == "SUPPORT" { "FORBIDDEN" } else { "" }, "{role} {field}");
+                assert_eq!(code, if ["SUPPORT", "KIOSK"].contains(&role) { "FORBIDDEN" } else { "" }, "{role} {field}");
             }
         }
         // SUPPORT cannot search by a part of a phone number, or by a part of a name with a digit or a star.
@@ -258,6 +258,41 @@ on_each_database! {
         for (search, found) in [("010-9876-5401", 1), ("5401", 0), ("9876", 0), ("Q***1", 0), ("CH-770", 5)] {
             let query = "query ($text: String) { patients(filter: {search: $text}) { totalCount } }";
             assert_eq!(support.graphql_with(query, json!({"text": search})).await["patients"]["totalCount"], found, "{search}");
+        }
+    }
+
+    async fn a_kiosk_sees_only_single_fields_of_its_hospital(app: TestApp) {
+        let (fixture, kiosk) = (HospitalFixture::new(app).await, app.sign_in("kiosk").await);
+        let schema = Schema::read();
+        let (mut shown, mut refused) = (Vec::new(), 0);
+        for (_, name, field) in schema.fields().filter(|(of, ..)| *of == "Hospital") {
+            let selection = if schema.has_fields(field) { "{ __typename }" } else { "" };
+            let arguments = fixture.arguments("Hospital", name, field);
+            let response = kiosk.graphql_response(&format!("{{ viewer {{ hospital {{ {name}{arguments} {selection} }} }} }}"), json!({})).await;
+            if response.get("errors").is_none() {
+                shown.push(name);
+            } else {
+                assert_eq!(response["errors"][0]["extensions"], json!({"code": "FORBIDDEN"}), "{name}: {response}");
+                assert_eq!(response["data"], Value::Null, "{response}");
+                refused += 1;
+            }
+        }
+        assert_eq!(shown, ["name", "timeZone", "today"]);
+        assert!(refused > 5, "{refused}");
+        // Nor through the session of its own sign-in.
+        let sign_in = format!("mutation {{ signIn(input: {{hospital: \"H1\", login: \"kiosk\", password: \"{PASSWORD}\"}}) {{
+            session {{ viewer {{ role hospital {{ doctors {{ name }} }} }} }} }} }}");
+        let response = app.post(app.base(), None, &sign_in, json!({})).await;
+        assert_eq!(response["errors"][0]["extensions"]["code"], "FORBIDDEN", "{response}");
+        // What it may not do is refused before its input is looked at.
+        let id = fixture.id("hospital");
+        for (name, input) in [
+            ("recordVisit", json!({"patientId": id, "doctorId": id})),
+            ("addDoctor", json!({"name": " "})),
+            ("changePatient", json!({"id": "", "version": 0})),
+            ("pinSnapshot", json!({"id": ""})),
+        ] {
+            assert_eq!(kiosk.mutation_error(name, input).await, error("FORBIDDEN", ""), "{name}");
         }
     }
 
@@ -298,6 +333,7 @@ on_each_database! {
             match &operation.cross_tenant {
                 CrossTenantResult::Own => assert!(response.get("errors").is_none() && !response["data"][name].is_null(), "{name}: {response}"),
                 CrossTenantResult::Finds(nothing) => assert_eq!(response, json!({"data": {name: nothing}})),
+                CrossTenantResult::InvalidCode => assert_eq!(refusal(&response, name), ("INVALID_CODE", "input.code"), "{name}: {response}"),
                 CrossTenantResult::Refused(argument) => assert_eq!(refusal(&response, name), ("NOT_FOUND", *argument), "{name}: {response}"),
             }
             // The client that registers a patient sees the patient.

@@ -9,14 +9,16 @@ use async_graphql::parser::types::{TypeKind, TypeSystemDefinition};
 use rollcall::permissions::Role;
 use rollcall::store::COMMANDS;
 use serde_json::{Value, json};
-use test_support::{Client, PASSWORD, TestApp};
+use test_support::{Client, PASSWORD, TestApp, input_of};
 
 /// Who may use a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessRule {
     /// Everyone, without a token.
     Open,
-    /// Everyone who is signed in.
+    /// Everyone who is signed in, kiosks too.
+    SignedIn,
+    /// Everyone who may use the console: all but KIOSK.
     Everyone,
     /// The same; masked for SUPPORT.
     Masked,
@@ -26,22 +28,26 @@ pub enum AccessRule {
     Keep,
     /// Roles that may change records.
     Change,
-    /// Everyone who is signed in; null but for administrators and oneself.
+    /// Everyone who is signed in and may use the console; null but for administrators and oneself.
     Private,
+    /// Roles that may use the codes of visits.
+    UseCode,
     /// Administrators.
     Administer,
 }
-use AccessRule::{Administer, ByName, Change, Everyone, Keep, Masked, Open, Private};
+use AccessRule::{Administer, ByName, Change, Everyone, Keep, Masked, Open, Private, SignedIn, UseCode};
 
-pub const ROLES: [&str; 4] = ["ADMIN", "CLINICIAN", "DESK", "SUPPORT"];
+pub const ROLES: [&str; 5] = ["ADMIN", "CLINICIAN", "DESK", "SUPPORT", "KIOSK"];
 
 impl AccessRule {
     /// The permissions of the design, written independently of the implementation.
     pub fn permits(self, role: &str) -> bool {
         match self {
-            Open | Everyone | Masked | ByName | Private => true,
+            Open | SignedIn => true,
+            Everyone | Masked | ByName | Private => role != "KIOSK",
             Keep => matches!(role, "ADMIN" | "CLINICIAN"),
             Change => matches!(role, "ADMIN" | "DESK"),
+            UseCode => matches!(role, "ADMIN" | "DESK" | "KIOSK"),
             Administer => role == "ADMIN",
         }
     }
@@ -51,14 +57,16 @@ impl AccessRule {
 /// types that do not lead to patients or staff.
 #[rustfmt::skip]
 const RULES: &[(&str, AccessRule, &str)] = &[
-    ("Query", Everyone, "hospital node nodes patient staff statistics statisticsSnapshot viewer visit visitsOn"),
+    ("Query", Everyone, "hospital node nodes patient staff statistics statisticsSnapshot visit visitsOn"),
+    ("Query", SignedIn, "viewer"),
     ("Query", ByName, "patients visits"),
     ("Query", Administer, "audit previewDefinition"),
     ("Mutation", Open, "refreshSession signIn"),
-    ("Mutation", Everyone, "changePassword signOut"),
+    ("Mutation", SignedIn, "changePassword signOut"),
     ("Mutation", Keep, "pinSnapshot unpinSnapshot"),
     ("Mutation", Change, "changePatient erasePatient mergePatients registerPatient undoMerge"),
-    ("Mutation", Change, "changeVisit deleteVisit recordVisit"),
+    ("Mutation", Change, "changeVisit deleteVisit issueVisitCode recordVisit"),
+    ("Mutation", UseCode, "checkInVisit confirmVisit"),
     ("Mutation", Administer, "addDepartment addDoctor changeDepartment changeDoctor updateDefinition"),
     ("Mutation", Administer, "setDoctorHours updateHospital"),
     ("Mutation", Change, "addAbsence removeAbsence"),
@@ -87,6 +95,9 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("ChangePatientPayload ErasePatientPayload RegisterPatientPayload UndoMergePayload", Change, "patient"),
     ("MergePatientsPayload", Change, "into patient"),
     ("ChangeVisitPayload DeleteVisitPayload RecordVisitPayload", Change, "visit"),
+    ("IssueVisitCodePayload", Change, "code expiresAt"),
+    ("VisitCodePayload", UseCode, "visit"),
+    ("KioskVisit", UseCode, "date departmentName doctorName patientName startsAt status"),
     // Statistics, and their lists.
     ("Statistics", Everyone, "asOf computedAt definition filter id period pinnedAt range revision timeZone weekStart"),
     ("Statistics", Everyone, "bucket buckets changes explain total"),
@@ -122,19 +133,22 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("AddAbsencePayload", Change, "absence visitsOutside"),
     ("RemoveAbsencePayload", Change, "*"),
     ("UpdateHospitalPayload", Administer, "*"),
-    ("Hospital Department Doctor StatisticsDefinition AppliedFilter DateRange PageInfo", Everyone, "*"),
-    ("Viewer", Everyone, "*"),
+    ("Hospital", SignedIn, "name timeZone today"),
+    ("Hospital", Everyone, "absences code definition departments doctors id slotMinutes tentativeMinutes weekStart"),
+    ("Department Doctor StatisticsDefinition AppliedFilter DateRange PageInfo", Everyone, "*"),
+    ("Viewer", SignedIn, "*"),
     ("AddDepartmentPayload ChangeDepartmentPayload AddDoctorPayload ChangeDoctorPayload", Administer, "*"),
     ("UpdateDefinitionPayload", Administer, "*"),
     ("SignInPayload RefreshSessionPayload Session", Open, "*"),
-    ("ChangePasswordPayload SignOutPayload", Everyone, "*"),
+    ("ChangePasswordPayload SignOutPayload", SignedIn, "*"),
 ];
 
 /// Types about patients and staff: the fields of all types that lead to one of these are listed.
-const PERSONS: [&str; 6] = [
+const PERSONS: [&str; 7] = [
     "Patient",
     "Visit",
     "VisitRecord",
+    "KioskVisit",
     "StaffMember",
     "AuditEntry",
     "ChangeEntry",
@@ -211,6 +225,11 @@ impl Schema {
         })
     }
 
+    /// Whether the value of the field is an object.
+    pub fn has_fields(&self, field: &Field) -> bool {
+        self.types.contains_key(&field.of)
+    }
+
     /// The root fields: `query` or `mutation`, and the name.
     pub fn roots(&self) -> Vec<(&'static str, String)> {
         let roots = [("query", "Query"), ("mutation", "Mutation")];
@@ -229,10 +248,11 @@ impl Schema {
                     .is_some_and(|fields| fields.values().any(|field| self.leads_to_persons(&field.of, seen)))
     }
 
-    /// A selection of everything: all fields of a type where it first occurs, and its scalar fields everywhere else.
-    fn select(&self, of: &str, asking: &HospitalFixture<'_>, met: &mut BTreeSet<String>) -> String {
+    /// A selection of everything: all fields of a type where it first occurs, and its scalar fields everywhere else. For KIOSK, which may
+    /// see single fields of some types, without the others.
+    fn select(&self, of: &str, role: &str, asking: &HospitalFixture<'_>, met: &mut BTreeSet<String>) -> String {
         if of == "Node" {
-            let nodes = NODES.map(|of| format!("... on {of} {}", self.select(of, asking, met)));
+            let nodes = NODES.map(|of| format!("... on {of} {}", self.select(of, role, asking, met)));
             return format!("{{ __typename {} }}", nodes.join(" "));
         }
         let Some(fields) = self.types.get(of) else {
@@ -241,9 +261,15 @@ impl Schema {
         let whole = met.insert(of.to_owned());
         let mut text = "{ __typename".to_owned();
         for (name, field) in fields {
+            if role == "KIOSK" && !rule_of(of, name).permits(role) {
+                continue;
+            }
             if whole || !self.types.contains_key(&field.of) {
                 let arguments = asking.arguments(of, name, field);
-                text.push_str(&format!(" {name}{arguments} {}", self.select(&field.of, asking, met)));
+                text.push_str(&format!(
+                    " {name}{arguments} {}",
+                    self.select(&field.of, role, asking, met)
+                ));
             }
         }
         text + " }"
@@ -305,6 +331,14 @@ fn every_field_has_exactly_one_access_rule() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
+/// A, B and C.
+fn listed(roles: &[&str]) -> String {
+    match roles {
+        [rest @ .., last] if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => roles.concat(),
+    }
+}
+
 /// The mutations that execute no command: they begin and end sessions, or change one's own password.
 const SESSION_MUTATIONS: [&str; 4] = ["changePassword", "refreshSession", "signIn", "signOut"];
 
@@ -344,9 +378,9 @@ fn every_command_has_a_mutation_a_rule_and_docs() {
         } else if ROLES.map(|role| rule_of("Mutation", mutation).permits(role))
             != ROLES.map(|role| roles.contains(&role))
         {
-            missing.push(format!("the rule of {mutation} is not for {}", roles.join(" and ")));
+            missing.push(format!("the rule of {mutation} is not for {}", listed(&roles)));
         }
-        if !description.ends_with(&format!("For {}.", roles.join(" and "))) {
+        if !description.ends_with(&format!("For {}.", listed(&roles))) {
             missing.push(format!("the description of {mutation} does not end with its roles"));
         }
         if !docs.contains(&format!("`{mutation}`")) {
@@ -367,6 +401,15 @@ const PEOPLE: [[&str; 6]; 6] = [
     ["CH-7704", "Wendell Vroomfield", "+821098765404", "1973-04-05", "W****** V*********", "010-****-**04"],
     ["CH-7705", "Urianne Thrumwell", "+821098765405", "1984-05-06", "U****** T********", "010-****-**05"],
     ["CH-7706", "Sidonie Raskolnik", "+821098765406", "1995-06-07", "S****** R********", "010-****-**06"],
+];
+/// The patients that operations register.
+const REGISTERED: [&str; 6] = [
+    "CH-77X",
+    "Tiberius Quuxford",
+    "+821098765499",
+    "1949-11-23",
+    "T******* Q*******",
+    "010-****-**99",
 ];
 /// The visits of the worked example, each with a department and a doctor, and a future visit.
 const VISITS: &str = "visit_no,chart_no,date,scheduled_at,status,department,doctor,channel
@@ -399,7 +442,7 @@ pub const OWN: [&str; 6] = ["Ophthalmia", "Dermatica", "Ixworth", "Uvarov", "\"O
 
 /// What SUPPORT sees in place of a value.
 pub fn masked(of: &str, field: &str, value: &Value) -> Value {
-    let person = |at: usize| PEOPLE.iter().find(|person| person[at] == *value);
+    let person = |at: usize| PEOPLE.iter().chain([&REGISTERED]).find(|person| person[at] == *value);
     match (of, field) {
         ("Patient", "name") => person(1).map_or(Value::Null, |person| json!(person[4])),
         ("Patient", "phone") => person(2).map_or(Value::Null, |person| json!(person[5])),
@@ -432,6 +475,8 @@ pub enum CrossTenantResult {
     Finds(Value),
     /// It fails with NOT_FOUND for this argument.
     Refused(&'static str),
+    /// It fails with INVALID_CODE.
+    InvalidCode,
 }
 
 /// The hospital H1 with data for every field, and a client that administers it.
@@ -547,7 +592,7 @@ impl<'a> HospitalFixture<'a> {
     }
 
     /// The arguments of a field.
-    fn arguments(&self, of: &str, name: &str, field: &Field) -> String {
+    pub fn arguments(&self, of: &str, name: &str, field: &Field) -> String {
         let id = |id: &str| format!("(id: \"{id}\")");
         match (of, name) {
             _ if field.has_pages => "(first: 3)".to_owned(),
@@ -647,13 +692,18 @@ impl<'a> HospitalFixture<'a> {
     /// The operation of a root field, which selects everything below it. Data that only this operation needs is
     /// created.
     pub async fn operation(&self, kind: &str, name: &str) -> RootOperation {
+        self.operation_as("ADMIN", kind, name).await
+    }
+
+    /// The same for a role, see [`Schema::select`].
+    pub async fn operation_as(&self, role: &str, kind: &str, name: &str) -> RootOperation {
         let (input, cross_tenant) = match kind {
             "query" => (None, self.cross_tenant_result(name)),
             _ => self.input(name).await,
         };
         let of = if kind == "query" { "Query" } else { "Mutation" };
         let field = &self.schema.types[of][name];
-        let selection = self.schema.select(&field.of, self, &mut BTreeSet::new());
+        let selection = self.schema.select(&field.of, role, self, &mut BTreeSet::new());
         let declared = match input {
             Some(_) => format!("($input: {}!)", input_of(name)),
             None => String::new(),
@@ -726,6 +776,30 @@ impl<'a> HospitalFixture<'a> {
                 json!({"id": self.visit().await, "version": 1, "reason": REASON}),
                 refused,
             ),
+            "issueVisitCode" => {
+                let visit = self.visit_of("2199-01-01", "TENTATIVE").await;
+                (
+                    json!({"visitId": visit, "purpose": "CONFIRM"}),
+                    CrossTenantResult::Refused("input.visitId"),
+                )
+            }
+            "confirmVisit" => {
+                let visit = self.visit_of("2199-01-01", "TENTATIVE").await;
+                (
+                    json!({"code": self.code(visit, "CONFIRM").await}),
+                    CrossTenantResult::InvalidCode,
+                )
+            }
+            "checkInVisit" => {
+                let hospital = self.admin.graphql("{ hospital { today } }").await;
+                let visit = self
+                    .visit_of(hospital["hospital"]["today"].as_str().unwrap(), "BOOKED")
+                    .await;
+                (
+                    json!({"code": self.code(visit, "CHECK_IN").await}),
+                    CrossTenantResult::InvalidCode,
+                )
+            }
             "pinSnapshot" | "unpinSnapshot" => (json!({"id": self.snapshot}), refused),
             "updateDefinition" => {
                 let rules = self
@@ -783,14 +857,19 @@ impl<'a> HospitalFixture<'a> {
 
     /// Records a visit for one operation.
     async fn visit(&self) -> Value {
-        let input = json!({"patientId": self.patient(3).await, "date": "2025-06-01"});
+        self.visit_of("2025-06-01", "BOOKED").await
+    }
+
+    async fn visit_of(&self, date: &str, status: &str) -> Value {
+        let input = json!({"patientId": self.patient(3).await, "date": date, "status": status,
+            "departmentId": self.id("Ophthalmia")});
         self.admin.mutate("recordVisit", input, "visit { id }").await["visit"]["id"].take()
     }
-}
 
-/// The type of a mutation's input.
-fn input_of(mutation: &str) -> String {
-    format!("{}{}Input", mutation[..1].to_uppercase(), &mutation[1..])
+    async fn code(&self, visit: Value, purpose: &str) -> Value {
+        let input = json!({"visitId": visit, "purpose": purpose});
+        self.admin.mutate("issueVisitCode", input, "code").await["code"].take()
+    }
 }
 
 /// An absence on a day in the past.

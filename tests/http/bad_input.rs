@@ -102,6 +102,10 @@ on_each_database! {
             let response = user.graphql_response(query, json!({})).await;
             bodies.push_str(&format!("{query}\n{}\n\n", serde_json::to_string_pretty(&response).unwrap()));
         }
+        let front_desk = app.sign_in("desk").await;
+        let query = "mutation { confirmVisit(input: {code: \"0\"}) { visit { status } } }";
+        let response = front_desk.graphql_response(query, json!({})).await;
+        bodies.push_str(&format!("{query}\n{}\n\n", serde_json::to_string_pretty(&response).unwrap()));
         insta::assert_snapshot!("error_bodies", bodies);
     }
 }

@@ -117,9 +117,20 @@ async fn demo(app: &TestApp) -> (Client<'_>, Map<String, Value>) {
     let doctor = &known["hospital"]["doctors"][0]["id"];
     let absence = json!({"doctorId": doctor, "starts": "2026-11-20T00:00:00Z", "ends": "2026-11-21T00:00:00Z"});
     let absence = admin.mutate("addAbsence", absence, "absence { id }").await;
+    let booking = async |status: &str| {
+        let input = json!({"patientId": patient, "date": known["hospital"]["today"], "status": status});
+        admin.mutate("recordVisit", input, "visit { id }").await["visit"]["id"].take()
+    };
+    let code = async |status: &str, purpose: &str| {
+        let input = json!({"visitId": booking(status).await, "purpose": purpose});
+        admin.mutate("issueVisitCode", input, "code").await["code"].take()
+    };
     let values = json!({
         "absence": absence["absence"]["id"],
         "after": null,
+        "booking": booking("TENTATIVE").await,
+        "checkInCode": code("BOOKED", "CHECK_IN").await,
+        "confirmCode": code("TENTATIVE", "CONFIRM").await,
         "board": known["statistics"]["id"],
         "doctor": doctor,
         "list": known["statistics"]["total"]["newPatients"]["id"],

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use test_support::{Client, DatabaseKind, EXAMPLE_PATIENTS, EXAMPLE_VISITS, TestApp, error, on_each_database};
 
 /// The columns of the database that contain this text.
-async fn holding(app: &TestApp, text: &str) -> Vec<String> {
+pub async fn holding(app: &TestApp, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for table in app.tables().await {
         let columns = match app.kind() {

@@ -39,5 +39,6 @@ mod staleness;
 mod statement_counts;
 mod unicode;
 mod value_completion;
+mod visit_codes;
 
 test_support::cleanup_after_tests!();

@@ -6,6 +6,7 @@ mod session;
 mod staff;
 mod statistics;
 mod visit;
+mod visit_code;
 
 use async_graphql::{Context, ID, MaybeUndefined, MergedObject};
 
@@ -21,6 +22,7 @@ pub struct Mutation(
     session::SessionMutation,
     patient::PatientMutation,
     visit::VisitMutation,
+    visit_code::VisitCodeMutation,
     staff::StaffMutation,
     statistics::StatisticsMutation,
     schedule::ScheduleMutation,

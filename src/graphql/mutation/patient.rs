@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::graphql::enums::Sex;
 use crate::graphql::patient::Patient;
 use crate::graphql::scalars::Date;
-use crate::graphql::{context, id};
+use crate::graphql::{access, context, id};
 use crate::records::PatientDraft;
 use crate::store::{ChangePatient, ErasePatient, MergePatients, RegisterPatient, UndoMerge};
 
@@ -145,7 +145,7 @@ struct UndoMergePayload {
     patient: Patient,
 }
 
-#[Object]
+#[Object(guard = "access::console")]
 impl PatientMutation {
     /// Registers a patient. For ADMIN and DESK.
     async fn register_patient(

@@ -6,12 +6,11 @@ use scheduling::HoursProblem;
 use super::{BadFields, execute, lines, never_null, patch};
 use crate::error::{Error, Result};
 use crate::graphql::connection::VisitConnection;
-use crate::graphql::context;
 use crate::graphql::hospital::{Doctor, Hospital};
-use crate::graphql::id;
 use crate::graphql::pagination::PageArgs;
 use crate::graphql::scalars::DateTimeInput;
 use crate::graphql::schedule::{Absence, WorkingHoursInput, bookings_outside_hours};
+use crate::graphql::{access, context, id};
 use crate::records::rules;
 use crate::store::{AddAbsence, RemoveAbsence, SetDoctorHours, UpdateHospital};
 
@@ -136,7 +135,7 @@ struct UpdateHospitalPayload {
     hospital: Hospital,
 }
 
-#[Object]
+#[Object(guard = "access::console")]
 impl ScheduleMutation {
     /// Replaces all hours of a doctor, and tells which bookings then lie outside. For ADMIN.
     async fn set_doctor_hours(

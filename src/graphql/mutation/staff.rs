@@ -6,8 +6,8 @@ use super::{BadFields, department, execute, line, never_null};
 use crate::error::{Error, Result};
 use crate::graphql::enums::Role;
 use crate::graphql::hospital::{Department, Doctor};
-use crate::graphql::id;
 use crate::graphql::staff::StaffMember;
+use crate::graphql::{access, id};
 use crate::password::NewPassword;
 use crate::store::{AddDepartment, AddDoctor, AddStaff, ChangeDepartment, ChangeDoctor, ChangeStaff, SetPassword};
 
@@ -154,7 +154,7 @@ struct ResetPasswordPayload {
     staff: StaffMember,
 }
 
-#[Object]
+#[Object(guard = "access::console")]
 impl StaffMutation {
     /// Adds a department. For ADMIN.
     async fn add_department(

@@ -4,10 +4,9 @@ use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
 
 use super::{BadFields, execute, line};
 use crate::error::{Error, Result};
-use crate::graphql::context;
 use crate::graphql::hospital::{StatisticsDefinition, definition_days};
-use crate::graphql::id;
 use crate::graphql::statistics::Statistics;
+use crate::graphql::{access, context, id};
 use crate::store::{UpdateDefinition, definition_of};
 
 #[derive(Default)]
@@ -65,7 +64,7 @@ struct UnpinSnapshotPayload {
     statistics: Statistics,
 }
 
-#[Object]
+#[Object(guard = "access::console")]
 impl StatisticsMutation {
     /// Publishes rules as a new version. New statistics use it; snapshots keep theirs. Use previewDefinition to see what it
     /// would change. For ADMIN.

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::graphql::enums::{VisitChannel, VisitStatus};
 use crate::graphql::scalars::{Date, DateTimeInput};
 use crate::graphql::visit::Visit;
-use crate::graphql::{context, id};
+use crate::graphql::{access, context, id};
 use crate::records::VisitDraft;
 use crate::store::{ChangeVisit, DeleteVisit, Override, RecordVisit};
 
@@ -124,7 +124,7 @@ struct DeleteVisitPayload {
     visit: Visit,
 }
 
-#[Object]
+#[Object(guard = "access::console")]
 impl VisitMutation {
     /// Records a visit. For ADMIN and DESK.
     async fn record_visit(

@@ -141,11 +141,13 @@ mod tests {
     use crate::password::NewPassword;
     use crate::permissions::Role;
     use crate::records::Sex;
+    use crate::scheduling::{VisitCode, VisitCodePurpose};
     use crate::statistics::{VisitChannel, VisitStatus};
     use crate::store::command::{
         AddAbsence, AddDepartment, AddDoctor, AddStaff, COMMANDS, ChangeDepartment, ChangeDoctor, ChangePatient,
-        ChangeStaff, ChangeVisit, DeleteVisit, ErasePatient, MergePatients, PinSnapshot, RecordVisit, RegisterPatient,
-        RemoveAbsence, SetDoctorHours, SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition, UpdateHospital,
+        ChangeStaff, ChangeVisit, DeleteVisit, ErasePatient, IssueVisitCode, MergePatients, PinSnapshot, RecordVisit,
+        RegisterPatient, RemoveAbsence, SetDoctorHours, SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition,
+        UpdateHospital, UseVisitCode,
     };
 
     fn date(text: &str) -> NaiveDate {
@@ -252,6 +254,27 @@ mod tests {
                     reason: reason(),
                 }),
                 r#"[1,"deleteVisit",[["id",1],["version",2],["reason","why"]]]"#,
+            ),
+            (
+                Box::new(IssueVisitCode {
+                    visit: 1,
+                    purpose: VisitCodePurpose::CheckIn,
+                }),
+                r#"[1,"issueVisitCode",[["visitId",1],["purpose","CHECK_IN"]]]"#,
+            ),
+            (
+                Box::new(UseVisitCode {
+                    purpose: VisitCodePurpose::Confirm,
+                    code: Some(VisitCode::from_bytes([0; 16])),
+                }),
+                r#"[1,"confirmVisit",[["code","00000-00000-00000-00000-00000-00"]]]"#,
+            ),
+            (
+                Box::new(UseVisitCode {
+                    purpose: VisitCodePurpose::CheckIn,
+                    code: None,
+                }),
+                r#"[1,"checkInVisit",[["code",null]]]"#,
             ),
             (
                 Box::new(UpdateDefinition {

@@ -16,6 +16,7 @@ mod digest;
 mod doctor_hours;
 mod doctors;
 mod erase_patient;
+mod issue_visit_code;
 mod lapse_bookings;
 mod merge_patients;
 mod patient;
@@ -28,6 +29,7 @@ mod transaction;
 mod undo_merge;
 mod update_definition;
 mod update_hospital;
+mod use_visit_code;
 mod visit;
 
 use std::collections::BTreeSet;
@@ -57,6 +59,7 @@ use digest::DigestFields;
 pub use doctor_hours::SetDoctorHours;
 pub use doctors::{AddDoctor, ChangeDoctor};
 pub use erase_patient::ErasePatient;
+pub use issue_visit_code::IssueVisitCode;
 pub use merge_patients::MergePatients;
 pub use pin_snapshot::{PinSnapshot, UnpinSnapshot};
 pub use record_visit::RecordVisit;
@@ -66,6 +69,7 @@ use transaction::CommandTx;
 pub use undo_merge::UndoMerge;
 pub use update_definition::UpdateDefinition;
 pub use update_hospital::UpdateHospital;
+pub use use_visit_code::UseVisitCode;
 
 /// Every command.
 pub const COMMANDS: &[&CommandInfo] = &[
@@ -77,6 +81,9 @@ pub const COMMANDS: &[&CommandInfo] = &[
     &RecordVisit::INFO,
     &ChangeVisit::INFO,
     &DeleteVisit::INFO,
+    &IssueVisitCode::INFO,
+    &UseVisitCode::CONFIRM,
+    &UseVisitCode::CHECK_IN,
     &UpdateDefinition::INFO,
     &PinSnapshot::INFO,
     &UnpinSnapshot::INFO,
@@ -136,6 +143,8 @@ pub trait Command: Send + Sync {
 #[derive(Debug)]
 pub struct Outcome {
     subject: Subject,
+    /// What [`Store::execute`] returns.
+    id: i64,
     /// The patients whose data was changed.
     patients: BTreeSet<i64>,
     /// Whether it broke a rule that can be overridden.
@@ -158,6 +167,7 @@ impl Outcome {
     const fn snapshot(id: String) -> Self {
         Self {
             subject: Subject::Snapshot(id),
+            id: 0,
             patients: BTreeSet::new(),
             forced: false,
         }
@@ -174,6 +184,7 @@ impl Outcome {
     const fn of_patients(id: i64, patients: BTreeSet<i64>) -> Self {
         Self {
             subject: Subject::Record(id),
+            id,
             patients,
             forced: false,
         }
@@ -184,12 +195,9 @@ impl Outcome {
         Self { forced, ..self }
     }
 
-    /// A snapshot has no number: 0.
-    const fn id(&self) -> i64 {
-        match self.subject {
-            Subject::Record(id) => id,
-            Subject::Snapshot(_) => 0,
-        }
+    /// The same outcome, with another number to return than that of the record.
+    fn with_id(self, id: i64) -> Self {
+        Self { id, ..self }
     }
 }
 
@@ -201,7 +209,8 @@ struct Executed {
 }
 
 impl Store {
-    /// Executes a command, whole or not at all. Returns the id of what was added or changed; of a definition, its version; of a snapshot 0.
+    /// Executes a command, whole or not at all. Returns the id of what was added or changed; of a definition, its version; of a code, its
+    /// counter; of a snapshot 0.
     ///
     /// A command that is sent again under the same `key` is not executed again.
     ///
@@ -273,7 +282,7 @@ impl Store {
         let outcome = command.execute(&tx).await?;
         tx.annotate_visit_changes(before, command.reason()).await?;
         if let Some(key) = key {
-            tx.record_idempotency_key(key, command, outcome.id()).await?;
+            tx.record_idempotency_key(key, command, outcome.id).await?;
         }
         let name = command.info().name;
         let what = if outcome.forced {
@@ -291,7 +300,7 @@ impl Store {
         self.audit_in(&tx.transaction, &entry).await?;
         self.commit_change(tx.transaction, hospital).await?;
         Ok(Executed {
-            outcome_id: outcome.id(),
+            outcome_id: outcome.id,
             password_hash: None,
         })
     }

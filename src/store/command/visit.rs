@@ -39,11 +39,16 @@ impl CommandTx<'_> {
 
     /// The visit, where it has this version.
     pub(super) async fn visit(&self, id: i64, version: i32) -> Result<visit::Model> {
+        let row = self.visit_of("input.id", id).await?;
+        check_version("the visit", version, row.version)?;
+        Ok(row)
+    }
+
+    /// The visit that an argument names.
+    pub(super) async fn visit_of(&self, argument: &str, id: i64) -> Result<visit::Model> {
         let found = visit::Entity::find_by_id((self.hospital, id))
             .one(&self.transaction)
             .await?;
-        let row = found.ok_or_else(|| Error::unknown_id("input.id", "visit"))?;
-        check_version("the visit", version, row.version)?;
-        Ok(row)
+        found.ok_or_else(|| Error::unknown_id(argument, "visit"))
     }
 }

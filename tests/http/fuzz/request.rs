@@ -64,7 +64,7 @@ impl std::fmt::Display for FuzzRequest {
 }
 
 /// The number of tokens, including none.
-pub const TOKENS: usize = 5;
+pub const TOKENS: usize = 6;
 
 /// The numbers that determine the request.
 pub type Numbers = (Vec<u32>, Vec<u32>);
