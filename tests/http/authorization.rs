@@ -219,6 +219,11 @@ on_each_database! {
         let ids = fixture.admin.graphql("{ staff { id } audit(first: 1) { nodes { id } } }").await;
         let (member, entry) = (&ids["staff"][0]["id"], &ids["audit"]["nodes"][0]["id"]);
         for (role, user) in &users {
+            if *role == "KIOSK" {
+                let response = user.graphql_response("query ($id: ID!) { node(id: $id) { id } }", json!({"id": member})).await;
+                assert_eq!(refusal(&response, "node"), ("FORBIDDEN", ""), "{role}");
+                continue;
+            }
             let found = user.graphql_with("query ($id: ID!) { node(id: $id) { id } }", json!({"id": member})).await;
             assert_eq!(found["node"]["id"], *member, "{role}");
             let response = user.graphql_response("query ($id: ID!) { node(id: $id) { id } }", json!({"id": entry})).await;

@@ -131,6 +131,7 @@ async fn demo(app: &TestApp) -> (Client<'_>, Map<String, Value>) {
         "booking": booking("TENTATIVE").await,
         "checkInCode": code("BOOKED", "CHECK_IN").await,
         "confirmCode": code("TENTATIVE", "CONFIRM").await,
+        "booked": booking("BOOKED").await,
         "board": known["statistics"]["id"],
         "doctor": doctor,
         "list": known["statistics"]["total"]["newPatients"]["id"],
