@@ -5,7 +5,6 @@ use entity::patient;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Value};
 
 use super::Store;
-use super::history::ChangeContext;
 use super::model::RecordState;
 use super::sql::{Sql, json};
 use crate::error::Result;
@@ -97,7 +96,9 @@ impl Store {
 
     /// Indexes the next names. Returns how many patients were noted.
     async fn index_batch(&self, hospital: i64) -> Result<u64> {
-        let (transaction, _permit) = self.begin_change(hospital, ChangeContext::UNRECORDED).await?;
+        // Without the lock of the revision: it changes nothing that counts or histories depend on, and SQL that inserts patients locks
+        // their rows first, and the revision after them.
+        let transaction = self.begin_write().await?;
         let mut sql = self.sql("SELECT patient_id FROM patient_to_index WHERE hospital_id = ");
         sql.bind(hospital).push(&format!(" ORDER BY patient_id LIMIT {BATCH}"));
         let noted = transaction.query_all_raw(sql.done()).await?;
@@ -106,7 +107,7 @@ impl Store {
             .map(|row| Ok(row.try_get_by_index(0)?))
             .collect::<Result<_>>()?;
         if noted.is_empty() {
-            self.commit_change(transaction, hospital).await?;
+            transaction.commit().await?;
             return Ok(0);
         }
         // Locked: the names are not to change until they are indexed.
@@ -134,7 +135,7 @@ impl Store {
             .push(" AND id")
             .few(&noted);
         transaction.execute_raw(sql.done()).await?;
-        self.commit_change(transaction, hospital).await?;
+        transaction.commit().await?;
         Ok(noted.len() as u64)
     }
 }
