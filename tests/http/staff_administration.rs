@@ -28,7 +28,7 @@ on_each_database! {
         let id = eve["id"].clone();
         assert_eq!(eve, json!({"id": id, "login": "eve", "name": "Eve Ey", "role": "DESK", "disabledAt": null}));
         let logins = admin.graphql("{ staff { login } }").await;
-        assert_eq!(logins["staff"], json!(["admin", "clinician", "desk", "eve", "support"].map(|login| json!({"login": login}))));
+        assert_eq!(logins["staff"], json!(["admin", "clinician", "desk", "eve", "kiosk", "support"].map(|login| json!({"login": login}))));
         assert_eq!(admin.graphql_with("query ($id: ID!) { node(id: $id) { ... on StaffMember { login } } }", json!({"id": id})).await["node"]["login"], "eve");
 
         // A changed role ends the sessions; so does disabling the account, which can no longer sign in.
@@ -100,7 +100,7 @@ on_each_database! {
     }
 
     async fn the_command_line_manages_accounts(app: TestApp) {
-        assert_eq!(app.run_cli(&["staff", "list", "--hospital", "H1"]), "admin: ADMIN, ADMIN\nclinician: CLINICIAN, CLINICIAN\ndesk: DESK, DESK\nsupport: SUPPORT, SUPPORT\n");
+        assert_eq!(app.run_cli(&["staff", "list", "--hospital", "H1"]), "admin: ADMIN, ADMIN\nclinician: CLINICIAN, CLINICIAN\ndesk: DESK, DESK\nkiosk: KIOSK, KIOSK\nsupport: SUPPORT, SUPPORT\n");
         let before = session(app, "desk", PASSWORD).await;
         assert_eq!(app.run_cli(&["staff", "disable", "--hospital", "H1", "--login", "desk"]), "disabled desk\n");
         assert!(!goes_on(app, &before).await);
