@@ -90,7 +90,7 @@ impl BulkImporter<'_> {
         if self.batches.is_power_of_two() && self.store.writer.get_database_backend() == DbBackend::Postgres {
             self.store
                 .writer
-                .execute_unprepared("ANALYZE patient, visit, change_feed, record_change")
+                .execute_unprepared("ANALYZE patient, patient_name_suffix, visit, change_feed, record_change")
                 .await?;
         }
         Ok(())

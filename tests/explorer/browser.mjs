@@ -78,7 +78,7 @@ const tab = (name) => page.getByTitle(name, { exact: true });
 async function run(name) {
   await tab(name).click();
   const answer = page.waitForResponse((response) => {
-    return response.url() === `${origin}/graphql` && response.request().postData()?.includes(`query ${name}(`);
+    return response.url() === `${origin}/graphql` && response.request().postData()?.includes(` ${name}(`);
   });
   await page.getByRole("button", { name: /^Execute query/ }).click();
   const { data, errors } = await (await answer).json();
