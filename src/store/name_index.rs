@@ -96,8 +96,6 @@ impl Store {
 
     /// Indexes the next names. Returns how many patients were noted.
     async fn index_batch(&self, hospital: i64) -> Result<u64> {
-        // Without the lock of the revision: it changes nothing that counts or histories depend on, and SQL that inserts patients locks
-        // their rows first, and the revision after them.
         let transaction = self.begin_write().await?;
         let mut sql = self.sql("SELECT patient_id FROM patient_to_index WHERE hospital_id = ");
         sql.bind(hospital).push(&format!(" ORDER BY patient_id LIMIT {BATCH}"));
@@ -123,9 +121,6 @@ impl Store {
                 names.push((row.try_get_by_index(0)?, name));
             }
         }
-        self.remove_suffixes(&transaction, hospital, &noted).await?;
-        let names = names.iter().map(|(id, name)| (*id, name.as_str()));
-        self.add_suffixes(&transaction, hospital, names).await?;
         let mut sql = self.sql("DELETE FROM patient_to_index WHERE hospital_id = ");
         sql.bind(hospital).push(" AND patient_id").few(&noted);
         transaction.execute_raw(sql.done()).await?;
@@ -135,6 +130,11 @@ impl Store {
             .push(" AND id")
             .few(&noted);
         transaction.execute_raw(sql.done()).await?;
+        // Commands write suffixes under this lock. It comes after the rows, as in SQL that changes patients: otherwise the two deadlock.
+        self.lock_revision(&transaction, hospital).await?;
+        self.remove_suffixes(&transaction, hospital, &noted).await?;
+        let names = names.iter().map(|(id, name)| (*id, name.as_str()));
+        self.add_suffixes(&transaction, hospital, names).await?;
         transaction.commit().await?;
         Ok(noted.len() as u64)
     }

@@ -73,11 +73,7 @@ impl Store {
         // answered, and the next writer would use another one.
         let locked = async move {
             let transaction = store.begin_write().await?;
-            if store.writer.get_database_backend() != DbBackend::Sqlite {
-                let mut lock = store.sql("SELECT number FROM revision WHERE hospital_id = ");
-                lock.bind(hospital).push(" FOR UPDATE");
-                transaction.query_one_raw(lock.done()).await?;
-            }
+            store.lock_revision(&transaction, hospital).await?;
             drop(waiting);
             Ok((transaction, permit))
         };
@@ -86,6 +82,16 @@ impl Store {
         let (transaction, permit) = locked?;
         self.begin_context(&transaction, hospital, context).await?;
         Ok((transaction, permit))
+    }
+
+    /// Locks the hospital's revision until the transaction ends. SQLite has one writer at a time.
+    pub(super) async fn lock_revision(&self, transaction: &DatabaseTransaction, hospital: i64) -> Result<()> {
+        if self.writer.get_database_backend() != DbBackend::Sqlite {
+            let mut lock = self.sql("SELECT number FROM revision WHERE hospital_id = ");
+            lock.bind(hospital).push(" FOR UPDATE");
+            transaction.query_one_raw(lock.done()).await?;
+        }
+        Ok(())
     }
 
     /// Commits a transaction that [`Self::begin_change`] began.
