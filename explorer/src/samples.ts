@@ -74,7 +74,7 @@ query ListUnderANumber($range: DateRangeInput!, $day: Date!) {
 `;
 
 const PATIENT_HISTORY = `# One patient's history: the latest visitor, or the first
-# match of $search (part of the name, chart number, phone).
+# match of $search (a word of the name, chart number, phone).
 query PatientHistory($search: String) {
   patients(
     first: 1

@@ -20,7 +20,7 @@ pub use local_time::{end_of_day, start_of_day};
 pub use matching::{MatchReason, Person, likelihood, reasons};
 pub use slots::{Schedule, Slot, SlotState};
 pub use status::{
-    GRACE_HOURS, Moment, Refused, Times, TooEarly, Transition, check, check_move, has_lapsed, is_occupying, moment,
-    transitions,
+    GRACE_HOURS, Moment, Refused, Times, TooEarly, Transition, check, check_move, has_lapsed, is_occupying,
+    is_past_check_in, is_past_start, moment, moves_freely, transitions,
 };
 pub use time_of_day::{InvalidTimeOfDay, TimeOfDay};

@@ -162,6 +162,12 @@ pub fn check(from: Option<VisitStatus>, to: VisitStatus, moment: Moment) -> Resu
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooEarly;
 
+/// Whether a visit with this status may be moved to another time without that being a correction.
+#[must_use]
+pub const fn moves_freely(status: VisitStatus) -> bool {
+    matches!(status, VisitStatus::Tentative | VisitStatus::Booked)
+}
+
 /// Whether moving a visit with this status to a time at this moment is a correction. TENTATIVE and BOOKED move freely. Where the status
 /// changes together with the time, that is the status before, and the transition is checked at the new moment.
 ///
@@ -171,7 +177,7 @@ pub fn check_move(status: VisitStatus, to: Moment) -> Result<bool, TooEarly> {
     if !may_have(status, to) {
         return Err(TooEarly);
     }
-    Ok(!matches!(status, VisitStatus::Tentative | VisitStatus::Booked))
+    Ok(!moves_freely(status))
 }
 
 /// Whether a TENTATIVE booking is over, since it was not confirmed in time.
@@ -196,6 +202,18 @@ pub struct Times {
     pub checked_in_at: Option<DateTime<Utc>>,
     pub started_at: Option<DateTime<Utc>>,
     pub completed_at: Option<DateTime<Utc>>,
+}
+
+/// Whether a visit with this status was checked in, if it was seen to be.
+#[must_use]
+pub const fn is_past_check_in(status: VisitStatus) -> bool {
+    is_past_start(status) || matches!(status, VisitStatus::CheckedIn)
+}
+
+/// Whether a visit with this status was begun, if it was seen to be.
+#[must_use]
+pub const fn is_past_start(status: VisitStatus) -> bool {
+    status.attended() || matches!(status, VisitStatus::InProgress)
 }
 
 impl Times {

@@ -16,7 +16,6 @@ use super::scalars::{Date, DateTime};
 use super::statistics::Statistics;
 use super::visit::Visit;
 use crate::error::{Error, Result};
-use crate::permissions::Action;
 use crate::reporting::{CitedReason, CitedVisit, ResolvedStatistics, StatisticsComparison};
 use crate::statistics::{self, BucketRef, DayRange, Side, VisitRow};
 
@@ -371,7 +370,7 @@ impl VisitChange {
 
     /// The reason given for the change; null if none was given, or if patients are masked for the viewer.
     async fn reason(&self, ctx: &Context<'_>) -> Result<Option<&str>> {
-        let full = context::viewer(ctx)?.role.may(Action::SeePatientsInFull);
+        let full = context::sees_in_full(ctx)?;
         Ok(self.0.why.as_deref().filter(|_| full))
     }
 }

@@ -22,7 +22,7 @@ use super::loaders::Loaders;
 use crate::auth::Auth;
 use crate::config::Limits;
 use crate::error::{Error, Result};
-use crate::permissions::Viewer;
+use crate::permissions::{Action, Viewer};
 use crate::reporting::Reporting;
 use crate::store::{AuditAction, AuditedList, HospitalState, NewEntry, Store};
 
@@ -291,6 +291,11 @@ pub(super) fn limits<'a>(ctx: &Context<'a>) -> Result<&'a Limits> {
 
 pub(super) fn viewer<'a>(ctx: &Context<'a>) -> Result<&'a Viewer> {
     Ok(&session(ctx)?.viewer)
+}
+
+/// Whether the viewer sees patients in full; they are masked for others.
+pub(super) fn sees_in_full(ctx: &Context<'_>) -> Result<bool> {
+    Ok(viewer(ctx)?.role.may(Action::SeePatientsInFull))
 }
 
 /// The client's address.

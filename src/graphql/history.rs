@@ -18,7 +18,6 @@ use super::scalars::DateTime;
 use super::staff::StaffMember;
 use super::{context, mask};
 use crate::error::Result;
-use crate::permissions::Action;
 use crate::store::{self, FieldDifference, FieldValue, HistoryPage, RecordKind};
 
 /// A change in the response. Only [`Self::audited`] creates one, and it records the view of its patients for the audit.
@@ -54,7 +53,7 @@ impl ChangeEntry {
 
     /// The reason that was given with it; null if there is none, or if patients are masked for the viewer.
     async fn reason(&self, ctx: &Context<'_>) -> Result<Option<&str>> {
-        let in_full = context::viewer(ctx)?.role.may(Action::SeePatientsInFull);
+        let in_full = context::sees_in_full(ctx)?;
         Ok(self.0.reason.as_deref().filter(|_| in_full))
     }
 
@@ -62,7 +61,7 @@ impl ChangeEntry {
     async fn fields(&self, ctx: &Context<'_>) -> Result<Vec<FieldChange>> {
         let differences = self.0.differences(context::services(ctx)?.store.secrets())?;
         let viewer = Viewing {
-            in_full: context::viewer(ctx)?.role.may(Action::SeePatientsInFull),
+            in_full: context::sees_in_full(ctx)?,
             time_zone: context::hospital_state(ctx).await?.time_zone,
         };
         try_join_all(differences.into_iter().map(|difference| viewer.change(ctx, difference))).await

@@ -165,7 +165,7 @@ impl Patient {
 
     fn shown_name(&self, ctx: &Context<'_>) -> Result<String> {
         let name = self.0.name.as_deref().unwrap_or_default();
-        Ok(if in_full(ctx)? {
+        Ok(if context::sees_in_full(ctx)? {
             name.to_owned()
         } else {
             mask::name(name)
@@ -188,25 +188,25 @@ impl Patient {
         };
         let secrets = context::services(ctx)?.store.secrets();
         let phone = sealed.open(secrets)?;
-        Ok(Some(if in_full(ctx)? { phone } else { mask::phone(&phone) }))
+        Ok(Some(if context::sees_in_full(ctx)? {
+            phone
+        } else {
+            mask::phone(&phone)
+        }))
     }
 
     fn shown_birth_date(&self, ctx: &Context<'_>) -> Result<Option<Date>> {
-        let full = in_full(ctx)?;
+        let full = context::sees_in_full(ctx)?;
         Ok(self.0.birth_date.filter(|_| full).map(Date::from))
     }
 
     fn shown_memo(&self, ctx: &Context<'_>) -> Result<Option<String>> {
-        if !in_full(ctx)? {
+        if !context::sees_in_full(ctx)? {
             return Ok(None);
         }
         let secrets = context::services(ctx)?.store.secrets();
         self.0.memo.as_ref().map(|memo| memo.open(secrets)).transpose()
     }
-}
-
-fn in_full(ctx: &Context<'_>) -> Result<bool> {
-    Ok(context::viewer(ctx)?.role.may(Action::SeePatientsInFull))
 }
 
 impl Patient {

@@ -16,7 +16,6 @@ use super::pagination::{CursorScope, KeyedRow, PageArgs};
 use super::scalars::{DateTime, LocalTime};
 use super::statistics::DateRangeInput;
 use crate::error::{Error, Result};
-use crate::permissions::Action;
 use crate::statistics::{Day, DayRange};
 use crate::store;
 
@@ -78,7 +77,7 @@ impl Absence {
 
     /// Why; null if unknown, or for SUPPORT.
     async fn reason(&self, ctx: &Context<'_>) -> Result<Option<&str>> {
-        let in_full = context::viewer(ctx)?.role.may(Action::SeePatientsInFull);
+        let in_full = context::sees_in_full(ctx)?;
         Ok(self.0.reason.as_deref().filter(|_| in_full))
     }
 }

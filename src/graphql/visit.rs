@@ -110,13 +110,13 @@ impl Visit {
 
     /// When it last became CHECKED_IN; null if it is not that far, or was not seen to become so.
     async fn checked_in_at(&self) -> Option<DateTime> {
-        let is_past = matches!(self.row.status, Status::CheckedIn | Status::InProgress) || self.row.status.attended();
+        let is_past = scheduling::is_past_check_in(self.row.status);
         self.row.checked_in_at.filter(|_| is_past).map(DateTime)
     }
 
     /// When it last became IN_PROGRESS; null if it is not that far, or was not seen to become so.
     async fn started_at(&self) -> Option<DateTime> {
-        let is_past = self.row.status == Status::InProgress || self.row.status.attended();
+        let is_past = scheduling::is_past_start(self.row.status);
         self.row.started_at.filter(|_| is_past).map(DateTime)
     }
 
@@ -135,7 +135,7 @@ impl Visit {
 
     /// A remark by the staff; null if there is none, or if patients are masked for the viewer.
     async fn note(&self, ctx: &Context<'_>) -> Result<Option<String>> {
-        if !context::viewer(ctx)?.role.may(Action::SeePatientsInFull) {
+        if !context::sees_in_full(ctx)? {
             return Ok(None);
         }
         let secrets = context::services(ctx)?.store.secrets();

@@ -123,11 +123,11 @@ impl Store {
         let last = rows.last().map(|row| row.id);
         let mut done = 0;
         for row in rows {
-            let Some(note) = self.sealed_with_old_key(hospital, "note", row.note.as_ref())? else {
+            let Some(note) = self.sealed_anew(hospital, "note", row.note.as_ref())? else {
                 continue;
             };
             let mut changed = row.into_active_model();
-            changed.note = Set(Some(self.secrets.seal(hospital, "note", &note)?));
+            changed.note = Set(Some(note));
             changed.update(&transaction).await?;
             done += 1;
         }
@@ -166,7 +166,7 @@ impl Store {
         let mut done = 0;
         for row in rows {
             let phone = self.sealed_with_old_key(hospital, "phone", row.phone.as_ref())?;
-            let memo = self.sealed_with_old_key(hospital, "memo", row.memo.as_ref())?;
+            let memo = self.sealed_anew(hospital, "memo", row.memo.as_ref())?;
             let mut wanted = row.clone();
             if let Some(phone) = &phone {
                 self.hash_phone(&mut wanted, phone)?;
@@ -178,8 +178,8 @@ impl Store {
                 changed.phone_last_four = Set(wanted.phone_last_four);
                 changed.phone_endings = Set(wanted.phone_endings);
             }
-            if let Some(memo) = memo {
-                changed.memo = Set(Some(self.secrets.seal(hospital, "memo", &memo)?));
+            if memo.is_some() {
+                changed.memo = Set(memo);
             }
             if changed.is_changed() {
                 changed.update(&transaction).await?;

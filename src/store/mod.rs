@@ -68,7 +68,7 @@ pub use patient_search::{PatientSearch, SearchPlan};
 pub use pool::check_connection;
 pub use readiness::Unready;
 pub use revision::{HospitalState, Revision};
-pub use schedule::{Absence, DoctorHours, DoctorSchedule, OccupiedTime};
+pub use schedule::{Absence, DoctorHours, DoctorSchedule};
 pub use session::RefreshUse;
 pub use snapshot::{SnapshotRow, StoredSnapshot};
 #[cfg(test)]

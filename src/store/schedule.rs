@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, DbBackend, EntityTrait as _, FromQueryResult as _
 use super::Store;
 use super::model::{Visit, stored};
 use super::sql::Sql;
-use super::visit::COLUMNS;
+use super::visit::{COLUMNS, status_sql};
 use crate::error::Result;
 use crate::records::rules::MAX_DURATION_MINUTES;
 use crate::statistics::VisitStatus;
@@ -53,10 +53,10 @@ pub(super) enum TimeOf<'a> {
 
 /// The time that a visit takes.
 #[derive(Clone, Copy, Debug)]
-pub struct OccupiedTime {
-    pub visit: i64,
-    pub doctor: Option<i64>,
-    pub interval: Interval,
+pub(super) struct OccupiedTime {
+    pub(super) visit: i64,
+    pub(super) doctor: Option<i64>,
+    pub(super) interval: Interval,
 }
 
 /// When a doctor is away, or the hospital is closed.
@@ -71,6 +71,12 @@ pub struct Absence {
 }
 
 impl Absence {
+    /// Whether a visit with this doctor, or with none, cannot take place during it.
+    #[must_use]
+    pub fn concerns(&self, doctor: Option<i64>) -> bool {
+        self.doctor.is_none() || self.doctor == doctor
+    }
+
     /// None where it was stored by SQL and ends before it starts.
     #[must_use]
     pub fn interval(&self) -> Option<Interval> {
@@ -92,10 +98,8 @@ impl From<absence::Model> for Absence {
 
 /// Visits that may take time while they have one of these statuses: the condition of the indexes by doctor and by patient.
 pub(super) fn occupying_sql() -> String {
-    let statuses = VisitStatus::ALL.iter().copied();
-    let occupying = statuses.filter(|&status| is_occupying(status, None, DateTime::UNIX_EPOCH));
-    let names: Vec<String> = occupying.map(|status| format!("'{}'", status.as_str())).collect();
-    format!("v.scheduled_at IS NOT NULL AND v.status IN ({})", names.join(", "))
+    let status = status_sql(|status| is_occupying(status, None, DateTime::UNIX_EPOCH));
+    format!("v.scheduled_at IS NOT NULL AND v.{status}")
 }
 
 /// The time that a visit takes; none where it has no time of day, or is not among those that take time now.
@@ -233,9 +237,7 @@ impl Store {
             }
         }
         let schedule = |(doctor, hours): (i64, DoctorHours)| {
-            let absences = absences
-                .iter()
-                .filter(|absence| absence.doctor.is_none_or(|of| of == doctor));
+            let absences = absences.iter().filter(|absence| absence.concerns(Some(doctor)));
             let schedule = DoctorSchedule {
                 hours,
                 absences: absences.filter_map(Absence::interval).collect(),

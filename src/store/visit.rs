@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use entity::{visit, visit_tombstone};
+use scheduling::is_past_check_in;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, QueryResult};
 use string_enum::string_enum;
 
@@ -15,8 +16,13 @@ use crate::statistics::{DayRange, VisitChannel, VisitStatus};
 
 /// The condition that a visit was attended; a table's alias may precede it.
 pub(super) fn attended_sql() -> String {
-    let attended = VisitStatus::ALL.iter().filter(|status| status.attended());
-    let statuses: Vec<String> = attended.map(|status| format!("'{}'", status.as_str())).collect();
+    status_sql(VisitStatus::attended)
+}
+
+/// The condition that a visit has a status for which this is true; a table's alias may precede it.
+pub(super) fn status_sql(is_meant: impl Fn(VisitStatus) -> bool) -> String {
+    let meant = VisitStatus::ALL.iter().filter(|&&status| is_meant(status));
+    let statuses: Vec<String> = meant.map(|status| format!("'{}'", status.as_str())).collect();
     format!("status IN ({})", statuses.join(", "))
 }
 
@@ -46,10 +52,10 @@ impl VisitKey {
         match self {
             Self::ScheduledAt => instant_sql(backend, "v.scheduled_at"),
             // A status that SQL wrote leaves the column as it was.
-            Self::CheckedInAt => instant_sql(
-                backend,
-                "CASE WHEN v.status IN ('CHECKED_IN', 'IN_PROGRESS', 'COMPLETED', 'ENDED') THEN v.checked_in_at END",
-            ),
+            Self::CheckedInAt => {
+                let status = status_sql(is_past_check_in);
+                instant_sql(backend, &format!("CASE WHEN v.{status} THEN v.checked_in_at END"))
+            }
             Self::Date => "v.date".to_owned(),
             // All visits of one patient have the same name, so they are ordered by id.
             Self::PatientName if of_one_patient => "CAST(NULL AS CHAR)".to_owned(),

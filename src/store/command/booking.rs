@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use entity::{hospital, visit};
-use scheduling::{Interval, Moment, Schedule, Times, check_move, is_occupying, is_within, moment};
+use scheduling::{Interval, Moment, Schedule, Times, check_move, is_occupying, is_within, moment, moves_freely};
 use sea_orm::{ConnectionTrait as _, EntityTrait as _};
 
 use super::transaction::CommandTx;
@@ -244,10 +244,9 @@ fn check_status(
 
 /// Whether moving the visit is a correction.
 fn check_moved(before: &VisitState<'_>, wanted: &VisitState<'_>, moment: Moment) -> Result<bool> {
-    let is_free = |status| matches!(status, VisitStatus::Tentative | VisitStatus::Booked);
     // The transition was checked at the new time.
     if before.status != wanted.status {
-        return Ok(!is_free(before.status));
+        return Ok(!moves_freely(before.status));
     }
     check_move(wanted.status, moment).map_err(|_| {
         let message = format!(
@@ -356,7 +355,7 @@ impl<'a> Booking<'a> {
         }
         if absences
             .iter()
-            .any(|absence| absence.doctor.is_some() && absence.doctor == self.row.doctor_id)
+            .any(|absence| absence.doctor.is_some() && absence.concerns(self.row.doctor_id))
         {
             conflicts.push(BookingConflict::DoctorAbsent);
         }
@@ -374,8 +373,7 @@ impl<'a> Booking<'a> {
         let (of_doctor, of_patient) = self.occupied(tx, within).await?;
         let occupied: Vec<Interval> = of_doctor.iter().chain(&of_patient).map(|time| time.interval).collect();
         let absences = tx.store.absences_in(&tx.transaction, tx.hospital, within).await?;
-        let is_own = |doctor: Option<i64>| doctor.is_none() || doctor == self.row.doctor_id;
-        let absences = absences.iter().filter(|absence| is_own(absence.doctor));
+        let absences = absences.iter().filter(|absence| absence.concerns(self.row.doctor_id));
         let absences: Vec<Interval> = absences.filter_map(|absence| absence.interval()).collect();
         let slot_minutes = self.hours.slot_minutes.unsigned_abs();
         let schedule = Schedule::new(
