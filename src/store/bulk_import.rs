@@ -12,6 +12,7 @@ use super::history::ChangeContext;
 use super::hospital::full;
 use super::model::RecordState;
 use super::name_index::name_to_index;
+use super::sql::statement;
 use crate::error::Result;
 use crate::records::{Patch, PatientDraft, VisitDraft};
 use crate::statistics::MAX_DIMENSION_IDS;
@@ -205,6 +206,7 @@ impl BulkImporter<'_> {
     async fn visits_once(&self, drafts: &[VisitDraft<String>], brought: &[PatientDraft]) -> Result<Vec<UpsertOutcome>> {
         let change = self.store.begin_change(self.hospital, ChangeContext::IMPORT);
         let (transaction, _turn) = change.await?;
+        let backend = transaction.get_database_backend();
         let (patients, erased) = self.patients_of_visits(&transaction, drafts, brought).await?;
         let known = self.known_visits(&transaction, drafts).await?;
         let left_out = |draft: &VisitDraft<String>| {
@@ -264,13 +266,13 @@ impl BulkImporter<'_> {
             changed.hospital_id = Unchanged(row.hospital_id);
             changed.id = Unchanged(row.id);
             changed.version = Set(row.version + 1);
-            changed.update(&transaction).await?;
+            let update = visit::Entity::update(changed).validate()?;
+            transaction.execute_raw(statement(backend, &update)).await?;
             outcomes.push(UpsertOutcome::Changed);
         }
         for new in new.chunks(INSERTED_ROWS) {
-            visit::Entity::insert_many(new.iter().cloned())
-                .exec_without_returning(&transaction)
-                .await?;
+            let insert = visit::Entity::insert_many(new.iter().cloned());
+            transaction.execute_raw(statement(backend, &insert)).await?;
         }
         self.store.commit_change(transaction, self.hospital).await?;
         Ok(outcomes)

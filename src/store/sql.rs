@@ -1,6 +1,6 @@
 //! A builder of SQL statements: text with bound values, in the database's dialect.
 
-use sea_orm::{DbBackend, QueryResult, Statement, Value};
+use sea_orm::{DbBackend, QueryResult, QueryTrait, Statement, Value};
 
 use crate::error::Result;
 
@@ -33,11 +33,7 @@ impl Sql {
 
     /// Adds a bound value.
     pub(super) fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
-        self.values.push(match (self.backend, value.into()) {
-            // The driver would send it as a TIMESTAMP, which ends in 2038 and becomes null.
-            (DbBackend::MySql, Value::ChronoDateTimeUtc(at)) => at.map(|at| at.naive_utc()).into(),
-            (_, value) => value,
-        });
+        self.values.push(bound(self.backend, value.into()));
         match self.backend {
             DbBackend::Postgres => self.text.push_str(&format!("${}", self.values.len())),
             _ => self.text.push('?'),
@@ -97,6 +93,23 @@ impl Sql {
     /// The finished statement.
     pub(super) fn done(self) -> Statement {
         Statement::from_sql_and_values(self.backend, self.text, self.values)
+    }
+}
+
+/// The statement of a sea-orm query that writes instants which may be far in the future, with its values as [`Sql::bind`] binds them.
+pub(super) fn statement(backend: DbBackend, query: &impl QueryTrait) -> Statement {
+    let mut statement = query.build(backend);
+    for value in statement.values.iter_mut().flat_map(|values| &mut values.0) {
+        *value = bound(backend, value.clone());
+    }
+    statement
+}
+
+/// The value to bind: MariaDB's driver would send an instant as a TIMESTAMP, which ends in 2038, and the column would become null.
+fn bound(backend: DbBackend, value: Value) -> Value {
+    match (backend, value) {
+        (DbBackend::MySql, Value::ChronoDateTimeUtc(at)) => at.map(|at| at.naive_utc()).into(),
+        (_, value) => value,
     }
 }
 

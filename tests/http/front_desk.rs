@@ -191,8 +191,10 @@ on_each_database! {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
         drop(server);
-        let reason = "SELECT reason FROM visit_change WHERE reason = 'lapsed'";
-        assert_eq!(app.query_value::<String>(reason).await, "lapsed");
+        let lapse = "query ($id: ID!) { visit(id: $id) { history(first: 1) { nodes { by { id } source reason fields { field before after } } } } }";
+        let lapse = desk.graphql_with(lapse, of).await["visit"]["history"]["nodes"].take();
+        let fields = json!([{"field": "status", "before": "TENTATIVE", "after": "CANCELED"}, {"field": "expiresAt", "before": "2025-06-21 10:00", "after": null}]);
+        assert_eq!(lapse, json!([{"by": null, "source": "lapseBookings", "reason": "lapsed", "fields": fields}]));
         let kept = "SELECT COUNT(*) FROM visit WHERE status = 'TENTATIVE' AND visit_no = '11'";
         assert_eq!(app.query_value::<i64>(kept).await, 1);
     }

@@ -95,11 +95,11 @@ on_each_database! {
             places[list].as_array().unwrap().iter().find(|place| place["name"] == name).unwrap()["id"].clone()
         };
         let (a, b) = (patient(&desk, "A").await, patient(&desk, "B").await);
-        let input = json!({"patientId": a, "scheduledAt": "2037-01-02T00:30:00Z", "departmentId": place("departments", "Eyes"),
+        let input = json!({"patientId": a, "scheduledAt": "2047-01-02T00:30:00Z", "departmentId": place("departments", "Eyes"),
             "doctorId": place("doctors", "Dr Ito"), "visitNo": "N1", "channel": "PHONE"});
         let made = desk.mutate("recordVisit", input, "visit { id }").await["visit"]["id"].take();
         let input = json!({"id": made, "version": 1, "doctorId": place("doctors", "Dr Ure"), "departmentId": place("departments", "Skin"),
-            "scheduledAt": "2037-01-02T01:00:09Z", "reason": "Dr Ito is away"});
+            "scheduledAt": "2047-01-02T01:00:09Z", "reason": "Dr Ito is away"});
         desk.mutate("changeVisit", input, "visit { id }").await;
         desk.mutate("changeVisit", json!({"id": made, "version": 2, "patientId": b, "reason": "Wrong patient"}), "visit { id }").await;
         let merge = json!({"id": b, "version": 1, "intoId": a, "reason": "Same person"});
@@ -108,7 +108,7 @@ on_each_database! {
         desk.mutate("undoMerge", undone, "patient { id }").await;
         desk.mutate("changeVisit", json!({"id": made, "version": 5, "status": "CANCELED", "reason": "Called"}), "visit { id }").await;
         desk.mutate("deleteVisit", json!({"id": made, "version": 6, "reason": "By mistake"}), "visit { id }").await;
-        let whole = ["visitNo: N1 > -", "patient: B 김영수 > -", "date: 2037-01-02 > -", "scheduledAt: 2037-01-02 10:00:09 > -",
+        let whole = ["visitNo: N1 > -", "patient: B 김영수 > -", "date: 2047-01-02 > -", "scheduledAt: 2047-01-02 10:00:09 > -",
             "status: CANCELED > -", "department: Skin > -", "doctor: Dr Ure > -", "channel: PHONE > -"];
         let changes = visit_history(&desk, &made).await;
         assert_eq!(changes, [
@@ -118,10 +118,10 @@ on_each_database! {
             json!([name, "mergePatients", "Same person", ["patient: B 김영수 > A Ann Ash"]]),
             json!([name, "changeVisit", "Wrong patient", ["patient: A Ann Ash > B 김영수"]]),
             json!([name, "changeVisit", "Dr Ito is away", [
-                "scheduledAt: 2037-01-02 09:30 > 2037-01-02 10:00:09", "department: Eyes > Skin", "doctor: Dr Ito > Dr Ure",
+                "scheduledAt: 2047-01-02 09:30 > 2047-01-02 10:00:09", "department: Eyes > Skin", "doctor: Dr Ito > Dr Ure",
             ]]),
             json!([name, "recordVisit", null, [
-                "visitNo: - > N1", "patient: - > A Ann Ash", "date: - > 2037-01-02", "scheduledAt: - > 2037-01-02 09:30",
+                "visitNo: - > N1", "patient: - > A Ann Ash", "date: - > 2047-01-02", "scheduledAt: - > 2047-01-02 09:30",
                 "status: - > BOOKED", "department: - > Eyes", "doctor: - > Dr Ito", "channel: - > PHONE",
             ]]),
         ]);

@@ -36,6 +36,13 @@ on_each_database! {
         let changed = EXAMPLE_VISITS.replace("1,A,2025-05-11,,COMPLETED", "1,A,2025-05-12,,ENDED");
         assert_eq!(app.import("visits", "H1", &changed), "0 inserted, 1 changed, 10 unchanged, 0 refused, 0 values left empty\n");
         assert_ne!(user.graphql(&query).await, before);
+        // Beyond 2038, where MariaDB's TIMESTAMP ends.
+        let future = |at: &str| app.import("visits", "H1", &format!("visit_no,chart_no,scheduled_at,status\nX,A,{at},BOOKED\n"));
+        let at = async || user.graphql("{ visits(first: 1, orderBy: {field: DATE, direction: DESC}) { nodes { visitNo scheduledAt } } }").await["visits"]["nodes"][0].take();
+        future("2047-01-02T00:30:00Z");
+        assert_eq!(at().await, json!({"visitNo": "X", "scheduledAt": "2047-01-02T00:30:00Z"}));
+        future("2048-01-02T00:30:00Z");
+        assert_eq!(at().await["scheduledAt"], "2048-01-02T00:30:00Z");
         // Columns missing in the file stay unchanged.
         assert_eq!(app.import("visits", "H1", "visit_no,chart_no,date,status\n5,B,2025-06-03,COMPLETED\n"), "0 inserted, 0 changed, 1 unchanged, 0 refused, 0 values left empty\n");
     }

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use entity::scheduled_at::ScheduledAt;
 use entity::visit;
-use sea_orm::ActiveModelTrait as _;
 use sea_orm::ActiveValue::{Set, Unchanged};
+use sea_orm::{ActiveModelTrait as _, ConnectionTrait as _, EntityTrait as _};
 
 use super::booking::{CheckedVisit, Override};
 use super::digest::DigestFields;
@@ -13,6 +13,7 @@ use super::{Command, CommandInfo, Outcome};
 use crate::error::Result;
 use crate::permissions::Action;
 use crate::records::VisitDraft;
+use crate::store::sql::statement;
 
 #[derive(Clone, Debug)]
 pub struct ChangeVisit {
@@ -79,7 +80,10 @@ impl Command for ChangeVisit {
         changed.hospital_id = Unchanged(tx.hospital);
         changed.id = Unchanged(id);
         changed.version = Set(row.version + 1);
-        changed.update(&tx.transaction).await?;
+        let update = visit::Entity::update(changed).validate()?;
+        tx.transaction
+            .execute_raw(statement(tx.store.writer.get_database_backend(), &update))
+            .await?;
         Ok(Outcome::visit(id, patient).forced(forced))
     }
 }

@@ -48,10 +48,13 @@ const ROLES: [&str; 5] = ["ADMIN", "DESK", "CLINICIAN", "SUPPORT", "KIOSK"];
 /// The first two of them may change records.
 const MAY_CHANGE: usize = 2;
 
-const CODES: [&str; 13] = [
+const CODES: [&str; 16] = [
     "BAD_USER_INPUT",
     "NOT_FOUND",
     "CONFLICT",
+    "INVALID_TRANSITION",
+    "SLOT_TAKEN",
+    "INVALID_CODE",
     "SNAPSHOT_EXPIRED",
     "INVALID_CREDENTIALS",
     "UNAUTHENTICATED",
