@@ -221,7 +221,7 @@ pub fn cores() -> usize {
 mod tests {
     use super::*;
     use crate::statistics::{Definition, MAX_DIMENSION_IDS};
-    use crate::store::{IDS_PER_STATEMENT, MAX_LEADING_ZEROS};
+    use crate::store::{IDS_PER_STATEMENT, MAX_CANDIDATES, MAX_DUPLICATES, MAX_LEADING_ZEROS};
     use crate::text::{MAX_NAME_LENGTH, MAX_NAME_WORDS, MAX_SUFFIX_LENGTH, MAX_TEXT_LENGTH};
 
     fn count(number: impl TryInto<u64>) -> String {
@@ -279,6 +279,8 @@ mod tests {
             ("words of a name that search finds it by", count(MAX_NAME_WORDS), ""),
             ("characters of a name from the start of a word on that search compares", count(MAX_SUFFIX_LENGTH), ""),
             ("leading zeros of a chart number that search leaves out", count(MAX_LEADING_ZEROS), ""),
+            ("possible duplicates of a patient", count(MAX_DUPLICATES), ""),
+            ("patients with the same phone, last four digits, or name and birth date who are compared to find duplicates", count(MAX_CANDIDATES), ""),
             ("characters of a name or number", count(MAX_NAME_LENGTH), ""),
             ("characters of a memo or reason", count(MAX_TEXT_LENGTH), ""),
             ("days of a rule of the definition", count(Definition::MAX_DAYS), ""),

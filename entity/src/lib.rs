@@ -5,6 +5,7 @@ pub mod audit_entry;
 pub mod audit_patient;
 pub mod audit_retention;
 pub mod change_feed;
+pub mod chart_number_counter;
 pub mod definition;
 pub mod department;
 pub mod doctor;

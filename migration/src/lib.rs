@@ -27,6 +27,7 @@ mod m0015_front_desk;
 mod m0016_patient_search;
 mod m0017_record_change;
 mod m0018_kiosk;
+mod m0019_chart_number_counter;
 pub mod triggers;
 
 /// All migrations, in order.
@@ -53,6 +54,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0016_patient_search::Migration),
             Box::new(m0017_record_change::Migration),
             Box::new(m0018_kiosk::Migration),
+            Box::new(m0019_chart_number_counter::Migration),
         ]
     }
 }

@@ -11,7 +11,7 @@ mod slots;
 mod status;
 mod time_of_day;
 
-pub use chart_numbers::{ChartNumber, MAX_DIGITS, last_of_most_frequent};
+pub use chart_numbers::{ChartNumber, FreeNumberSearch, MAX_DIGITS, last_of_most_frequent};
 pub use codes::{InvalidCode, VisitCode, VisitCodePurpose};
 pub use hours::{
     HoursError, HoursProblem, Interval, MAX_HOURS, Weekday, WorkingHours, is_within, validate, working_intervals,

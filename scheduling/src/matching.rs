@@ -66,6 +66,9 @@ fn same_ending(one: &str, other: &str) -> bool {
     ending(one).is_some_and(|one| ending(other) == Some(one))
 }
 
+/// The most letters of names that are compared one by one; longer names are similar only where they are equal.
+const MAX_LETTERS: usize = 100;
+
 /// Whether few letters differ. Korean syllables are compared by their letters: 김영수 and 김영숙 differ in one of nine.
 fn similar(one: &str, other: &str) -> bool {
     let (one, other) = (letters(one), letters(other));
@@ -73,7 +76,8 @@ fn similar(one: &str, other: &str) -> bool {
     let most = match longer {
         0..=2 => 0,
         3..=7 => 1,
-        _ => longer / 4,
+        8..=MAX_LETTERS => longer / 4,
+        _ => return one == other,
     };
     longer > 0 && one.len().abs_diff(other.len()) <= most && distance(&one, &other) <= most
 }
@@ -192,6 +196,9 @@ mod tests {
         ] {
             assert!(!similar(one, other), "{one} {other}");
         }
+        let long = |length: usize| "a".repeat(length);
+        assert!(similar(&long(100), &long(99)));
+        assert!(similar(&long(101), &long(101)) && !similar(&long(101), &long(100)));
     }
 
     #[test]

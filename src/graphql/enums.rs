@@ -92,6 +92,18 @@ pub(super) enum SlotState {
     Taken,
 }
 
+/// Why two patients may be the same person.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "scheduling::MatchReason")]
+pub(super) enum MatchReason {
+    /// The same phone number. Relatives may share one.
+    SamePhone,
+    /// The same name, regardless of case, width and spaces, and the same birth date.
+    SameNameAndBirthDate,
+    /// The last four digits of the phone are the same, and few letters of the names differ.
+    SimilarNameAndSamePhoneEnding,
+}
+
 /// The channel by which a visit was booked; WALK_IN without a booking.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 #[graphql(remote = "statistics::VisitChannel")]

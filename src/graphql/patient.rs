@@ -87,6 +87,11 @@ impl Patient {
         self.shown_memo(ctx)
     }
 
+    /// Whether the patient does not want to be called or written to.
+    async fn do_not_contact(&self) -> bool {
+        self.0.do_not_contact
+    }
+
     /// Increases with each change by the API or an import. A mutation passes the version that it is based on.
     async fn version(&self) -> i32 {
         self.0.version
@@ -216,6 +221,20 @@ impl Patient {
         Ok(Self(row))
     }
 
+    /// What tells whether another patient is the same person.
+    pub(super) fn person(&self, ctx: &Context<'_>) -> Result<store::Person> {
+        let secrets = context::services(ctx)?.store.secrets();
+        Ok(store::Person {
+            name: self.0.name.clone(),
+            birth_date: self.0.birth_date,
+            phone: self.0.phone.as_ref().map(|phone| phone.open(secrets)).transpose()?,
+        })
+    }
+
+    pub(super) const fn row_id(&self) -> i64 {
+        self.0.id
+    }
+
     async fn ends(&self, ctx: &Context<'_>) -> Result<PatientEnds> {
         let today = context::today(ctx).await?;
         let ends = context::loaders(ctx)?
@@ -309,11 +328,16 @@ pub(super) async fn patient_search(ctx: &Context<'_>, filter: Option<PatientFilt
     Ok(found)
 }
 
-/// The phone number in E.164; none if the text is no whole one.
-async fn whole_phone(ctx: &Context<'_>, text: &str) -> Result<Option<String>> {
+/// The country of phone numbers without a country code, if the hospital has one.
+pub(super) async fn hospital_country(ctx: &Context<'_>) -> Result<Option<String>> {
     let hospital = context::viewer(ctx)?.hospital;
     let row = context::services(ctx)?.store.hospital(hospital).await?;
-    Ok(records::e164(text, row.and_then(|row| row.country).as_deref()))
+    Ok(row.and_then(|row| row.country))
+}
+
+/// The phone number in E.164; none if the text is no whole one.
+async fn whole_phone(ctx: &Context<'_>, text: &str) -> Result<Option<String>> {
+    Ok(records::e164(text, hospital_country(ctx).await?.as_deref()))
 }
 
 /// The digits with which a phone number ends in E.164. A whole number of the hospital's country begins otherwise there than it is dialled.

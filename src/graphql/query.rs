@@ -7,6 +7,7 @@ use super::audit::{self, AuditConnection, AuditFilter};
 use super::changes::{ProposedDefinitionInput, StatisticsChanges};
 use super::connection::{PatientConnection, PatientOrder, VisitConnection, VisitOrder, patient_order, visit_order};
 use super::context;
+use super::duplicates::{self, PatientMatch};
 use super::enums::Period;
 use super::hospital::Hospital;
 use super::id::{self, Id};
@@ -136,6 +137,27 @@ impl Query {
         let order = patient_order(context::viewer(ctx)?, order_by)?;
         let search = patient_search(ctx, filter).await?;
         patient::page(ctx, &page_args, search, order).await
+    }
+
+    /// The ACTIVE patients who may be the person that the arguments describe, to be offered before somebody is registered twice: the
+    /// likeliest first, equally likely ones by the time they were recorded; at most 10. At least one argument is needed. A phone finds
+    /// patients with the same phone; a name finds nobody alone, but with a phone also patients with a similar name and the same last
+    /// four digits, and with a birth date also those with the same name and birth date. Of more than 2,000 patients with the same
+    /// phone, last four digits, or name and birth date, those who were recorded last are compared. FORBIDDEN for SUPPORT.
+    async fn possible_duplicates(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "1–255 characters.")] name: Option<String>,
+        #[graphql(desc = "Not after today.")] birth_date: Option<Date>,
+        #[graphql(
+            desc = "A complete phone number, with a country code or of the hospital's country.",
+            secret
+        )]
+        phone: Option<String>,
+    ) -> Result<Vec<PatientMatch>> {
+        duplicates::require(ctx)?;
+        let person = duplicates::person(ctx, name, birth_date, phone).await?;
+        duplicates::possible_duplicates(ctx, &person, None).await
     }
 
     /// The hospital's visits; newest first by default.

@@ -27,13 +27,19 @@ impl FieldError {
     /// The argument of a mutation that has the field, such as `input.birthDate`.
     #[must_use]
     pub fn argument(&self) -> String {
-        let mut argument = "input.".to_owned();
+        format!("input.{}", self.api_name())
+    }
+
+    /// The field as the API names it, such as `birthDate`.
+    #[must_use]
+    pub fn api_name(&self) -> String {
+        let mut name = String::new();
         for (place, word) in self.field.split('_').enumerate() {
             let (first, rest) = word.split_at(usize::from(place > 0 && !word.is_empty()));
-            argument.push_str(&first.to_ascii_uppercase());
-            argument.push_str(rest);
+            name.push_str(&first.to_ascii_uppercase());
+            name.push_str(rest);
         }
-        argument
+        name
     }
 }
 
@@ -43,7 +49,7 @@ impl From<FieldError> for Error {
     }
 }
 
-/// What is to be written of a patient. A new patient needs a chart number.
+/// What is to be written of a patient.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PatientDraft {
     pub chart_no: Option<String>,

@@ -1,4 +1,5 @@
-//! Keyed hashes of the chart numbers of erased patients, so that an import does not insert them again.
+//! Keyed hashes of former chart numbers: those of erased patients, so that an import does not insert them again, and those that were
+//! replaced, so that the counter does not give them again.
 
 use std::collections::{HashMap, HashSet};
 
@@ -72,6 +73,27 @@ impl Store {
         hospital: i64,
         chart_nos: impl Iterator<Item = &str>,
     ) -> Result<HashSet<String>> {
+        self.recorded_numbers(transaction, hospital, chart_nos, " AND erased_at IS NOT NULL")
+            .await
+    }
+
+    /// Which of these chart numbers were a patient's who was erased or has another one now.
+    pub(super) async fn former_numbers(
+        &self,
+        transaction: &DatabaseTransaction,
+        hospital: i64,
+        chart_nos: impl Iterator<Item = &str>,
+    ) -> Result<HashSet<String>> {
+        self.recorded_numbers(transaction, hospital, chart_nos, "").await
+    }
+
+    async fn recorded_numbers(
+        &self,
+        transaction: &DatabaseTransaction,
+        hospital: i64,
+        chart_nos: impl Iterator<Item = &str>,
+        condition: &str,
+    ) -> Result<HashSet<String>> {
         // Without a secret nothing was ever hashed.
         let Some(secret) = self.hospital_secret(transaction, hospital).await? else {
             return Ok(HashSet::new());
@@ -80,19 +102,20 @@ impl Store {
         for chart_no in chart_nos {
             numbers.insert(secret.of_chart_no(chart_no)?, chart_no);
         }
-        let mut erased = HashSet::new();
+        let mut recorded = HashSet::new();
         if numbers.is_empty() {
-            return Ok(erased);
+            return Ok(recorded);
         }
         let hashes: Vec<&str> = numbers.keys().map(String::as_str).collect();
         let mut sql = self.sql("SELECT number_hash FROM former_chart_number WHERE hospital_id = ");
         sql.bind(hospital)
-            .push(" AND erased_at IS NOT NULL AND number_hash")
+            .push(condition)
+            .push(" AND number_hash")
             .texts(&hashes);
         for row in transaction.query_all_raw(sql.done()).await? {
             let hash: String = row.try_get_by_index(0)?;
-            erased.extend(numbers.get(&hash).map(|&number| number.to_owned()));
+            recorded.extend(numbers.get(&hash).map(|&number| number.to_owned()));
         }
-        Ok(erased)
+        Ok(recorded)
     }
 }

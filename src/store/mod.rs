@@ -4,10 +4,12 @@
 mod audit;
 mod bulk_import;
 mod change_feed;
+mod chart_numbers;
 mod command;
 mod complete;
 mod connect;
 mod draft;
+mod duplicates;
 mod erasure;
 mod history;
 mod hospital;
@@ -57,6 +59,9 @@ pub use command::{
 };
 pub use complete::Recount;
 pub use connect::OpenMode;
+#[cfg(test)]
+pub(crate) use duplicates::{MAX_CANDIDATES, MAX_DUPLICATES};
+pub use duplicates::{Person, PossibleDuplicate};
 pub use history::{ChangeEntry, FieldDifference, FieldValue, HistoryPage, RecordKind};
 pub use hospital::{NewHospital, definition_of};
 pub use keyset::Keyset;

@@ -24,6 +24,8 @@ pub enum AccessRule {
     Masked,
     /// The same; SUPPORT can neither search nor sort by what is masked.
     ByName,
+    /// Roles that see names, birth dates and phones in full.
+    Named,
     /// Roles that may pin snapshots.
     Keep,
     /// Roles that may change records.
@@ -35,7 +37,7 @@ pub enum AccessRule {
     /// Administrators.
     Administer,
 }
-use AccessRule::{Administer, ByName, Change, Everyone, Keep, Masked, Open, Private, SignedIn, UseCode};
+use AccessRule::{Administer, ByName, Change, Everyone, Keep, Masked, Named, Open, Private, SignedIn, UseCode};
 
 pub const ROLES: [&str; 5] = ["ADMIN", "CLINICIAN", "DESK", "SUPPORT", "KIOSK"];
 
@@ -45,6 +47,7 @@ impl AccessRule {
         match self {
             Open | SignedIn => true,
             Everyone | Masked | ByName | Private => role != "KIOSK",
+            Named => matches!(role, "ADMIN" | "CLINICIAN" | "DESK"),
             Keep => matches!(role, "ADMIN" | "CLINICIAN"),
             Change => matches!(role, "ADMIN" | "DESK"),
             UseCode => matches!(role, "ADMIN" | "DESK" | "KIOSK"),
@@ -60,6 +63,7 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("Query", Everyone, "hospital node nodes patient staff statistics statisticsSnapshot visit visitsOn"),
     ("Query", SignedIn, "viewer"),
     ("Query", ByName, "patients visits"),
+    ("Query", Named, "possibleDuplicates"),
     ("Query", Administer, "audit previewDefinition"),
     ("Mutation", Open, "refreshSession signIn"),
     ("Mutation", SignedIn, "changePassword signOut"),
@@ -73,7 +77,7 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("Mutation", Administer, "addStaff changeStaff resetPassword"),
     // Patients and visits.
     ("Patient", Masked, "birthDate memo name phone"),
-    ("Patient", Everyone, "birthYear chartNo id mergedInto registeredOn sex state version"),
+    ("Patient", Everyone, "birthYear chartNo doNotContact id mergedInto registeredOn sex state version"),
     ("Patient", Everyone, "firstVisit history lastVisit nextVisit visitCount"),
     ("Patient", ByName, "visits"),
     ("Visit", Everyone, "channel date deleted department doctor history id patient scheduledAt status version visitNo"),
@@ -93,6 +97,8 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("PatientConnection VisitConnection", Everyone, "edges nodes pageInfo totalCount"),
     ("PatientEdge VisitEdge", Everyone, "cursor node"),
     ("ChangePatientPayload ErasePatientPayload RegisterPatientPayload UndoMergePayload", Change, "patient"),
+    ("RegisterPatientPayload", Change, "possibleDuplicates"),
+    ("PatientMatch", Named, "patient reasons"),
     ("MergePatientsPayload", Change, "into patient"),
     ("ChangeVisitPayload DeleteVisitPayload RecordVisitPayload", Change, "visit"),
     ("IssueVisitCodePayload", Change, "code expiresAt"),
@@ -601,6 +607,10 @@ impl<'a> HospitalFixture<'a> {
             ("Query", "statisticsSnapshot") => id(&self.snapshot),
             ("Query", "patient") => id(self.id("CH-7701")),
             ("Query", "visitsOn") => "(date: \"2025-05-11\")".to_owned(),
+            ("Query", "possibleDuplicates") => {
+                let [_, name, phone, birth_date, ..] = PEOPLE[0];
+                format!("(name: \"{name}\", birthDate: \"{birth_date}\", phone: \"{phone}\")")
+            }
             ("Query", "visit") => id(self.id("VN-7701")),
             ("Query", "node") => id(&self.cohort),
             ("Query", "nodes") => format!("(ids: {:?})", self.node_ids()),
@@ -722,6 +732,7 @@ impl<'a> HospitalFixture<'a> {
         match name {
             "audit" | "hospital" | "patients" | "staff" | "viewer" | "visits" | "visitsOn" => CrossTenantResult::Own,
             "node" | "patient" | "statisticsSnapshot" | "visit" => CrossTenantResult::Finds(Value::Null),
+            "possibleDuplicates" => CrossTenantResult::Finds(json!([])),
             "nodes" => CrossTenantResult::Finds(json!(self.node_ids().map(|_| Value::Null))),
             "previewDefinition" | "statistics" => CrossTenantResult::Refused("filter.departmentIds.0"),
             _ => panic!("{name} has no operation: add its result for another hospital"),
@@ -741,7 +752,12 @@ impl<'a> HospitalFixture<'a> {
             }
             "changePassword" => (json!({"currentPassword": PASSWORD, "newPassword": PASSWORD}), own),
             "signOut" => return (None, own),
-            "registerPatient" => (person(fresh), own),
+            "registerPatient" => {
+                let mut person = person(fresh);
+                // It gets the next number.
+                person["chartNo"] = Value::Null;
+                (person, own)
+            }
             "changePatient" => {
                 let input =
                     json!({"id": self.patient(1).await, "version": 1, "name": "Tiberius Quuxford", "memo": MEMO});

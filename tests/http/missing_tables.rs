@@ -27,6 +27,7 @@ fn resolvers(fixture: &HospitalFixture<'_>) -> Vec<(&'static str, &'static str, 
         let cohort = format!("cohort(kind: CHURN_SUSPECTED) {{ entered(first: 1) {{ {fields} }} }}");
         snapshot(&format!("changes(since: \"{}\") {{ total {{ {cohort} }} }}", fixture.since))
     };
+    let possible_duplicates = "{ possibleDuplicates(name: \"Zebulon\", birthDate: \"1949-11-23\") { reasons } }".to_owned();
     vec![
         ("department", "hospital.departments", "{ hospital { departments { id } } }".to_owned()),
         ("doctor", "hospital.doctors", "{ hospital { doctors { id } } }".to_owned()),
@@ -47,6 +48,9 @@ fn resolvers(fixture: &HospitalFixture<'_>) -> Vec<(&'static str, &'static str, 
         ("doctor", "patient.firstVisit.doctor", patient("firstVisit { doctor { id } }")),
         ("patient_to_index", "patients", "{ patients(filter: {search: \"Zebulon\"}) { totalCount } }".to_owned()),
         ("patient_name_suffix", "patients", "{ patients(filter: {search: \"Zebulon\"}) { totalCount } }".to_owned()),
+        ("patient", "possibleDuplicates", possible_duplicates.clone()),
+        ("patient_name_suffix", "possibleDuplicates", possible_duplicates.clone()),
+        ("patient_to_index", "possibleDuplicates", possible_duplicates),
         ("patient_tombstone", "patient", "{ patient(id: \"UP__\") { id } }".to_owned()),
         ("visit_tombstone", "visit", "{ visit(id: \"Vv__\") { id } }".to_owned()),
         ("snapshot", "statistics.id", affected("id")),

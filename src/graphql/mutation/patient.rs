@@ -1,11 +1,12 @@
 //! Patients: registered, changed, erased, merged.
 
-use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObject};
+use async_graphql::{ComplexObject, Context, ID, InputObject, MaybeUndefined, Object, SimpleObject};
 
 use super::{BadFields, execute, lines, never_null, patch};
 use crate::error::Result;
+use crate::graphql::duplicates::{self, PatientMatch};
 use crate::graphql::enums::Sex;
-use crate::graphql::patient::Patient;
+use crate::graphql::patient::{Patient, hospital_country};
 use crate::graphql::scalars::Date;
 use crate::graphql::{access, context, id};
 use crate::records::PatientDraft;
@@ -17,8 +18,9 @@ pub struct PatientMutation;
 /// A new patient.
 #[derive(InputObject)]
 struct RegisterPatientInput {
-    /// The hospital's own number for the patient, unique in the hospital; 1–255 characters.
-    chart_no: String,
+    /// The hospital's own number for the patient, unique in the hospital; 1–255 characters. If absent, the hospital's next number,
+    /// which no patient has or had.
+    chart_no: Option<String>,
     /// 1–255 characters.
     name: MaybeUndefined<String>,
     /// A complete phone number, with a country code or of the hospital's country.
@@ -36,15 +38,27 @@ struct RegisterPatientInput {
     /// A note of 1–2,000 characters; stored encrypted.
     #[graphql(secret)]
     memo: MaybeUndefined<String>,
+    /// Whether the patient does not want to be called or written to; false if absent.
+    do_not_contact: Option<bool>,
     /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
 
 /// The patient that was registered.
 #[derive(SimpleObject)]
+#[graphql(complex)]
 struct RegisterPatientPayload {
     /// Its current state.
     patient: Patient,
+}
+
+#[ComplexObject]
+impl RegisterPatientPayload {
+    /// Other ACTIVE patients who may be the same person, as Query.possibleDuplicates finds them.
+    async fn possible_duplicates(&self, ctx: &Context<'_>) -> Result<Vec<PatientMatch>> {
+        let person = self.patient.person(ctx)?;
+        duplicates::possible_duplicates(ctx, &person, Some(self.patient.row_id())).await
+    }
 }
 
 /// Changes to a patient. Absent fields stay unchanged; null clears a field.
@@ -72,6 +86,8 @@ struct ChangePatientInput {
     /// A note of 1–2,000 characters; stored encrypted.
     #[graphql(secret)]
     memo: MaybeUndefined<String>,
+    /// Whether the patient does not want to be called or written to; not null.
+    do_not_contact: MaybeUndefined<bool>,
     /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
@@ -147,7 +163,7 @@ struct UndoMergePayload {
 
 #[Object(guard = "access::console")]
 impl PatientMutation {
-    /// Registers a patient. For ADMIN and DESK.
+    /// Registers a patient. Ask possibleDuplicates first. For ADMIN and DESK.
     async fn register_patient(
         &self,
         ctx: &Context<'_>,
@@ -159,7 +175,7 @@ impl PatientMutation {
             ctx,
             &mut bad,
             Fields {
-                chart_no: Some(input.chart_no),
+                chart_no: input.chart_no,
                 name: input.name,
                 phone: input.phone,
                 birth_date: input.birth_date,
@@ -167,6 +183,7 @@ impl PatientMutation {
                 sex: Some(input.sex),
                 registered_on: input.registered_on,
                 memo: input.memo,
+                do_not_contact: input.do_not_contact,
             },
         )
         .await?;
@@ -186,6 +203,7 @@ impl PatientMutation {
         let (version, key) = (input.version, input.idempotency_key.clone());
         let chart_no = bad.check(never_null("input.chartNo", input.chart_no))?;
         let sex = bad.check(never_null("input.sex", input.sex))?;
+        let do_not_contact = bad.check(never_null("input.doNotContact", input.do_not_contact))?;
         let draft = patient_draft(
             ctx,
             &mut bad,
@@ -198,6 +216,7 @@ impl PatientMutation {
                 sex,
                 registered_on: input.registered_on,
                 memo: input.memo,
+                do_not_contact,
             },
         )
         .await?;
@@ -225,7 +244,7 @@ impl PatientMutation {
     }
 
     /// Moves the visits of a patient to another who is the same person; the first record becomes MERGED. Existing
-    /// snapshots keep listing it. For ADMIN and DESK.
+    /// snapshots keep listing it. If either has doNotContact, the one who stays has it. For ADMIN and DESK.
     async fn merge_patients(
         &self,
         ctx: &Context<'_>,
@@ -264,7 +283,7 @@ impl PatientMutation {
 }
 
 /// The fields of a patient's draft, in the order in which errors name them.
-const FIELDS: [&str; 8] = [
+const FIELDS: [&str; 9] = [
     "chartNo",
     "name",
     "phone",
@@ -273,6 +292,7 @@ const FIELDS: [&str; 8] = [
     "sex",
     "registeredOn",
     "memo",
+    "doNotContact",
 ];
 
 /// The values that were sent, not validated yet.
@@ -285,18 +305,12 @@ struct Fields {
     sex: Option<Sex>,
     registered_on: MaybeUndefined<Date>,
     memo: MaybeUndefined<String>,
+    do_not_contact: Option<bool>,
 }
 
 async fn patient_draft(ctx: &Context<'_>, bad: &mut BadFields, fields: Fields) -> Result<PatientDraft> {
     let country = match fields.phone {
-        MaybeUndefined::Value(_) => {
-            let hospital = context::viewer(ctx)?.hospital;
-            context::services(ctx)?
-                .store
-                .hospital(hospital)
-                .await?
-                .and_then(|row| row.country)
-        }
+        MaybeUndefined::Value(_) => hospital_country(ctx).await?,
         _ => None,
     };
     let mut draft = PatientDraft {
@@ -308,7 +322,7 @@ async fn patient_draft(ctx: &Context<'_>, bad: &mut BadFields, fields: Fields) -
         sex: fields.sex.map(Into::into),
         registered_on: bad.check(patch(fields.registered_on, |date| date.date("input.registeredOn")))?,
         memo: patch(fields.memo, Ok)?,
-        do_not_contact: None,
+        do_not_contact: fields.do_not_contact,
     };
     bad.extend(draft.validate(context::today(ctx).await?, country.as_deref()), &FIELDS);
     Ok(draft)

@@ -31,7 +31,7 @@ pub(super) const CONNECTIONS: [&str; 7] = [
 const NESTED: &str = "nested selections";
 
 /// Lists whose length depends on no argument, with the length that is assumed: a usual one, not the longest possible.
-const LISTS: [(&str, usize); 23] = [
+const LISTS: [(&str, usize); 24] = [
     // The visits of a day.
     ("visitsOn", 200),
     ("departments", 50),
@@ -45,6 +45,7 @@ const LISTS: [(&str, usize); 23] = [
     ("changedCohorts", 8),
     ("reasons", 3),
     ("nextStatuses", 5),
+    ("possibleDuplicates", 10),
     ("patientIds", 10),
     ("visitIds", 10),
     // Of a change, and introspection.

@@ -199,10 +199,11 @@ mod tests {
                     draft: PatientDraft {
                         phone: Patch::Put("+821012345678".to_owned()),
                         registered_on: Patch::Put(date("2025-05-01")),
+                        do_not_contact: Some(true),
                         ..PatientDraft::default()
                     },
                 }),
-                r#"[1,"changePatient",[["id",1],["version",2],["phone","+821012345678"],["registeredOn","2025-05-01"]]]"#,
+                r#"[1,"changePatient",[["id",1],["version",2],["phone","+821012345678"],["registeredOn","2025-05-01"],["doNotContact",true]]]"#,
             ),
             (
                 Box::new(ErasePatient {
@@ -239,13 +240,17 @@ mod tests {
                 Box::new(ChangeVisit {
                     id: 1,
                     version: 2,
-                    draft: VisitDraft::default(),
+                    draft: VisitDraft {
+                        duration_minutes: Patch::Put(20),
+                        note: Patch::Put("two\nlines".to_owned()),
+                        ..VisitDraft::default()
+                    },
                     overriding: Override {
-                        force: false,
+                        force: true,
                         reason: Some(reason()),
                     },
                 }),
-                r#"[1,"changeVisit",[["id",1],["version",2],["reason","why"]]]"#,
+                r#"[1,"changeVisit",[["id",1],["version",2],["durationMinutes",20],["note","two\nlines"],["reason","why"],["force",true]]]"#,
             ),
             (
                 Box::new(DeleteVisit {
@@ -383,6 +388,24 @@ mod tests {
         for (command, text) in golden() {
             assert_eq!(encoded(command.as_ref()), text);
         }
+    }
+
+    #[test]
+    fn what_is_left_out_is_in_no_encoding() {
+        let register = RegisterPatient(PatientDraft::default());
+        assert_eq!(encoded(&register), r#"[1,"registerPatient",[]]"#);
+        let record = RecordVisit {
+            draft: VisitDraft {
+                duration_minutes: Patch::Clear,
+                note: Patch::Clear,
+                ..VisitDraft::default()
+            },
+            overriding: Override::default(),
+        };
+        assert_eq!(
+            encoded(&record),
+            r#"[1,"recordVisit",[["durationMinutes",null],["note",null]]]"#
+        );
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl CommandTx<'_> {
         const CLEARED: &str =
             "reason = NULL, chart_no = NULL, name = NULL, phone = NULL, birth_date = NULL, birth_year = NULL,
             sex = 'UNKNOWN', registered_on = NULL, memo = NULL, do_not_contact = FALSE";
-        let merged = self.merged_at_any_time(patients).await?;
+        let merged = self.merged_with_at_any_time(patients).await?;
         for (record, cleared, condition, ids) in [
             ("VISIT", "reason = NULL, note = NULL", "", visits),
             ("PATIENT", CLEARED, "", patients),
@@ -145,8 +145,8 @@ impl CommandTx<'_> {
         Ok(())
     }
 
-    /// Patients who were merged into these at any time, also by way of others.
-    async fn merged_at_any_time(&self, patients: &[i64]) -> Result<Vec<i64>> {
+    /// Patients who were merged into these at any time, also by way of others, and those into whom these were merged.
+    async fn merged_with_at_any_time(&self, patients: &[i64]) -> Result<Vec<i64>> {
         let mut merged = BTreeSet::new();
         let mut into = patients.to_vec();
         while !into.is_empty() {
@@ -161,6 +161,11 @@ impl CommandTx<'_> {
                     into.push(id);
                 }
             }
+        }
+        let mut sql = self.store.sql("SELECT into_id FROM patient_merge WHERE hospital_id = ");
+        sql.bind(self.hospital).push(" AND patient_id").numbers(patients);
+        for row in self.transaction.query_all_raw(sql.done()).await? {
+            merged.insert(row.try_get_by_index(0)?);
         }
         Ok(merged.into_iter().collect())
     }

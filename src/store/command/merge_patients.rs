@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::permissions::Action;
 use crate::store::RecordState;
 
-/// Moves the visits of a patient to another, who is the same person.
+/// Moves the visits of a patient to another, who is the same person. Where one of the two is not to be contacted, the other one is not
+/// either: undoing the merge leaves that as it is.
 #[derive(Clone, Debug)]
 pub struct MergePatients {
     pub id: i64,
@@ -62,7 +63,7 @@ impl Command for MergePatients {
         }
         let row = tx.active_patient("input.id", id).await?;
         check_version("the patient", self.version, row.version)?;
-        tx.active_patient("input.intoId", into).await?;
+        let stays = tx.active_patient("input.intoId", into).await?;
         let columns = [
             ("patient_id", id.into()),
             ("into_id", into.into()),
@@ -83,6 +84,13 @@ impl Command for MergePatients {
         sql.bind(into).push(" WHERE hospital_id = ").bind(tx.hospital);
         sql.push(" AND merged_into = ").bind(id);
         tx.run(sql).await?;
+        if row.do_not_contact && !stays.do_not_contact {
+            tx.write_patient(patient::Model {
+                do_not_contact: true,
+                ..stays
+            })
+            .await?;
+        }
         tx.write_patient(patient::Model {
             state: RecordState::Merged.as_str().to_owned(),
             merged_into: Some(into),

@@ -11,7 +11,7 @@ use crate::records::PatientDraft;
 use crate::store::draft::new_patient;
 use crate::store::name_index::name_to_index;
 
-/// Registers a patient; today, where the draft does not say when.
+/// Registers a patient; today where the draft does not say when, and with the next chart number where it has none.
 #[derive(Clone, Debug)]
 pub struct RegisterPatient(pub PatientDraft);
 
@@ -40,6 +40,9 @@ impl Command for RegisterPatient {
         if row.registered_on.is_none() {
             let state = tx.store.hospital_state_in(&tx.transaction, tx.hospital, 0).await?;
             row.registered_on = Some(tx.store.today(state.time_zone));
+        }
+        if row.chart_no.is_none() {
+            row.chart_no = Some(tx.store.take_chart_number(&tx.transaction, tx.hospital).await?);
         }
         row.indexed_name = name_to_index(&row);
         let columns = [
