@@ -1,4 +1,4 @@
-//! The rules of the front desk: the life of a visit, working hours and slots, codes, chart numbers, and the matching of duplicates.
+//! The rules of the front desk: the life of a visit, working hours and slots, codes, chart numbers, the matching of duplicates, and recall lists.
 //!
 //! It does no I/O, reads no clock and is not async: callers pass the time.
 
@@ -7,6 +7,7 @@ mod codes;
 mod hours;
 mod local_time;
 mod matching;
+mod recall;
 mod slots;
 mod status;
 mod time_of_day;
@@ -18,6 +19,9 @@ pub use hours::{
 };
 pub use local_time::{end_of_day, start_of_day};
 pub use matching::{MatchReason, Person, likelihood, reasons};
+pub use recall::{
+    CLAIM_MINUTES, Candidate, ContactOutcome, LeftOutReason, MAX_CLAIMED, RecallCounts, RecallOptions, left_out,
+};
 pub use slots::{Schedule, Slot, SlotState};
 pub use status::{
     GRACE_HOURS, Moment, Refused, Times, TooEarly, Transition, check, check_move, has_lapsed, is_occupying,
