@@ -30,6 +30,8 @@ pub enum Action {
     ChangeRecords,
     /// Add and remove absences of doctors.
     ChangeAbsences,
+    /// Make recall lists and work on them.
+    WorkRecallLists,
     /// Confirm and check in visits by code.
     UseVisitCodes,
     /// Change the definition, the hospital's settings, departments, doctors and their hours, closures and staff; read the audit.
@@ -44,7 +46,9 @@ impl Role {
             Action::UseConsole => !matches!(self, Self::Kiosk),
             Action::SeePatientsInFull | Action::UseNames => matches!(self, Self::Admin | Self::Clinician | Self::Desk),
             Action::KeepSnapshots => matches!(self, Self::Admin | Self::Clinician),
-            Action::ChangeRecords | Action::ChangeAbsences => matches!(self, Self::Admin | Self::Desk),
+            Action::ChangeRecords | Action::ChangeAbsences | Action::WorkRecallLists => {
+                matches!(self, Self::Admin | Self::Desk)
+            }
             Action::UseVisitCodes => matches!(self, Self::Admin | Self::Desk | Self::Kiosk),
             Action::Administer => matches!(self, Self::Admin),
         }
@@ -79,13 +83,14 @@ impl Viewer {
 mod tests {
     use super::*;
 
-    const ACTIONS: [Action; 8] = [
+    const ACTIONS: [Action; 9] = [
         Action::UseConsole,
         Action::SeePatientsInFull,
         Action::UseNames,
         Action::KeepSnapshots,
         Action::ChangeRecords,
         Action::ChangeAbsences,
+        Action::WorkRecallLists,
         Action::UseVisitCodes,
         Action::Administer,
     ];
@@ -99,6 +104,7 @@ mod tests {
             Action::KeepSnapshots => "pin snapshots",
             Action::ChangeRecords => "change patients and visits: register, book, check in, correct, merge, erase",
             Action::ChangeAbsences => "add and remove absences of doctors",
+            Action::WorkRecallLists => "make recall lists, work on them, close them",
             Action::UseVisitCodes => "confirm and check in by code",
             Action::Administer => {
                 "administer: definition, hospital, departments, doctors, hours, closures, staff, audit"
@@ -127,6 +133,7 @@ mod tests {
     fn each_role_may_do_exactly_its_actions() {
         use Action::{
             ChangeAbsences, ChangeRecords, KeepSnapshots, SeePatientsInFull, UseConsole, UseNames, UseVisitCodes,
+            WorkRecallLists,
         };
         let allowed: [(Role, &[Action]); 5] = [
             (Role::Admin, &ACTIONS),
@@ -142,6 +149,7 @@ mod tests {
                     UseNames,
                     ChangeRecords,
                     ChangeAbsences,
+                    WorkRecallLists,
                     UseVisitCodes,
                 ],
             ),

@@ -1,4 +1,5 @@
-//! A change of a patient's or a visit's row, with the row's values before it; written by triggers.
+//! A change of a patient's or a visit's row, with the row's values before it; written by triggers, and where a
+//! patient was contacted.
 
 use sea_orm::entity::prelude::*;
 
@@ -55,6 +56,8 @@ pub struct Model {
     pub expires_at: Option<DateTimeUtc>,
     /// Encrypted.
     pub note: Option<Vec<u8>>,
+    /// The contact of a recall list that this is: it changed nothing of the patient.
+    pub contact_id: Option<i64>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -28,6 +28,7 @@ mod m0016_patient_search;
 mod m0017_record_change;
 mod m0018_kiosk;
 mod m0019_chart_number_counter;
+mod m0020_recall_lists;
 pub mod triggers;
 
 /// All migrations, in order.
@@ -55,6 +56,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0017_record_change::Migration),
             Box::new(m0018_kiosk::Migration),
             Box::new(m0019_chart_number_counter::Migration),
+            Box::new(m0020_recall_lists::Migration),
         ]
     }
 }

@@ -289,8 +289,14 @@ mod tests {
             with_phone: true,
         };
         let duplicate = Some(LeftOutReason::Duplicate);
-        assert_eq!(left_out(&[of(1, 2), of(2, 2), of(3, 2)], options), [duplicate, None, duplicate]);
+        assert_eq!(
+            left_out(&[of(1, 2), of(2, 2), of(3, 2)], options),
+            [duplicate, None, duplicate]
+        );
         assert_eq!(left_out(&[of(1, 9), of(3, 9)], options), [None, duplicate]);
-        assert_eq!(left_out(&[Candidate::deleted(1)], options), [Some(LeftOutReason::NotActive)]);
+        assert_eq!(
+            left_out(&[Candidate::deleted(1)], options),
+            [Some(LeftOutReason::NotActive)]
+        );
     }
 }

@@ -78,7 +78,14 @@ pub(super) struct PatientConnection {
     pub(super) rows: Vec<KeyedRow<store::Patient>>,
     /// Whether there are rows before and after the page.
     pub(super) around: (bool, bool),
-    pub(super) plan: SearchPlan,
+    pub(super) total: PatientTotal,
+}
+
+/// How many patients a whole list has.
+pub(super) enum PatientTotal {
+    /// Those that a search finds, counted when asked for.
+    OfSearch(SearchPlan),
+    Known(u64),
 }
 
 /// A page of patients with their current data.
@@ -102,8 +109,13 @@ impl PatientConnection {
 
     /// The length of the whole list.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64> {
-        let hospital = context::viewer(ctx)?.hospital;
-        context::services(ctx)?.store.patient_total(hospital, &self.plan).await
+        match &self.total {
+            PatientTotal::OfSearch(plan) => {
+                let hospital = context::viewer(ctx)?.hospital;
+                context::services(ctx)?.store.patient_total(hospital, plan).await
+            }
+            PatientTotal::Known(total) => Ok(*total),
+        }
     }
 }
 

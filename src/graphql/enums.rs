@@ -198,6 +198,41 @@ pub(super) enum CohortKind {
     Canceled,
 }
 
+/// What came of a contact with a patient on a recall list.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "scheduling::ContactOutcome")]
+pub(super) enum ContactOutcome {
+    /// The patient was reached, and did not book yet.
+    Reached,
+    /// The patient booked a visit.
+    Booked,
+    /// Nobody answered.
+    NoAnswer,
+    /// The patient does not want to come.
+    Declined,
+    /// The number is somebody else's, or out of service.
+    WrongNumber,
+}
+
+/// Why a patient of the cohort is not on the recall list: the first that holds, in this order, when the list was made. All but the first two
+/// are about the patient who stays where records were merged.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "scheduling::LeftOutReason")]
+pub(super) enum RecallLeftOutReason {
+    /// Erased or deleted since the cohort was counted.
+    NotActive,
+    /// Merged with another patient of the cohort, who stands for both; also since the list was made.
+    Duplicate,
+    /// Came since: an attended visit after the cohort's asOf, or on that day if the cohort was counted before it was attended.
+    CameSince,
+    /// Has a TENTATIVE or BOOKED visit today or later, if withoutNextVisit.
+    HasNextVisit,
+    /// Does not want to be contacted.
+    DoNotContact,
+    /// Has no phone, if withPhone.
+    NoPhone,
+}
+
 /// The sort keys of patients.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 #[graphql(remote = "crate::store::PatientKey")]

@@ -20,6 +20,8 @@ pub(super) enum Id {
     AuditEntry(i64),
     Absence(i64),
     ChangeEntry(i64),
+    RecallList(i64),
+    RecallEntry(i64),
     Statistics(SnapshotId),
     Cohort(SnapshotId, BucketRef, CohortKind),
 }
@@ -68,6 +70,8 @@ impl Id {
             Self::AuditEntry(id) => (b'A', id.cast_unsigned()),
             Self::Absence(id) => (b'B', id.cast_unsigned()),
             Self::ChangeEntry(id) => (b'E', id.cast_unsigned()),
+            Self::RecallList(id) => (b'L', id.cast_unsigned()),
+            Self::RecallEntry(id) => (b'R', id.cast_unsigned()),
             Self::Statistics(_) => (b'S', 0),
             Self::Cohort(_, BucketRef::Total, _) => (b'C', 0),
             Self::Cohort(_, BucketRef::At(place), _) => (b'C', u64::from(place) + 1),
@@ -113,6 +117,8 @@ impl Id {
                     b'A' => Self::AuditEntry(number),
                     b'B' => Self::Absence(number),
                     b'E' => Self::ChangeEntry(number),
+                    b'L' => Self::RecallList(number),
+                    b'R' => Self::RecallEntry(number),
                     _ => return None,
                 }
             }
@@ -155,6 +161,14 @@ pub(super) fn statistics(argument: &str, id: &ID) -> Result<SnapshotId> {
     }
 }
 
+/// The cohort that an argument names.
+pub(super) fn cohort(argument: &str, id: &ID) -> Result<(SnapshotId, BucketRef, CohortKind)> {
+    match Id::parse(argument, id)? {
+        Id::Cohort(id, bucket, kind) => Ok((id, bucket, kind)),
+        _ => Err(Error::input(argument, "must be a Cohort.id")),
+    }
+}
+
 /// The absence that an argument names.
 pub(super) fn absence(argument: &str, id: &ID) -> Result<i64> {
     match Id::parse(argument, id)? {
@@ -168,6 +182,8 @@ number_of!(doctor, Doctor, "doctor");
 number_of!(patient, Patient, "patient");
 number_of!(visit, Visit, "visit");
 number_of!(staff, Staff, "member of staff");
+number_of!(recall_list, RecallList, "recall list");
+number_of!(recall_entry, RecallEntry, "recall entry");
 
 #[cfg(test)]
 mod tests {
@@ -186,6 +202,8 @@ mod tests {
             Id::AuditEntry(4),
             Id::Absence(5),
             Id::ChangeEntry(6),
+            Id::RecallList(7),
+            Id::RecallEntry(8),
             Id::Statistics(snapshot),
             Id::Cohort(snapshot, BucketRef::Total, CohortKind::New),
             Id::Cohort(snapshot, BucketRef::At(3_659), CohortKind::Canceled),

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::dataloader::Loader;
-use scheduling::Interval;
+use chrono::NaiveDate;
+use scheduling::{Interval, LeftOutReason, RecallCounts};
 use tokio::sync::OnceCell;
 
 use crate::error::Error;
 use crate::store::{
-    ChangeEntry, Department, Doctor, DoctorHours, DoctorSchedule, HistoryPage, KeyedVisit, Patient, PatientEnds,
-    PatientVisitPage, RecordKind, RevisionRange, StaffMember, Store, VisitDetails, VisitQuery, VisitVersions,
+    ChangeEntry, Department, Doctor, DoctorHours, DoctorSchedule, HistoryPage, KeyedRecallEntry, KeyedVisit,
+    LeftOutPage, Patient, PatientEnds, PatientVisitPage, RecallContact, RecallEntry, RecallEntryPage, RecallEntryQuery,
+    RecallList, RecordKind, RevisionRange, StaffMember, Store, VisitDetails, VisitQuery, VisitVersions,
 };
 
 pub(super) struct Loaders {
@@ -96,6 +98,43 @@ pub(super) struct StaffKey(pub(super) i64);
 /// The patients that an audit entry is about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct AuditedPatientsKey(pub(super) i64);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct RecallListKey(pub(super) i64);
+
+/// What is counted of a recall list up to this day.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct RecallCountsKey(pub(super) i64, pub(super) NaiveDate);
+
+/// How many patients were left out of a recall list for each reason.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct LeftOutCountsKey(pub(super) i64);
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct LeftOutPageKey(pub(super) LeftOutPage);
+
+/// A page of the entries of a recall list as they stand on this day.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct RecallEntryPageKey {
+    pub(super) page: RecallEntryPage,
+    pub(super) today: NaiveDate,
+}
+
+/// How many entries of a recall list match a query on this day.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct RecallEntryTotalKey {
+    pub(super) list: i64,
+    pub(super) query: RecallEntryQuery,
+    pub(super) today: NaiveDate,
+}
+
+/// An entry of a recall list as it stands on this day.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct RecallEntryKey(pub(super) i64, pub(super) NaiveDate);
+
+/// The contacts of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct RecallContactsKey(pub(super) i64);
 
 type Loaded<K, V> = std::result::Result<HashMap<K, V>, Error>;
 
@@ -319,6 +358,123 @@ impl Loader<AuditedPatientsKey> for Loaders {
         let patients = patients.into_iter();
         Ok(patients
             .map(|(entry, patients)| (AuditedPatientsKey(entry), patients))
+            .collect())
+    }
+}
+
+impl Loader<RecallListKey> for Loaders {
+    type Value = RecallList;
+    type Error = Error;
+
+    async fn load(&self, keys: &[RecallListKey]) -> Loaded<RecallListKey, Self::Value> {
+        let ids: Vec<i64> = keys.iter().map(|key| key.0).collect();
+        let lists = self.store.recall_lists_by_id(self.hospital, &ids).await?;
+        Ok(lists.into_iter().map(|(id, list)| (RecallListKey(id), list)).collect())
+    }
+}
+
+impl Loader<RecallCountsKey> for Loaders {
+    type Value = RecallCounts;
+    type Error = Error;
+
+    async fn load(&self, keys: &[RecallCountsKey]) -> Loaded<RecallCountsKey, Self::Value> {
+        let mut loaded = HashMap::new();
+        for (today, lists) in grouped(keys.iter().map(|key| (key.1, key.0))) {
+            let counts = self.store.recall_counts(self.hospital, &lists, today).await?;
+            let counts = counts.into_iter();
+            loaded.extend(counts.map(|(list, counts)| (RecallCountsKey(list, today), counts)));
+        }
+        Ok(loaded)
+    }
+}
+
+impl Loader<LeftOutCountsKey> for Loaders {
+    type Value = HashMap<LeftOutReason, u64>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[LeftOutCountsKey]) -> Loaded<LeftOutCountsKey, Self::Value> {
+        let lists: Vec<i64> = keys.iter().map(|key| key.0).collect();
+        let counts = self.store.left_out_counts(self.hospital, &lists).await?.into_iter();
+        Ok(counts.map(|(list, counts)| (LeftOutCountsKey(list), counts)).collect())
+    }
+}
+
+impl Loader<LeftOutPageKey> for Loaders {
+    type Value = Vec<i64>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[LeftOutPageKey]) -> Loaded<LeftOutPageKey, Self::Value> {
+        let pages: Vec<LeftOutPage> = keys.iter().map(|key| key.0.clone()).collect();
+        let loaded = self.store.left_out_pages(self.hospital, &pages).await?;
+        Ok(keys.iter().cloned().zip(loaded).collect())
+    }
+}
+
+impl Loader<RecallEntryPageKey> for Loaders {
+    type Value = Vec<KeyedRecallEntry>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[RecallEntryPageKey]) -> Loaded<RecallEntryPageKey, Self::Value> {
+        let mut by_day: HashMap<NaiveDate, Vec<RecallEntryPage>> = HashMap::new();
+        for RecallEntryPageKey { page, today } in keys {
+            by_day.entry(*today).or_default().push(page.clone());
+        }
+        let mut loaded = HashMap::new();
+        for (today, pages) in by_day {
+            let entries = self.store.recall_entry_pages(self.hospital, &pages, today).await?;
+            let keys = pages.into_iter().map(|page| RecallEntryPageKey { page, today });
+            loaded.extend(keys.zip(entries));
+        }
+        Ok(loaded)
+    }
+}
+
+impl Loader<RecallEntryTotalKey> for Loaders {
+    type Value = u64;
+    type Error = Error;
+
+    async fn load(&self, keys: &[RecallEntryTotalKey]) -> Loaded<RecallEntryTotalKey, Self::Value> {
+        let mut by_day: HashMap<NaiveDate, Vec<(i64, RecallEntryQuery)>> = HashMap::new();
+        for RecallEntryTotalKey { list, query, today } in keys {
+            by_day.entry(*today).or_default().push((*list, query.clone()));
+        }
+        let mut loaded = HashMap::new();
+        for (today, lists) in by_day {
+            let totals = self.store.recall_entry_totals(self.hospital, &lists, today).await?;
+            let key = |(list, query)| RecallEntryTotalKey { list, query, today };
+            loaded.extend(lists.into_iter().map(key).zip(totals));
+        }
+        Ok(loaded)
+    }
+}
+
+impl Loader<RecallEntryKey> for Loaders {
+    type Value = RecallEntry;
+    type Error = Error;
+
+    async fn load(&self, keys: &[RecallEntryKey]) -> Loaded<RecallEntryKey, Self::Value> {
+        let mut loaded = HashMap::new();
+        for (today, ids) in grouped(keys.iter().map(|key| (key.1, key.0))) {
+            let entries = self.store.recall_entries_by_id(self.hospital, &ids, today).await?;
+            loaded.extend(
+                entries
+                    .into_iter()
+                    .map(|(id, entry)| (RecallEntryKey(id, today), entry)),
+            );
+        }
+        Ok(loaded)
+    }
+}
+
+impl Loader<RecallContactsKey> for Loaders {
+    type Value = Vec<RecallContact>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[RecallContactsKey]) -> Loaded<RecallContactsKey, Self::Value> {
+        let entries: Vec<i64> = keys.iter().map(|key| key.0).collect();
+        let contacts = self.store.recall_contacts(self.hospital, &entries).await?.into_iter();
+        Ok(contacts
+            .map(|(entry, contacts)| (RecallContactsKey(entry), contacts))
             .collect())
     }
 }

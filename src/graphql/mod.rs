@@ -22,6 +22,7 @@ mod pagination;
 mod patient;
 mod query;
 mod raw_json;
+mod recall;
 mod scalars;
 mod schedule;
 mod session;

@@ -9,6 +9,7 @@ use super::history::ChangeEntry;
 use super::hospital::{Department, Doctor, Hospital};
 use super::id::Id;
 use super::patient::Patient;
+use super::recall::{RecallEntry, RecallList};
 use super::schedule::Absence;
 use super::staff::StaffMember;
 use super::statistics::Statistics;
@@ -33,6 +34,8 @@ pub(super) enum Node {
     AuditEntry(AuditEntry),
     Absence(Absence),
     ChangeEntry(ChangeEntry),
+    RecallList(RecallList),
+    RecallEntry(RecallEntry),
     Statistics(Statistics),
     Cohort(Cohort),
 }
@@ -51,6 +54,8 @@ pub(super) async fn find(ctx: &Context<'_>, id: Id) -> Result<Option<Node>> {
         Id::AuditEntry(id) => AuditEntry::find(ctx, id).await?.map(Node::AuditEntry),
         Id::Absence(id) => Absence::find(ctx, id).await?.map(Node::Absence),
         Id::ChangeEntry(id) => ChangeEntry::find(ctx, id).await?.map(Node::ChangeEntry),
+        Id::RecallList(id) => RecallList::find(ctx, id).await?.map(Node::RecallList),
+        Id::RecallEntry(id) => RecallEntry::find(ctx, id).await?.map(Node::RecallEntry),
         Id::Statistics(id) => context::services(ctx)?
             .reporting
             .load(hospital, id)
@@ -60,7 +65,8 @@ pub(super) async fn find(ctx: &Context<'_>, id: Id) -> Result<Option<Node>> {
     })
 }
 
-async fn cohort(
+/// The cohort of a stored snapshot, if the hospital has it.
+pub(super) async fn cohort(
     ctx: &Context<'_>,
     id: crate::reporting::SnapshotId,
     bucket: BucketRef,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, InputObject, Object};
 use serde_json::json;
 
-use super::connection::{PatientConnection, VisitConnection, VisitOrder, visit_order};
+use super::connection::{PatientConnection, PatientTotal, VisitConnection, VisitOrder, visit_order};
 use super::enums::{RecordState, Sex};
 use super::history::{self, ChangeEntryConnection};
 use super::id::Id;
@@ -418,7 +418,7 @@ pub(super) async fn page(
     Ok(PatientConnection {
         rows: rows.into_iter().map(keyed).collect(),
         around,
-        plan,
+        total: PatientTotal::OfSearch(plan),
     })
 }
 

@@ -14,6 +14,7 @@ use super::id::{self, Id};
 use super::node::{self, Node};
 use super::pagination::PageArgs;
 use super::patient::{self, Patient, PatientFilter, patient_search};
+use super::recall::{self, RecallList, RecallListConnection};
 use super::scalars::Date;
 use super::session::Viewer;
 use super::staff::StaffMember;
@@ -197,6 +198,30 @@ impl Query {
     /// The visit with this ID; null if the hospital has none. A deleted visit has deleted set.
     async fn visit(&self, ctx: &Context<'_>, #[graphql(desc = "A Visit.id.")] id: ID) -> Result<Option<Visit>> {
         Visit::find(ctx, id::visit("id", &id)?).await
+    }
+
+    /// The hospital's recall lists, the newest first.
+    async fn recall_lists(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The number of rows from the start, at most 100; 20 if neither first nor last is given.")]
+        first: Option<i32>,
+        #[graphql(desc = "Rows after this cursor; with first.")] after: Option<String>,
+        #[graphql(desc = "The number of rows from the end, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "Rows before this cursor; with last.")] before: Option<String>,
+        #[graphql(desc = "Only open lists, or with false only closed ones; all if absent.")] open: Option<bool>,
+    ) -> Result<RecallListConnection> {
+        let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
+        recall::page(ctx, &page_args, open).await
+    }
+
+    /// The recall list with this ID; null if the hospital has none.
+    async fn recall_list(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "A RecallList.id.")] id: ID,
+    ) -> Result<Option<RecallList>> {
+        RecallList::find(ctx, id::recall_list("id", &id)?).await
     }
 
     /// The object with this ID; null if the hospital has none.

@@ -166,6 +166,11 @@ pub fn bucket_index(bucket: BucketRef) -> i32 {
     }
 }
 
+/// The bucket of an index, see [`bucket_index`].
+pub fn bucket_of_index(index: i32) -> BucketRef {
+    u32::try_from(index).map_or(BucketRef::Total, BucketRef::At)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,7 +26,8 @@ use crate::statistics::{
     BucketRef, CohortKind, CohortList, Definition, Filter, Ledger, Period, Question, Snapshot, WeekStart, resolve,
 };
 use crate::store::{
-    Command, HospitalState, PinSnapshot, Revision, SnapshotRow, Store, StoredSnapshot, UnpinSnapshot, definition_of,
+    Command, CreateRecallList, HospitalState, PinSnapshot, Revision, SnapshotRow, Store, StoredSnapshot, UnpinSnapshot,
+    definition_of,
 };
 
 pub use changes::{CitedReason, CitedVisit, StatisticsComparison};
@@ -34,7 +35,7 @@ pub use explain::{Membership, PatientInSnapshot};
 pub use identity::SnapshotId;
 use ledgers::LedgerCache;
 pub use ledgers::LedgerUsage;
-pub use lists::{ListOrder, SortedList, bucket_index};
+pub use lists::{ListOrder, SortedList, bucket_index, bucket_of_index};
 
 /// Resolves statistics questions, and loads the snapshots of earlier ones.
 pub struct Reporting {
@@ -354,6 +355,32 @@ impl Reporting {
             Err(error) => return Err(error),
         }
         self.load(viewer.hospital, id).await
+    }
+
+    /// Makes a recall list of a cohort of this snapshot. `key` is the idempotency key. Returns the list's id.
+    ///
+    /// # Errors
+    /// FORBIDDEN where the viewer's role may not make one; SNAPSHOT_EXPIRED where the snapshot has expired. Where the database fails.
+    pub async fn make_recall_list(
+        &self,
+        viewer: &Viewer,
+        id: SnapshotId,
+        command: &CreateRecallList,
+        key: Option<&str>,
+    ) -> Result<i64> {
+        match self.store.execute(viewer, command, key).await {
+            Ok(list) => {
+                self.store.renew_lists_of(viewer.hospital, &id.to_string()).await?;
+                Ok(list)
+            }
+            Err(error @ Error::NotFound { .. }) => {
+                // It expired since it was loaded into memory.
+                self.snapshots.invalidate(&(viewer.hospital, id));
+                self.load(viewer.hospital, id).await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A cohort's lists.

@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use entity::{patient, record_change, visit};
-use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbBackend, EntityTrait as _, FromQueryResult as _};
+use entity::{patient, recall_contact, record_change, visit};
+use sea_orm::ActiveValue::NotSet;
+use sea_orm::{
+    ActiveModelTrait as _, ConnectionTrait as _, DatabaseTransaction, DbBackend, EntityTrait as _, FromQueryResult as _,
+};
 use string_enum::string_enum;
 
 use super::model::stored;
-use super::{Sql, Store};
+use super::{RecallContact, Sql, Store};
 use crate::error::Result;
 use crate::secrets::Secrets;
 
@@ -88,6 +91,8 @@ pub struct ChangeEntry {
     before: Option<Arc<record_change::Model>>,
     /// None where the change deleted the row.
     after: Option<Arc<record_change::Model>>,
+    /// The contact of a recall list that it is, instead of a change of the row.
+    contact: Option<RecallContact>,
 }
 
 /// A field that a change made different.
@@ -132,6 +137,9 @@ impl ChangeEntry {
     /// # Errors
     /// Where a value cannot be decrypted.
     pub fn differences(&self, secrets: &Secrets) -> Result<Vec<FieldDifference>> {
+        if let Some(contact) = &self.contact {
+            return contact_values(contact, secrets);
+        }
         let values = |row: &Option<Arc<record_change::Model>>| {
             let row = row.as_deref();
             row.map(|row| match self.record {
@@ -194,6 +202,23 @@ fn visit_values(row: &record_change::Model, secrets: &Secrets) -> Result<FieldVa
         ("expiresAt", row.expires_at.map(Instant)),
         ("note", note.map(Remark)),
     ])
+}
+
+/// What a contact says, by the names of its fields.
+fn contact_values(contact: &RecallContact, secrets: &Secrets) -> Result<Vec<FieldDifference>> {
+    let note = contact.note.as_ref().map(|note| note.open(secrets)).transpose()?;
+    let values = [
+        ("outcome", Some(FieldValue::Text(contact.outcome.as_str().to_owned()))),
+        ("note", note.map(FieldValue::Remark)),
+        ("dueOn", contact.due_on.map(FieldValue::Date)),
+    ];
+    let difference = |(field, after)| FieldDifference {
+        field,
+        before: None,
+        after,
+    };
+    let said = values.into_iter().filter(|(_, value)| value.is_some());
+    Ok(said.map(difference).collect())
 }
 
 /// Equal texts are encrypted differently: they are compared as texts.
@@ -311,6 +336,33 @@ impl Store {
         Ok(())
     }
 
+    /// Records in a patient's history that the patient was contacted: who made the contact, by which command, and when.
+    pub(super) async fn record_contact(
+        &self,
+        transaction: &DatabaseTransaction,
+        patient: patient::Model,
+        contact: i64,
+        (staff, source, at): (Option<i64>, &str, DateTime<Utc>),
+    ) -> Result<()> {
+        let row = record_change::Model {
+            record: RecordKind::Patient.as_str().to_owned(),
+            kind: ChangeKind::Changed.as_str().to_owned(),
+            changed_at: at,
+            staff_id: staff,
+            source: Some(source.to_owned()),
+            contact_id: Some(contact),
+            ..current_patient(patient)
+        };
+        let row = record_change::ActiveModel {
+            id: NotSet,
+            ..row.into()
+        };
+        record_change::Entity::insert(row.reset_all())
+            .exec_without_returning(transaction)
+            .await?;
+        Ok(())
+    }
+
     /// A page of the history of each of these patients or visits, newest first; one without changes is left out.
     ///
     /// # Errors
@@ -337,6 +389,8 @@ impl Store {
             let ids: Vec<i64> = changes.keys().copied().collect();
             current = self.current_rows(&view, hospital, record, &ids).await?;
         }
+        let contacts = changes.values().flatten().filter_map(|row| row.contact_id);
+        let mut contacts = self.contacts_in(&view, hospital, &contacts.collect::<Vec<_>>()).await?;
         view.commit().await?;
         let mut histories = HashMap::with_capacity(changes.len());
         for (id, mut rows) in changes {
@@ -349,13 +403,32 @@ impl Store {
                 let row = Arc::new(row);
                 // The change that the page follows is not on it.
                 if page.backwards || page.from != Some(row.id) {
-                    entries.push(entry(record, &row, after)?);
+                    let contact = row.contact_id.and_then(|id| contacts.remove(&id));
+                    entries.push(entry(record, &row, after, contact)?);
                 }
                 after = Some(row);
             }
             histories.insert(id, entries);
         }
         Ok(histories)
+    }
+
+    async fn contacts_in(
+        &self,
+        view: &DatabaseTransaction,
+        hospital: i64,
+        ids: &[i64],
+    ) -> Result<HashMap<i64, RecallContact>> {
+        let mut contacts = HashMap::new();
+        if !ids.is_empty() {
+            let mut sql = self.sql("SELECT * FROM recall_contact WHERE hospital_id = ");
+            sql.bind(hospital).push(" AND id").numbers(ids);
+            for row in view.query_all_raw(sql.done()).await? {
+                let row = recall_contact::Model::from_query_result(&row, "")?;
+                contacts.insert(row.id, row.try_into()?);
+            }
+        }
+        Ok(contacts)
     }
 
     /// The statement that reads a page of each history, from the page's end at `from`.
@@ -461,6 +534,7 @@ fn entry(
     record: RecordKind,
     row: &Arc<record_change::Model>,
     after: Option<Arc<record_change::Model>>,
+    contact: Option<RecallContact>,
 ) -> Result<ChangeEntry> {
     let kind = stored("record_change.kind", ChangeKind::parse(&row.kind))?;
     Ok(ChangeEntry {
@@ -473,5 +547,6 @@ fn entry(
         reason: row.reason.clone(),
         before: (kind != ChangeKind::Added).then(|| Arc::clone(row)),
         after: after.filter(|_| kind != ChangeKind::Deleted),
+        contact,
     })
 }

@@ -1,7 +1,7 @@
 //! The keys that values in the database are encrypted with, and re-encryption with a new key.
 
 use chrono::Utc;
-use entity::{encryption_key, patient, record_change, visit};
+use entity::{encryption_key, patient, recall_contact, record_change, visit};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, Condition, EntityTrait, IntoActiveModel as _, QueryFilter as _,
@@ -46,7 +46,7 @@ impl Store {
         Ok(())
     }
 
-    /// Encrypts the hospital's secret, phones, memos and notes, also those in histories, with the key in use, where they are encrypted with another. Returns
+    /// Encrypts the hospital's secret, phones, memos and notes, also those in histories and of contacts, with the key in use, where they are encrypted with another. Returns
     /// the number of patients and visits that were changed.
     ///
     /// # Errors
@@ -58,7 +58,34 @@ impl Store {
         let visits = batches(async |after| self.with_retry(|| self.reencrypt_notes(hospital, after)).await);
         let visits = visits.await?;
         batches(async |after| self.with_retry(|| self.reencrypt_history(hospital, after)).await).await?;
+        batches(async |after| self.with_retry(|| self.reencrypt_contacts(hospital, after)).await).await?;
         Ok(patients + visits)
+    }
+
+    /// Re-encrypts the notes of the next contacts of recall lists after one. Returns how many were changed, and the last of the batch; none
+    /// at the end.
+    async fn reencrypt_contacts(&self, hospital: i64, after: i64) -> Result<(u64, Option<i64>)> {
+        let (transaction, _permit) = self.begin_change(hospital, ChangeContext::UNRECORDED).await?;
+        let rows = recall_contact::Entity::find()
+            .filter(recall_contact::Column::HospitalId.eq(hospital))
+            .filter(recall_contact::Column::Id.gt(after))
+            .filter(recall_contact::Column::Note.is_not_null())
+            .order_by_asc(recall_contact::Column::Id)
+            .limit(BATCH)
+            .all(&transaction)
+            .await?;
+        let last = rows.last().map(|row| row.id);
+        let mut done = 0;
+        for row in rows {
+            if let Some(note) = self.sealed_anew(hospital, "note", row.note.as_ref())? {
+                let mut changed = row.into_active_model();
+                changed.note = Set(Some(note));
+                changed.update(&transaction).await?;
+                done += 1;
+            }
+        }
+        self.commit_change(transaction, hospital).await?;
+        Ok((done, last))
     }
 
     /// Re-encrypts the phones, memos and notes of the next changes in the histories after one. Returns how many were changed, and

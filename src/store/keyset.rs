@@ -3,7 +3,7 @@
 use super::sql::Sql;
 
 /// Which page of a sorted list to read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Keyset<K> {
     /// Whether keys descend. Nulls are last and ties ascend by id in either direction.
     pub descending: bool,

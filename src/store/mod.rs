@@ -23,6 +23,7 @@ mod patient;
 mod patient_search;
 mod pool;
 mod readiness;
+mod recall;
 mod revision;
 mod schedule;
 mod session;
@@ -52,9 +53,10 @@ pub use audit::{AuditAction, AuditQuery, AuditedList, NewEntry};
 pub use bulk_import::{BulkImporter, UpsertOutcome};
 pub use change_feed::LedgerChanges;
 pub use command::{
-    AddAbsence, AddDepartment, AddDoctor, AddStaff, COMMANDS, ChangeDepartment, ChangeDoctor, ChangePatient,
-    ChangeStaff, ChangeVisit, Command, CommandInfo, DeleteVisit, ErasePatient, IssueVisitCode, MergePatients, Override,
-    PinSnapshot, RecordVisit, RegisterPatient, RemoveAbsence, SetDoctorHours, SetPassword, UndoMerge, UnpinSnapshot,
+    AddAbsence, AddDepartment, AddDoctor, AddStaff, AssignRecallEntries, COMMANDS, ChangeDepartment, ChangeDoctor,
+    ChangePatient, ChangeStaff, ChangeVisit, ClaimRecallEntries, CloseRecallList, Command, CommandInfo, CountedCohort,
+    CreateRecallList, DeleteVisit, ErasePatient, IssueVisitCode, MergePatients, Override, PinSnapshot, RecordContact,
+    RecordVisit, RegisterPatient, RemoveAbsence, SetDoctorHours, SetPassword, UndoMerge, UnpinSnapshot,
     UpdateDefinition, UpdateHospital, UseVisitCode,
 };
 pub use complete::Recount;
@@ -72,6 +74,9 @@ pub(crate) use patient_search::MAX_LEADING_ZEROS;
 pub use patient_search::{PatientSearch, SearchPlan};
 pub use pool::check_connection;
 pub use readiness::Unready;
+pub use recall::{
+    KeyedRecallEntry, LeftOutPage, RecallContact, RecallEntry, RecallEntryPage, RecallEntryQuery, RecallList,
+};
 pub use revision::{HospitalState, Revision};
 pub use schedule::{Absence, DoctorHours, DoctorSchedule};
 pub use session::RefreshUse;

@@ -31,6 +31,14 @@ pub struct SealedText {
 }
 
 impl SealedText {
+    pub(super) const fn new(hospital: i64, purpose: &'static str, sealed: Vec<u8>) -> Self {
+        Self {
+            hospital,
+            purpose,
+            sealed,
+        }
+    }
+
     /// Decrypts the text.
     ///
     /// # Errors
@@ -88,13 +96,8 @@ impl TryFrom<patient::Model> for Patient {
     type Error = Error;
 
     fn try_from(row: patient::Model) -> Result<Self> {
-        let sealed = |purpose, sealed: Option<Vec<u8>>| {
-            sealed.map(|sealed| SealedText {
-                hospital: row.hospital_id,
-                purpose,
-                sealed,
-            })
-        };
+        let sealed =
+            |purpose, sealed: Option<Vec<u8>>| sealed.map(|sealed| SealedText::new(row.hospital_id, purpose, sealed));
         Ok(Self {
             id: row.id,
             state: stored("patient.state", RecordState::parse(&row.state))?,
@@ -158,11 +161,7 @@ impl TryFrom<visit::Model> for Visit {
             started_at: row.started_at,
             completed_at: row.completed_at,
             expires_at: row.expires_at,
-            note: row.note.map(|sealed| SealedText {
-                hospital: row.hospital_id,
-                purpose: "note",
-                sealed,
-            }),
+            note: row.note.map(|sealed| SealedText::new(row.hospital_id, "note", sealed)),
             deleted: false,
         })
     }

@@ -1,6 +1,7 @@
 //! What can be changed: one input and one payload each.
 
 mod patient;
+mod recall;
 mod schedule;
 mod session;
 mod staff;
@@ -26,6 +27,7 @@ pub struct Mutation(
     staff::StaffMutation,
     statistics::StatisticsMutation,
     schedule::ScheduleMutation,
+    recall::RecallMutation,
 );
 
 /// The fields of an input that were refused, in the order in which they were read. One error names them all.

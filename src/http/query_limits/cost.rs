@@ -18,7 +18,7 @@ const STATISTICS_COST: usize = 1_000;
 const LIST_COST: usize = 10;
 
 /// Fields that are connections.
-pub(super) const CONNECTIONS: [&str; 7] = [
+pub(super) const CONNECTIONS: [&str; 9] = [
     "patients",
     "visits",
     "entered",
@@ -26,12 +26,14 @@ pub(super) const CONNECTIONS: [&str; 7] = [
     "audit",
     "visitsOutside",
     "history",
+    "recallLists",
+    "entries",
 ];
 
 const NESTED: &str = "nested selections";
 
 /// Lists whose length depends on no argument, with the length that is assumed: a usual one, not the longest possible.
-const LISTS: [(&str, usize); 24] = [
+const LISTS: [(&str, usize); 29] = [
     // The visits of a day.
     ("visitsOn", 200),
     ("departments", 50),
@@ -48,6 +50,12 @@ const LISTS: [(&str, usize); 24] = [
     ("possibleDuplicates", 10),
     ("patientIds", 10),
     ("visitIds", 10),
+    ("leftOut", 6),
+    ("outcomes", 6),
+    ("contacts", 3),
+    // Their payloads have as many entries.
+    ("claimRecallEntries", 20),
+    ("assignRecallEntries", 20),
     // Of a change, and introspection.
     ("fields", 8),
     // Introspection.
@@ -70,7 +78,8 @@ const SLOTS_PER_DAY: usize = 48;
 /// Whether the cost of a field with this name is that of a list.
 #[cfg(test)]
 pub(super) fn is_list(name: &str) -> bool {
-    ["edges", "nodes", "buckets", "slots", "visits"].contains(&name) || LISTS.iter().any(|(list, _)| *list == name)
+    ["edges", "nodes", "buckets", "slots", "visits", "entries"].contains(&name)
+        || LISTS.iter().any(|(list, _)| *list == name)
 }
 
 /// The cost of a selection with fragments spread. The numbers of rows and buckets are known above it, but not inside a fragment: so the

@@ -122,7 +122,7 @@ impl DigestFields {
     }
 }
 
-fn day(day: &NaiveDate) -> Value {
+pub(super) fn day(day: &NaiveDate) -> Value {
     json!(day.format("%Y-%m-%d").to_string())
 }
 
@@ -135,17 +135,19 @@ pub(super) fn instant(instant: &DateTime<Utc>) -> Value {
 mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
-    use scheduling::{Weekday, WorkingHours};
+    use scheduling::{ContactOutcome, RecallOptions, Weekday, WorkingHours};
 
     use super::*;
     use crate::password::NewPassword;
     use crate::permissions::Role;
     use crate::records::Sex;
     use crate::scheduling::{VisitCode, VisitCodePurpose};
-    use crate::statistics::{VisitChannel, VisitStatus};
+    use crate::statistics::{CohortKind, VisitChannel, VisitStatus};
+    use crate::store::RecallEntryQuery;
     use crate::store::command::{
-        AddAbsence, AddDepartment, AddDoctor, AddStaff, COMMANDS, ChangeDepartment, ChangeDoctor, ChangePatient,
-        ChangeStaff, ChangeVisit, DeleteVisit, ErasePatient, IssueVisitCode, MergePatients, PinSnapshot, RecordVisit,
+        AddAbsence, AddDepartment, AddDoctor, AddStaff, AssignRecallEntries, COMMANDS, ChangeDepartment, ChangeDoctor,
+        ChangePatient, ChangeStaff, ChangeVisit, ClaimRecallEntries, CloseRecallList, CountedCohort, CreateRecallList,
+        DeleteVisit, ErasePatient, IssueVisitCode, MergePatients, PinSnapshot, RecordContact, RecordVisit,
         RegisterPatient, RemoveAbsence, SetDoctorHours, SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition,
         UpdateHospital, UseVisitCode,
     };
@@ -296,6 +298,60 @@ mod tests {
             (
                 Box::new(UnpinSnapshot { id: "ab".to_owned() }),
                 r#"[1,"unpinSnapshot",[["id","ab"]]]"#,
+            ),
+            (
+                Box::new(CreateRecallList {
+                    name: name(),
+                    cohort: CountedCohort {
+                        snapshot: "ab".to_owned(),
+                        bucket: -1,
+                        kind: CohortKind::ChurnSuspected,
+                        as_of: date("2025-05-11"),
+                        proposed: true,
+                        revision: 3,
+                        newest_visit: None,
+                        patients: vec![1, 2],
+                    },
+                    options: RecallOptions {
+                        without_next_visit: true,
+                        with_phone: false,
+                    },
+                }),
+                r#"[1,"createRecallList",[["name","N"],["cohortId",["ab",-1,"CHURN_SUSPECTED"]],["withoutNextVisit",true],["withPhone",false]]]"#,
+            ),
+            (
+                Box::new(RecordContact {
+                    entry: 1,
+                    version: 2,
+                    outcome: ContactOutcome::NoAnswer,
+                    note: Some("line".to_owned()),
+                    due_on: Some(date("2025-05-12")),
+                }),
+                r#"[1,"recordContact",[["entryId",1],["version",2],["outcome","NO_ANSWER"],["note","line"],["dueOn","2025-05-12"]]]"#,
+            ),
+            (
+                Box::new(ClaimRecallEntries {
+                    list: 1,
+                    query: RecallEntryQuery {
+                        outcomes: Some(vec![ContactOutcome::NoAnswer]),
+                        assignees: Some(vec![2]),
+                        due_by: Some(date("2025-05-12")),
+                        ..RecallEntryQuery::default()
+                    },
+                    count: 5,
+                }),
+                r#"[1,"claimRecallEntries",[["listId",1],["outcomes",["NO_ANSWER"]],["assigneeIds",[2]],["dueBy","2025-05-12"],["count",5]]]"#,
+            ),
+            (
+                Box::new(AssignRecallEntries {
+                    entries: vec![1, 2],
+                    staff: None,
+                }),
+                r#"[1,"assignRecallEntries",[["entryIds",[1,2]],["staffId",null]]]"#,
+            ),
+            (
+                Box::new(CloseRecallList { id: 1, version: 2 }),
+                r#"[1,"closeRecallList",[["id",1],["version",2]]]"#,
             ),
             (
                 Box::new(AddDepartment { name: name() }),

@@ -53,6 +53,7 @@ impl Command for ErasePatient {
         let same_person: Vec<_> = same_person.into_iter().chain([row]).collect();
         let ids: Vec<i64> = same_person.iter().map(|row| row.id).collect();
         let visits = tx.clear_texts(&ids).await?;
+        tx.clear_contact_notes(&ids).await?;
         for row in same_person {
             if let Some(chart_no) = &row.chart_no {
                 tx.store
@@ -113,6 +114,27 @@ impl CommandTx<'_> {
             }
         }
         Ok(visits)
+    }
+
+    /// Clears the notes of contacts with the patients, and of those on entries that are theirs.
+    async fn clear_contact_notes(&self, patients: &[i64]) -> Result<()> {
+        let mut sql = self.store.sql("SELECT id FROM recall_entry WHERE hospital_id = ");
+        sql.bind(self.hospital).push(" AND patient_id").numbers(patients);
+        let rows = self.transaction.query_all_raw(sql.done()).await?;
+        let entries: Vec<i64> = rows
+            .iter()
+            .map(|row| row.try_get_by_index(0))
+            .collect::<std::result::Result<_, _>>()?;
+        for (column, ids) in [("patient_id", patients), ("entry_id", entries.as_slice())] {
+            for ids in ids.chunks(500) {
+                let mut sql = self
+                    .store
+                    .sql("UPDATE recall_contact SET note = NULL WHERE note IS NOT NULL AND hospital_id = ");
+                sql.bind(self.hospital).push(&format!(" AND {column}")).few(ids);
+                self.run(sql).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Clears what is personal in the histories of the patients and of these visits, and the reasons of merges with the patients in

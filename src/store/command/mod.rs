@@ -6,10 +6,14 @@
 
 mod absences;
 mod add_staff;
+mod assign_recall_entries;
 mod booking;
 mod change_patient;
 mod change_staff;
 mod change_visit;
+mod claim_recall_entries;
+mod close_recall_list;
+mod create_recall_list;
 mod delete_visit;
 mod departments;
 mod digest;
@@ -21,6 +25,8 @@ mod lapse_bookings;
 mod merge_patients;
 mod patient;
 mod pin_snapshot;
+mod recall_entry;
+mod record_contact;
 mod record_visit;
 mod register_patient;
 mod set_password;
@@ -49,10 +55,14 @@ use crate::permissions::{Action, Viewer};
 
 pub use absences::{AddAbsence, RemoveAbsence};
 pub use add_staff::AddStaff;
+pub use assign_recall_entries::AssignRecallEntries;
 pub use booking::Override;
 pub use change_patient::ChangePatient;
 pub use change_staff::ChangeStaff;
 pub use change_visit::ChangeVisit;
+pub use claim_recall_entries::ClaimRecallEntries;
+pub use close_recall_list::CloseRecallList;
+pub use create_recall_list::{CountedCohort, CreateRecallList};
 pub use delete_visit::DeleteVisit;
 pub use departments::{AddDepartment, ChangeDepartment};
 use digest::DigestFields;
@@ -62,6 +72,7 @@ pub use erase_patient::ErasePatient;
 pub use issue_visit_code::IssueVisitCode;
 pub use merge_patients::MergePatients;
 pub use pin_snapshot::{PinSnapshot, UnpinSnapshot};
+pub use record_contact::RecordContact;
 pub use record_visit::RecordVisit;
 pub use register_patient::RegisterPatient;
 pub use set_password::SetPassword;
@@ -87,6 +98,11 @@ pub const COMMANDS: &[&CommandInfo] = &[
     &UpdateDefinition::INFO,
     &PinSnapshot::INFO,
     &UnpinSnapshot::INFO,
+    &CreateRecallList::INFO,
+    &RecordContact::INFO,
+    &ClaimRecallEntries::INFO,
+    &AssignRecallEntries::INFO,
+    &CloseRecallList::INFO,
     &AddDepartment::INFO,
     &ChangeDepartment::INFO,
     &AddDoctor::INFO,
@@ -210,7 +226,7 @@ struct Executed {
 
 impl Store {
     /// Executes a command, whole or not at all. Returns the id of what was added or changed; of a definition, its version; of a code, its
-    /// counter; of a snapshot 0.
+    /// counter; of a claim, its number; of a snapshot 0.
     ///
     /// A command that is sent again under the same `key` is not executed again.
     ///

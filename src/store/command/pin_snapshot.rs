@@ -69,11 +69,28 @@ impl Command for UnpinSnapshot {
     }
 
     async fn execute(&self, tx: &CommandTx<'_>) -> Result<Outcome> {
+        tx.refuse_listed(&self.id).await?;
         tx.set_pinned(&self.id, false).await
     }
 }
 
 impl CommandTx<'_> {
+    /// Refuses a snapshot that a recall list was made of.
+    async fn refuse_listed(&self, id: &str) -> Result<()> {
+        let mut sql = self.store.sql("SELECT id FROM recall_list WHERE hospital_id = ");
+        sql.bind(self.hospital)
+            .push(" AND snapshot_id = ")
+            .bind(id)
+            .push(" LIMIT 1");
+        if self.transaction.query_one_raw(sql.done()).await?.is_some() {
+            return Err(Error::input(
+                "input.id",
+                "a recall list was made of this snapshot, which stays pinned with it",
+            ));
+        }
+        Ok(())
+    }
+
     async fn set_pinned(&self, id: &str, pinned: bool) -> Result<Outcome> {
         let now = Utc::now().trunc_subsecs(6);
         let mut sql = self.store.sql("UPDATE snapshot SET kept_at = ");
