@@ -324,6 +324,8 @@ mod tests {
             ("a refresh token is valid for", time(refresh_token_lifetime), "--refresh-token-days"),
             ("a used refresh token can be repeated for", time(refresh_token_reuse_window), ""),
             ("a server looks for rotated keys and a renewed certificate every", time(file_check_interval), ""),
+            ("entries of a recall list that one claim takes", count(scheduling::MAX_CLAIMED.unsigned_abs()), ""),
+            ("a claim of entries lasts", time(Duration::from_secs(60 * scheduling::CLAIM_MINUTES.unsigned_abs())), ""),
             ("departments, and doctors, of a hospital, with retired ones", count(MAX_DIMENSION_IDS), ""),
             ("ids in one SQL statement; longer lists are split", count(IDS_PER_STATEMENT), ""),
             ("changes kept in the change feed of a hospital; a server further behind loads the ledger again", count(max_feed_changes), ""),

@@ -233,6 +233,32 @@ query Changes($range: DateRangeInput!, $since: ID!) {
 }
 `;
 
+const RECALL_LISTS = `# What came of each recall list: how many were called with what outcome,
+# and how many came since, within 30, 60 and 90 days.
+query RecallLists {
+  recallLists(first: 20) {
+    totalCount
+    nodes {
+      name
+      createdAt
+      closedAt
+      patientCount
+      leftOut { reason patientCount }
+      outcomes { outcome patientCount }
+      returnedCount
+      returnRate
+      within30: returnedWithin(days: 30)
+      within60: returnedWithin(days: 60)
+      within90: returnedWithin(days: 90)
+      next: entries(first: 5) {
+        totalCount
+        nodes { outcome dueOn returnedOn patient { chartNo name phone } contacts { at outcome note } }
+      }
+    }
+  }
+}
+`;
+
 const LAST_DAY = `query LastDay($dates: DateRangeInput!) {
   visits(first: 1, orderBy: { field: DATE, direction: DESC }, filter: { dates: $dates }) { nodes { date } }
 }`;
@@ -318,6 +344,7 @@ export async function samples(today: string): Promise<Sample[]> {
     sample(CHANGES, { range, since: earlier.data?.statistics.id ?? "" }),
     sample(DAY_AT_THE_DESK, { day: today }),
     sample(BOOKING, { input }),
+    sample(RECALL_LISTS, {}),
   ];
 }
 

@@ -6,21 +6,23 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use chrono::{Days, NaiveDate};
+use chrono::{Days, NaiveDate, TimeDelta};
 use generate::DemoVisit;
-use scheduling::{TimeOfDay, Weekday, WorkingHours, start_of_day};
+use scheduling::{ContactOutcome, RecallOptions, TimeOfDay, Weekday, WorkingHours, start_of_day};
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::password::NewPassword;
-use crate::permissions::Role;
+use crate::permissions::{Role, Viewer};
 use crate::records::{Patch, PatientDraft, VisitDraft};
+use crate::reporting::{Reporting, StatisticsRequest};
 use crate::secrets::Secrets;
-use crate::statistics::{DayRange, VisitChannel, VisitStatus, WeekStart};
+use crate::statistics::{BucketRef, CohortKind, DayRange, Filter, Period, VisitChannel, VisitStatus, WeekStart};
 use crate::store::{
-    AddAbsence, AddStaff, ChangeVisit, NewHospital, OpenMode, Override, RecordVisit, SetDoctorHours, Store, VisitQuery,
+    AddAbsence, AddStaff, ChangeVisit, CreateRecallList, Keyset, NewHospital, OpenMode, Override, RecallEntryPage,
+    RecallEntryQuery, RecordContact, RecordVisit, SetDoctorHours, Store, VisitQuery,
 };
 
 const CODE: &str = "DEMO";
@@ -31,6 +33,25 @@ const BATCH: usize = 2_000;
 const SLOT_MINUTES: i32 = 10;
 /// TENTATIVE bookings that lapse unless they are confirmed.
 const TENTATIVE: usize = 6;
+
+/// When the recall list was made, in days before today, and how long its patients had been silent then.
+const RECALLED: u64 = 42;
+const SILENT: u64 = 120;
+/// What came of the calls, in turn: the outcome, days until the next call, and a note.
+const CALLS: [(ContactOutcome, Option<u64>, Option<&str>); 8] = [
+    (ContactOutcome::NoAnswer, Some(14), None),
+    (
+        ContactOutcome::Reached,
+        None,
+        Some("Will call back when the work is done"),
+    ),
+    (ContactOutcome::Booked, None, None),
+    (ContactOutcome::Declined, None, Some("Goes to a hospital nearer home")),
+    (ContactOutcome::NoAnswer, Some(45), Some("In the evening")),
+    (ContactOutcome::Reached, Some(30), Some("After the holidays")),
+    (ContactOutcome::WrongNumber, None, None),
+    (ContactOutcome::Booked, None, Some("In the morning, if possible")),
+];
 
 /// The password of all accounts. It is public: the demo listens on loopback unless configured otherwise.
 const PASSWORD: &str = "rollcall-demo";
@@ -118,7 +139,72 @@ async fn fill(store: &Store) -> Result<()> {
             role,
             password: password.clone(),
         };
-        store.execute_as_operator(hospital, &add).await?;
+        let staff = store.execute_as_operator(hospital, &add).await?;
+        if role == Role::Desk {
+            let viewer = Viewer { hospital, staff, role };
+            recall(store, &viewer, today).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A recall list of some weeks ago, half of it worked off since.
+async fn recall(store: &Store, viewer: &Viewer, today: NaiveDate) -> Result<()> {
+    let made_on = today - Days::new(RECALLED);
+    let at = |day: NaiveDate| {
+        let ten = TimeDelta::hours(10);
+        store
+            .clone()
+            .with_clock(Clock::stopped_at(start_of_day(day, TIME_ZONE) + ten))
+    };
+    let silent_since = made_on - Days::new(SILENT);
+    let Some(range) = DayRange::new((silent_since - Days::new(6)).into(), silent_since.into()) else {
+        return Ok(());
+    };
+    let request = StatisticsRequest {
+        period: Period::Day,
+        range,
+        filter: Filter::default(),
+        as_of: Some(made_on),
+    };
+    let reporting = Reporting::new(store.clone(), &Limits::default());
+    let resolved = reporting.resolve(viewer.hospital, request).await?;
+    reporting.persist(&resolved).await?;
+    let create = CreateRecallList {
+        name: format!("New and silent since {silent_since}"),
+        cohort: resolved.counted(BucketRef::Total, CohortKind::ChurnSuspected).await?,
+        options: RecallOptions {
+            without_next_visit: true,
+            with_phone: true,
+        },
+    };
+    let list = at(made_on).execute(viewer, &create, None).await?;
+    store.renew_lists_of(viewer.hospital, &create.cohort.snapshot).await?;
+    let page = RecallEntryPage {
+        list,
+        query: RecallEntryQuery::default(),
+        seek: Keyset {
+            descending: false,
+            from: None,
+            backwards: false,
+            limit: PATIENTS as u64,
+        },
+    };
+    let pages = store.recall_entry_pages(viewer.hospital, &[page], made_on).await?;
+    let entries = pages.into_iter().flatten();
+    let entries: Vec<_> = entries.map(|(entry, _)| entry).collect();
+    let half = entries.len() / 2;
+    for (place, entry) in entries.into_iter().take(half).enumerate() {
+        let called_on = made_on + Days::new(1 + place as u64 * (RECALLED - 2) / half as u64);
+        let (outcome, due_in, note) = CALLS[place % CALLS.len()];
+        let contact = RecordContact {
+            entry: entry.id,
+            version: entry.version,
+            outcome,
+            note: note.map(str::to_owned),
+            due_on: due_in.map(|days| called_on + Days::new(days)),
+        };
+        at(called_on).execute(viewer, &contact, None).await?;
     }
     Ok(())
 }

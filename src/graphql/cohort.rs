@@ -16,7 +16,7 @@ use super::visit::Visit;
 use crate::error::Result;
 use crate::reporting::{ListOrder, ResolvedStatistics, SortedList, bucket_index, spawn_cpu};
 use crate::statistics::{self, BucketRef, CohortList, CountedPatient, CountedVisit, Snapshot, list_digest};
-use crate::store::{AuditedList, CountedCohort};
+use crate::store::AuditedList;
 
 /// A cohort of a snapshot.
 pub(super) struct Cohort {
@@ -39,22 +39,6 @@ impl Cohort {
         }
         let resolved = Arc::clone(&self.resolved);
         spawn_cpu("cutting a list", move || cut(&resolved.snapshot, bucket, kind)).await
-    }
-
-    /// The cohort with its patients, to make a recall list of.
-    pub(super) async fn counted(&self) -> Result<CountedCohort> {
-        let patients = self.cut(|snapshot, at, kind| snapshot.patient_ids(at, kind)).await?;
-        let (resolved, snapshot) = (&self.resolved, &self.resolved.snapshot);
-        Ok(CountedCohort {
-            snapshot: resolved.id.to_string(),
-            bucket: bucket_index(self.bucket),
-            kind: self.kind,
-            as_of: snapshot.question().as_of.date(),
-            proposed: snapshot.definition().is_proposed(),
-            revision: resolved.parsed_revision()?.number,
-            newest_visit: Some(resolved.newest_visit).filter(|newest| *newest >= 0),
-            patients,
-        })
     }
 
     /// The audit's name of one of the two lists.

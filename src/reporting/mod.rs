@@ -26,8 +26,8 @@ use crate::statistics::{
     BucketRef, CohortKind, CohortList, Definition, Filter, Ledger, Period, Question, Snapshot, WeekStart, resolve,
 };
 use crate::store::{
-    Command, CreateRecallList, HospitalState, PinSnapshot, Revision, SnapshotRow, Store, StoredSnapshot, UnpinSnapshot,
-    definition_of,
+    Command, CountedCohort, CreateRecallList, HospitalState, PinSnapshot, Revision, SnapshotRow, Store, StoredSnapshot,
+    UnpinSnapshot, definition_of,
 };
 
 pub use changes::{CitedReason, CitedVisit, StatisticsComparison};
@@ -443,6 +443,25 @@ impl ResolvedStatistics {
             ))
         };
         Revision::parse(&self.revision).ok_or_else(damaged)
+    }
+
+    /// A cohort with its patients, to make a recall list of.
+    ///
+    /// # Errors
+    /// Where the revision is malformed in the database.
+    pub async fn counted(self: &Arc<Self>, bucket: BucketRef, kind: CohortKind) -> Result<CountedCohort> {
+        let shared = Arc::clone(self);
+        let patients = spawn_cpu("cutting a list", move || shared.snapshot.patient_ids(bucket, kind)).await?;
+        Ok(CountedCohort {
+            snapshot: self.id.to_string(),
+            bucket: bucket_index(bucket),
+            kind,
+            as_of: self.snapshot.question().as_of.date(),
+            proposed: self.snapshot.definition().is_proposed(),
+            revision: self.parsed_revision()?.number,
+            newest_visit: self.knows_newest_visit().then_some(self.newest_visit),
+            patients,
+        })
     }
 
     /// Its approximate size in bytes.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, SubsecRound as _, Utc};
 use entity::{patient, recall_contact, record_change, visit};
 use sea_orm::ActiveValue::NotSet;
 use sea_orm::{
@@ -336,18 +336,18 @@ impl Store {
         Ok(())
     }
 
-    /// Records in a patient's history that the patient was contacted: who made the contact, by which command, and when.
+    /// Records in a patient's history that the patient was contacted, by whom and by which command.
     pub(super) async fn record_contact(
         &self,
         transaction: &DatabaseTransaction,
         patient: patient::Model,
         contact: i64,
-        (staff, source, at): (Option<i64>, &str, DateTime<Utc>),
+        (staff, source): (Option<i64>, &str),
     ) -> Result<()> {
         let row = record_change::Model {
             record: RecordKind::Patient.as_str().to_owned(),
             kind: ChangeKind::Changed.as_str().to_owned(),
-            changed_at: at,
+            changed_at: Utc::now().trunc_subsecs(6),
             staff_id: staff,
             source: Some(source.to_owned()),
             contact_id: Some(contact),

@@ -121,7 +121,7 @@ await check("a wrong password is refused with a message", async () => {
 
 await check("the form signs in and GraphiQL opens with its sample tabs", async () => {
   await signIn(PASSWORD);
-  for (const name of ["YearOverview", "ListUnderANumber", "PatientHistory", "SnapshotById", "CohortById", "Explain", "Changes", "DayAtTheDesk", "Booking"]) {
+  for (const name of ["YearOverview", "ListUnderANumber", "PatientHistory", "SnapshotById", "CohortById", "Explain", "Changes", "DayAtTheDesk", "Booking", "RecallLists"]) {
     await tab(name).waitFor();
   }
   await page.getByRole("button", { name: "Sign out" }).waitFor();
@@ -177,6 +177,15 @@ await check("a day at the desk has bookings, a waiting room and tentative ones",
 await check("a free time is booked", async () => {
   const { recordVisit } = await run("Booking");
   assert.equal(recordVisit.visit.status, "BOOKED");
+});
+
+await check("recall lists are counted", async () => {
+  const { recallLists } = await run("RecallLists");
+  for (const list of recallLists.nodes) {
+    const sum = list.outcomes.reduce((sum, { patientCount }) => sum + patientCount, 0);
+    assert.equal(sum, list.patientCount);
+    assert.equal(list.next.totalCount, list.patientCount);
+  }
 });
 
 await check("a snapshot is found again by its id", async () => {

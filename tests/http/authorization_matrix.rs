@@ -60,7 +60,7 @@ impl AccessRule {
 /// types that do not lead to patients or staff.
 #[rustfmt::skip]
 const RULES: &[(&str, AccessRule, &str)] = &[
-    ("Query", Everyone, "hospital node nodes patient staff statistics statisticsSnapshot visit visitsOn"),
+    ("Query", Everyone, "hospital node nodes patient recallList recallLists staff statistics statisticsSnapshot visit visitsOn"),
     ("Query", SignedIn, "viewer"),
     ("Query", ByName, "patients visits"),
     ("Query", Named, "possibleDuplicates"),
@@ -70,6 +70,7 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("Mutation", Keep, "pinSnapshot unpinSnapshot"),
     ("Mutation", Change, "changePatient erasePatient mergePatients registerPatient undoMerge"),
     ("Mutation", Change, "changeVisit deleteVisit issueVisitCode recordVisit"),
+    ("Mutation", Change, "assignRecallEntries claimRecallEntries closeRecallList createRecallList recordContact"),
     ("Mutation", UseCode, "checkInVisit confirmVisit"),
     ("Mutation", Administer, "addDepartment addDoctor changeDepartment changeDoctor updateDefinition"),
     ("Mutation", Administer, "setDoctorHours updateHospital"),
@@ -124,6 +125,19 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("BucketExplanation", Everyone, "cohort cohorts end start"),
     ("CohortMembership", Everyone, "included kind rule text visits"),
     ("PinSnapshotPayload UnpinSnapshotPayload", Keep, "statistics"),
+    // Recall lists.
+    ("RecallList", Everyone, "asOf closedAt cohort createdAt createdBy id name proposedDefinition version"),
+    ("RecallList", Everyone, "entries leftOut outcomes patientCount returnRate returnedCount returnedWithin"),
+    ("RecallLeftOut", Everyone, "patientCount patients reason"),
+    ("RecallOutcomeCount", Everyone, "*"),
+    ("RecallEntry", Everyone, "assignee claimedUntil contacts dueOn id list outcome patient returnedOn version"),
+    ("RecallContact", Everyone, "at by dueOn outcome"),
+    ("RecallContact", Masked, "note"),
+    ("RecallListConnection RecallEntryConnection", Everyone, "edges nodes pageInfo totalCount"),
+    ("RecallListEdge RecallEntryEdge", Everyone, "cursor node"),
+    ("CreateRecallListPayload CloseRecallListPayload", Change, "list"),
+    ("RecordContactPayload", Change, "entry"),
+    ("ClaimRecallEntriesPayload AssignRecallEntriesPayload", Change, "entries"),
     // Staff and the audit.
     ("StaffMember", Everyone, "disabledAt id name role"),
     ("StaffMember", Private, "createdAt login"),
@@ -283,7 +297,7 @@ impl Schema {
 }
 
 /// Types with an ID; the first one leads to the others.
-const NODES: [&str; 11] = [
+const NODES: [&str; 13] = [
     "Cohort",
     "Statistics",
     "Patient",
@@ -294,6 +308,8 @@ const NODES: [&str; 11] = [
     "Absence",
     "AuditEntry",
     "ChangeEntry",
+    "RecallList",
+    "RecallEntry",
     "StaffMember",
 ];
 
@@ -496,6 +512,9 @@ pub struct HospitalFixture<'a> {
     pub since: String,
     pub snapshot: String,
     pub cohort: String,
+    /// A recall list of that cohort, and an entry that was worked on.
+    pub recall_list: String,
+    pub recall_entry: String,
     /// The number of inputs created so far.
     made: AtomicU32,
 }
@@ -562,6 +581,8 @@ impl<'a> HospitalFixture<'a> {
             since: String::new(),
             snapshot: String::new(),
             cohort: String::new(),
+            recall_list: String::new(),
+            recall_entry: String::new(),
             made: AtomicU32::new(0),
         };
         let question = format!(
@@ -575,7 +596,56 @@ impl<'a> HospitalFixture<'a> {
         let now = fixture.admin.graphql(&question).await["statistics"].take();
         fixture.snapshot = text(&now["id"]);
         fixture.cohort = text(&now["bucket"]["churnSuspected"]["id"]);
+        fixture.work_on_recall_list().await;
         fixture
+    }
+
+    /// Makes a recall list. An entry is called, claimed again, and its patient returns.
+    async fn work_on_recall_list(&mut self) {
+        let made = self
+            .admin
+            .mutate(
+                "createRecallList",
+                self.recall_list_input(),
+                "list { id entries { nodes { id patient { chartNo } } } }",
+            )
+            .await;
+        self.recall_list = text(&made["list"]["id"]);
+        let entries = made["list"]["entries"]["nodes"].as_array().unwrap();
+        let entry = entries
+            .iter()
+            .find(|entry| entry["patient"]["chartNo"] == "CH-7703")
+            .unwrap();
+        self.recall_entry = text(&entry["id"]);
+        let contact =
+            json!({"entryId": entry["id"], "version": 1, "outcome": "NO_ANSWER", "note": MEMO, "dueOn": "2025-09-01"});
+        self.admin.mutate("recordContact", contact, "entry { id }").await;
+        let claim = json!({"listId": self.recall_list, "filter": {"outcomes": ["NO_ANSWER"]}});
+        self.admin.mutate("claimRecallEntries", claim, "entries { id }").await;
+        let today = self.admin.graphql("{ hospital { today } }").await["hospital"]["today"].take();
+        let visit =
+            json!({"patientId": self.id("CH-7703"), "date": today, "status": "COMPLETED", "visitNo": "VN-7713"});
+        self.admin.mutate("recordVisit", visit, "visit { id }").await;
+    }
+
+    fn recall_list_input(&self) -> Value {
+        json!({"name": "Recall", "cohortId": self.cohort, "withoutNextVisit": false})
+    }
+
+    /// A recall list for one operation, and an entry of it.
+    async fn fresh_recall_list(&self) -> (Value, Value) {
+        let made = self
+            .admin
+            .mutate(
+                "createRecallList",
+                self.recall_list_input(),
+                "list { id entries(first: 1) { nodes { id } } }",
+            )
+            .await;
+        (
+            made["list"]["id"].clone(),
+            made["list"]["entries"]["nodes"][0]["id"].clone(),
+        )
     }
 
     pub fn id(&self, name: &str) -> &str {
@@ -584,7 +654,14 @@ impl<'a> HospitalFixture<'a> {
 
     /// The IDs of all data of H1 that an operation may refer to.
     pub fn known_ids(&self) -> impl Iterator<Item = &str> {
-        let more = [&self.spare_staff, &self.since, &self.snapshot, &self.cohort];
+        let more = [
+            &self.spare_staff,
+            &self.since,
+            &self.snapshot,
+            &self.cohort,
+            &self.recall_list,
+            &self.recall_entry,
+        ];
         self.ids.values().chain(more).map(String::as_str)
     }
 
@@ -612,6 +689,8 @@ impl<'a> HospitalFixture<'a> {
                 format!("(name: \"{name}\", birthDate: \"{birth_date}\", phone: \"{phone}\")")
             }
             ("Query", "visit") => id(self.id("VN-7701")),
+            ("Query", "recallList") => id(&self.recall_list),
+            ("RecallList", "returnedWithin") => "(days: 30)".to_owned(),
             ("Query", "node") => id(&self.cohort),
             ("Query", "nodes") => format!("(ids: {:?})", self.node_ids()),
             ("Mutation", "signOut") => String::new(),
@@ -629,7 +708,7 @@ impl<'a> HospitalFixture<'a> {
     }
 
     /// One ID of each type that everyone may see.
-    fn node_ids(&self) -> [&str; 8] {
+    fn node_ids(&self) -> [&str; 10] {
         let named = ["CH-7701", "VN-7701", "hospital", "Ophthalmia", "Dr Ixworth", "absence"].map(|name| self.id(name));
         let [patient, visit, hospital, department, doctor, absence] = named;
         [
@@ -641,6 +720,8 @@ impl<'a> HospitalFixture<'a> {
             department,
             doctor,
             absence,
+            &self.recall_list,
+            &self.recall_entry,
         ]
     }
 
@@ -730,8 +811,10 @@ impl<'a> HospitalFixture<'a> {
 
     fn cross_tenant_result(&self, name: &str) -> CrossTenantResult {
         match name {
-            "audit" | "hospital" | "patients" | "staff" | "viewer" | "visits" | "visitsOn" => CrossTenantResult::Own,
-            "node" | "patient" | "statisticsSnapshot" | "visit" => CrossTenantResult::Finds(Value::Null),
+            "audit" | "hospital" | "patients" | "recallLists" | "staff" | "viewer" | "visits" | "visitsOn" => {
+                CrossTenantResult::Own
+            }
+            "node" | "patient" | "recallList" | "statisticsSnapshot" | "visit" => CrossTenantResult::Finds(Value::Null),
             "possibleDuplicates" => CrossTenantResult::Finds(json!([])),
             "nodes" => CrossTenantResult::Finds(json!(self.node_ids().map(|_| Value::Null))),
             "previewDefinition" | "statistics" => CrossTenantResult::Refused("filter.departmentIds.0"),
@@ -816,7 +899,29 @@ impl<'a> HospitalFixture<'a> {
                     CrossTenantResult::InvalidCode,
                 )
             }
-            "pinSnapshot" | "unpinSnapshot" => (json!({"id": self.snapshot}), refused),
+            "createRecallList" => (self.recall_list_input(), CrossTenantResult::Refused("input.cohortId")),
+            "recordContact" => {
+                let (_, entry) = self.fresh_recall_list().await;
+                let input = json!({"entryId": entry, "version": 1, "outcome": "REACHED", "note": MEMO});
+                (input, CrossTenantResult::Refused("input.entryId"))
+            }
+            "claimRecallEntries" => {
+                let (list, _) = self.fresh_recall_list().await;
+                (json!({"listId": list}), CrossTenantResult::Refused("input.listId"))
+            }
+            "assignRecallEntries" => {
+                let (_, entry) = self.fresh_recall_list().await;
+                (
+                    json!({"entryIds": [entry]}),
+                    CrossTenantResult::Refused("input.entryIds.0"),
+                )
+            }
+            "closeRecallList" => {
+                let (list, _) = self.fresh_recall_list().await;
+                (json!({"id": list, "version": 1}), refused)
+            }
+            // Of the other one a recall list was made: it stays pinned.
+            "pinSnapshot" | "unpinSnapshot" => (json!({"id": self.since}), refused),
             "updateDefinition" => {
                 let rules = self
                     .admin

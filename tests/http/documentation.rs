@@ -125,7 +125,20 @@ async fn demo(app: &TestApp) -> (Client<'_>, Map<String, Value>) {
         let input = json!({"visitId": booking(status).await, "purpose": purpose});
         admin.mutate("issueVisitCode", input, "code").await["code"].take()
     };
+    let list = &known["statistics"]["total"]["newPatients"]["id"];
+    let recall_list = async || {
+        let input = json!({"name": "Recall", "cohortId": list, "withoutNextVisit": false});
+        let selection = "list { id entries(first: 1) { nodes { id } } }";
+        admin.mutate("createRecallList", input, selection).await["list"].take()
+    };
+    let staff = admin.graphql("{ staff { id } }").await["staff"][0]["id"].take();
     let values = json!({
+        "cohort": list,
+        "dueOn": known["hospital"]["today"],
+        "entry": recall_list().await["entries"]["nodes"][0]["id"],
+        "finishedList": recall_list().await["id"],
+        "recallList": recall_list().await["id"],
+        "staff": staff,
         "absence": absence["absence"]["id"],
         "after": null,
         "booking": booking("TENTATIVE").await,

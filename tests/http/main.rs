@@ -31,6 +31,7 @@ mod patient_search;
 mod persistence;
 mod proxy;
 mod query_limits;
+mod recall;
 mod registering;
 mod scheduling;
 mod sessions;

@@ -21,6 +21,7 @@ fn resolvers(fixture: &HospitalFixture<'_>) -> Vec<(&'static str, &'static str, 
     let visit = |fields: &str| format!("{{ visit(id: \"{}\") {{ {fields} }} }}", fixture.id("VN-7701"));
     let patient = |fields: &str| format!("{{ patient(id: \"{}\") {{ {fields} }} }}", fixture.id("CH-7701"));
     let snapshot = |fields: &str| format!("{{ statisticsSnapshot(id: \"{}\") {{ {fields} }} }}", fixture.snapshot);
+    let recall_list = |fields: &str| format!("{{ recallList(id: \"{}\") {{ {fields} }} }}", fixture.recall_list);
     let affected = |fields: &str| format!("{{ statistics{} {{ {fields} }} }}", fixture.question("").replace("2025-08-31", "2025-08-30"));
     let explained = |fields: &str| snapshot(&format!("explain(patientId: \"{}\") {{ {fields} }}", fixture.id("CH-7703")));
     let entered = |fields: &str| {
@@ -75,6 +76,21 @@ fn resolvers(fixture: &HospitalFixture<'_>) -> Vec<(&'static str, &'static str, 
         ("record_change", "patient.history", patient("history { nodes { id } }")),
         ("record_change", "patient.history.totalCount", patient("history { totalCount }")),
         ("record_change", "visit.history", visit("history { nodes { id } }")),
+        ("recall_list", "recallLists", "{ recallLists { nodes { id } } }".to_owned()),
+        ("recall_list", "recallLists.totalCount", "{ recallLists { totalCount } }".to_owned()),
+        ("recall_list", "recallList", recall_list("id")),
+        ("recall_entry", "recallList.patientCount", recall_list("patientCount")),
+        ("recall_entry", "recallList.outcomes", recall_list("outcomes { patientCount }")),
+        ("visit", "recallList.returnedCount", recall_list("returnedCount")),
+        ("visit_change", "recallList.returnRate", recall_list("returnRate")),
+        ("recall_entry", "recallList.returnedWithin", recall_list("returnedWithin(days: 30)")),
+        ("recall_entry", "recallList.entries", recall_list("entries { nodes { id } }")),
+        ("recall_entry", "recallList.entries.totalCount", recall_list("entries(filter: {untouched: true}) { totalCount }")),
+        ("recall_left_out", "recallList.leftOut", recall_list("leftOut { patientCount }")),
+        ("recall_contact", "recallList.entries.nodes.0.contacts", recall_list("entries(first: 1) { nodes { contacts { at } } }")),
+        ("staff", "recallList.createdBy", recall_list("createdBy { name }")),
+        ("recall_list", "node", node(&fixture.recall_entry, "RecallEntry", "id")),
+        ("recall_contact", "patient.history", patient("history { nodes { id } }").replace(fixture.id("CH-7701"), fixture.id("CH-7703"))),
         ("staff", "staff", "{ staff { id } }".to_owned()),
         ("audit_patient", "audit.nodes.0.patientIds", "{ audit(first: 1) { nodes { patientIds } } }".to_owned()),
         ("staff", "audit.nodes.0.staff", "{ audit(first: 1, filter: {actions: [CHANGED]}) { nodes { staff { name } } } }".to_owned()),

@@ -1,5 +1,6 @@
 //! The number of SQL statements is independent of the number of rows on a page.
 
+use serde_json::json;
 use test_support::{EXAMPLE, on_each_database};
 
 on_each_database! {
@@ -15,7 +16,21 @@ on_each_database! {
             visits(first: 3) { totalCount nodes { date department { name } doctor { name department { name } } } }";
         let history = "history(first: 3) { totalCount nodes { at by { name } fields { field before after } } }";
         let cohort = |list: &str| format!("{{ {EXAMPLE} {{ total {{ visitors {{ patientCount {list} }} }} }} }}");
+        let cohort_id = user.graphql(&cohort("id")).await["statistics"]["total"]["visitors"]["id"].take();
+        // Nobody has a phone: some of the lists are empty, and leave everybody out.
+        for number in 0..14 {
+            let input = json!({"name": number.to_string(), "cohortId": cohort_id, "withPhone": number % 2 == 0});
+            user.mutate("createRecallList", input, "list { id }").await;
+        }
+        let entry = "patient { name } assignee { name } contacts { by { name } note } returnedOn";
+        let lists = user.graphql("{ recallLists(first: 2) { nodes { id patientCount } } }").await["recallLists"]["nodes"].take();
+        let list = &lists[0];
+        assert_eq!((&list["patientCount"], &lists[1]["patientCount"]), (&json!(60), &json!(0)));
         let queries = [
+            format!("{{ recallLists(first: SIZE) {{ totalCount nodes {{ cohort {{ patientCount }} createdBy {{ name }} patientCount returnedCount returnRate
+                a: returnedWithin(days: 30) b: returnedWithin(days: 60) outcomes {{ patientCount }} leftOut {{ patientCount patients(first: 3) {{ totalCount nodes {{ name }} }} }} }} }} }}"),
+            format!("{{ recallLists(first: SIZE) {{ nodes {{ entries(first: 3) {{ totalCount nodes {{ {entry} }} }} untouched: entries(filter: {{untouched: true}}) {{ totalCount }} }} }} }}"),
+            format!("{{ recallList(id: {}) {{ entries(first: SIZE) {{ nodes {{ {entry} list {{ name }} }} }} }} }}", list["id"]),
             cohort(&format!("patients(first: SIZE) {{ totalCount edges {{ cursor visitCount node {{ {row} }} }} }}")),
             cohort(&format!("visits(first: SIZE) {{ edges {{ node {{ date department {{ name }} doctor {{ name }} patient {{ {row} }} }} }} }}")),
             format!("{{ patients(first: SIZE) {{ totalCount nodes {{ {row} }} }} }}"),

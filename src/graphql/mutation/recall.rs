@@ -143,7 +143,7 @@ impl RecallMutation {
         let cohort = cohort.ok_or_else(|| Error::unknown_id("input.cohortId", "cohort"))?;
         let command = CreateRecallList {
             name,
-            cohort: cohort.counted().await?,
+            cohort: cohort.resolved.counted(cohort.bucket, cohort.kind).await?,
             options: RecallOptions {
                 without_next_visit: input.without_next_visit,
                 with_phone: input.with_phone,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use chrono::NaiveDate;
+use chrono::{NaiveDate, SubsecRound as _, Utc};
 use scheduling::{Candidate, LeftOutReason, RecallOptions, left_out};
 use sea_orm::{ConnectionTrait as _, DbBackend};
 
@@ -111,7 +111,7 @@ impl Command for CreateRecallList {
 impl CommandTx<'_> {
     /// Pins a snapshot that has not expired; one that is pinned already stays pinned as it is.
     async fn pin_for_list(&self, snapshot: &str) -> Result<()> {
-        let now = self.store.now();
+        let now = Utc::now().trunc_subsecs(6);
         let mut sql = self.store.sql("UPDATE snapshot SET kept_at = ");
         sql.bind(now)
             .push(", pinned_by = CASE WHEN pinned_at IS NULL THEN ")

@@ -66,13 +66,12 @@ impl Command for RecordContact {
             ));
         }
         let patient = tx.active_patient(ARGUMENT, entry.patient).await?;
-        let at = tx.store.now();
         let note = self.note.as_ref();
         let note = note.map(|note| tx.store.secrets.seal(tx.hospital, "note", note));
         let columns = [
             ("entry_id", entry.row.id.into()),
             ("patient_id", entry.patient.into()),
-            ("contacted_at", at.into()),
+            ("contacted_at", tx.store.now().into()),
             ("staff_id", tx.staff().into()),
             ("outcome", self.outcome.as_str().into()),
             ("note", note.transpose()?.into()),
@@ -89,7 +88,7 @@ impl Command for RecordContact {
         tx.run(sql).await?;
         let source = Self::INFO.name;
         tx.store
-            .record_contact(&tx.transaction, patient, contact, (tx.staff(), source, at))
+            .record_contact(&tx.transaction, patient, contact, (tx.staff(), source))
             .await?;
         let patients = BTreeSet::from([entry.row.patient_id, entry.patient]);
         Ok(Outcome::of_patients(entry.row.id, patients))
