@@ -701,6 +701,7 @@ impl<'a> HospitalFixture<'a> {
                 "(range: {from: \"2025-05-12\", to: \"2025-05-12\"})".to_owned()
             }
             (_, "bucket") => "(day: \"2025-05-15\")".to_owned(),
+            ("RecallList", "cohort") => String::new(),
             (_, "cohort") => "(kind: CHURN_SUSPECTED)".to_owned(),
             ("Hospital", "departments" | "doctors") => "(includeRetired: true)".to_owned(),
             _ => String::new(),
