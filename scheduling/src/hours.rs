@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
+use chrono::{DateTime, Datelike as _, MappedLocalTime, NaiveDate, NaiveDateTime, TimeDelta, TimeZone as _, Utc};
 use chrono_tz::Tz;
 use string_enum::string_enum;
 
@@ -175,7 +175,8 @@ pub(crate) fn union(intervals: &[Interval]) -> Vec<Interval> {
 /// The working hours of a date as intervals in ascending order, which do not overlap.
 ///
 /// A local time that the clocks skip is the first instant after. Where they show it twice, hours begin with the earlier and end with the
-/// later, but not after the date's end, and not before the end of earlier hours.
+/// later, but not after the date's end, and not before the end of earlier hours. Hours that end where the repeated time begins end with
+/// the earlier.
 #[must_use]
 pub fn working_intervals(hours: &[WorkingHours], date: NaiveDate, zone: Tz) -> Vec<Interval> {
     let weekday = Weekday::of(date);
@@ -186,10 +187,22 @@ pub fn working_intervals(hours: &[WorkingHours], date: NaiveDate, zone: Tz) -> V
     for hours in of_weekday {
         let from = instant(hours.from.on(date), zone, Ambiguous::Earlier);
         let from = intervals.last().map_or(from, |previous| from.max(previous.ends));
-        let to = instant(hours.to.on(date), zone, Ambiguous::Later).min(end_of_day);
+        let to = end_instant(hours.to.on(date), zone).min(end_of_day);
         intervals.extend(Interval::new(from, to));
     }
     intervals
+}
+
+/// The instant at which hours end that end at a local time, which they do not contain.
+fn end_instant(to: NaiveDateTime, zone: Tz) -> DateTime<Utc> {
+    let last_second = to - TimeDelta::seconds(1);
+    let is_repeated = matches!(zone.from_local_datetime(&last_second), MappedLocalTime::Ambiguous(..));
+    let ambiguous = if is_repeated {
+        Ambiguous::Later
+    } else {
+        Ambiguous::Earlier
+    };
+    instant(to, zone, ambiguous)
 }
 
 /// Whether an interval lies wholly within working hours. Hours that touch are continuous, also across midnight. Without hours a doctor is
@@ -219,7 +232,6 @@ pub fn is_within(interval: &Interval, hours: &[WorkingHours], zone: Tz) -> bool 
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use chrono::{NaiveDateTime, TimeDelta};
     use proptest::prelude::*;
     use proptest::sample::select;
 

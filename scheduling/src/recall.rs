@@ -167,6 +167,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The outcome of an entry, and the days until the patient returned.
+    type Entry = (Option<ContactOutcome>, Option<u64>);
+
     /// The definition, one candidate after the other.
     fn naive(candidates: &[Candidate], options: RecallOptions, at: usize) -> Option<LeftOutReason> {
         let candidate = candidates[at];
@@ -251,7 +254,7 @@ mod tests {
                 counts.add(outcome, made_on, days.map(|days| made_on + chrono::Days::new(days)), 1);
                 list.push((outcome, days));
             }
-            let length = |is_meant: &dyn Fn(&(Option<ContactOutcome>, Option<u64>)) -> bool| {
+            let length = |is_meant: &dyn Fn(&Entry) -> bool| {
                 list.iter().filter(|entry| is_meant(entry)).count() as u64
             };
             prop_assert_eq!(counts.patients(), list.len() as u64);
@@ -260,7 +263,7 @@ mod tests {
             }
             prop_assert_eq!(outcomes().map(|outcome| counts.outcome(outcome)).sum::<u64>(), counts.patients());
             prop_assert_eq!(counts.returned(), length(&|entry| entry.1.is_some()));
-            let early = |entry: &(_, Option<u64>)| entry.1.is_some_and(|days| days <= within.unsigned_abs());
+            let early = |entry: &Entry| entry.1.is_some_and(|days| days <= within.unsigned_abs());
             prop_assert_eq!(counts.returned_within(within), length(&early));
         }
     }

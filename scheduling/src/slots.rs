@@ -178,6 +178,13 @@ mod tests {
         assert_eq!(of("2025-03-09"), "00:00 01:00 03:00");
         assert_eq!(of("2025-11-02"), "00:00 01:00 01:00 02:00 03:00");
         assert_eq!(of("2025-11-09"), "00:00 01:00 02:00 03:00");
+        // The repeated hour begins where these end.
+        let midnight = [hours(Sunday, "00:00", "01:00")];
+        let schedule = Schedule::new(new_york, &midnight, 60, &[], &[]);
+        assert_eq!(
+            times(&schedule.slots(day("2025-11-02"), day("2025-11-02")), new_york),
+            "00:00"
+        );
     }
 
     #[test]
