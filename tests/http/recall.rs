@@ -547,11 +547,14 @@ struct VisitRow {
     attended: bool,
 }
 
+/// The outcome and the day of return of an entry that counts.
+type Standing = (Option<String>, Option<String>);
+
 /// What is compared; of a closed list, what it was when it was closed.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Numbers {
-    /// The entries that count, by patient as counted: outcome and day of return.
-    standing: BTreeMap<String, (Option<String>, Option<String>)>,
+    /// The entries that count, by patient as counted.
+    standing: BTreeMap<String, Standing>,
     /// Patients of entries that became duplicates.
     duplicates: BTreeSet<String>,
 }
@@ -824,9 +827,8 @@ impl<'a> Run<'a> {
             })
             .collect();
         assert_eq!(shown, wanted.standing);
-        let count = |is_meant: &dyn Fn(&(Option<String>, Option<String>)) -> bool| {
-            wanted.standing.values().filter(|entry| is_meant(entry)).count()
-        };
+        let count =
+            |is_meant: &dyn Fn(&Standing) -> bool| wanted.standing.values().filter(|entry| is_meant(entry)).count();
         let all = wanted.standing.len();
         assert_eq!(
             (&list["patientCount"], &list["entries"]["totalCount"]),

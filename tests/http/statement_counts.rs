@@ -27,8 +27,8 @@ on_each_database! {
         let list = &lists[0];
         assert_eq!((&list["patientCount"], &lists[1]["patientCount"]), (&json!(60), &json!(0)));
         let queries = [
-            format!("{{ recallLists(first: SIZE) {{ totalCount nodes {{ cohort {{ patientCount }} createdBy {{ name }} patientCount returnedCount returnRate
-                a: returnedWithin(days: 30) b: returnedWithin(days: 60) outcomes {{ patientCount }} leftOut {{ patientCount patients(first: 3) {{ totalCount nodes {{ name }} }} }} }} }} }}"),
+            "{ recallLists(first: SIZE) { totalCount nodes { cohort { patientCount } createdBy { name } patientCount returnedCount returnRate
+                a: returnedWithin(days: 30) b: returnedWithin(days: 60) outcomes { patientCount } leftOut { patientCount patients(first: 3) { totalCount nodes { name } } } } } }".to_owned(),
             format!("{{ recallLists(first: SIZE) {{ nodes {{ entries(first: 3) {{ totalCount nodes {{ {entry} }} }} untouched: entries(filter: {{untouched: true}}) {{ totalCount }} }} }} }}"),
             format!("{{ recallList(id: {}) {{ entries(first: SIZE) {{ nodes {{ {entry} list {{ name }} }} }} }} }}", list["id"]),
             cohort(&format!("patients(first: SIZE) {{ totalCount edges {{ cursor visitCount node {{ {row} }} }} }}")),
