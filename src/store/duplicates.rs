@@ -85,7 +85,7 @@ fn comparable_name(name: Option<&str>) -> Option<String> {
 }
 
 impl Store {
-    /// The ACTIVE patients who may be the same person, the likeliest first, equally likely ones by id; at most [`MAX_DUPLICATES`].
+    /// The ACTIVE patients who may be the same person, the likeliest first, equally likely ones by id; at most 10.
     /// `except` is the patient that the person is already.
     ///
     /// One statement, whatever the number of patients.

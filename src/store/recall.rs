@@ -459,7 +459,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The entries of each of these pages, in the order of [`order_sql`].
+    /// The entries of each of these pages, those first that are to be called next.
     ///
     /// # Errors
     /// Where the database fails.
