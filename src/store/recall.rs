@@ -147,13 +147,14 @@ const PERSON: &str = "COALESCE(p.merged_into, e.patient_id)";
 
 /// Whether an entry counts: of several that are one person now, the oldest does.
 fn stands_sql() -> String {
-    // With the plus and the nested EXISTS, an entry is looked up by its patient: otherwise SQLite reads all older entries.
+    // With the plus and the nested MIN, an entry is looked up by its patient: otherwise SQLite and MariaDB read all entries of the list.
     let older = "o.hospital_id = e.hospital_id AND o.list_id = e.list_id AND +o.id < e.id";
     format!(
         "CASE WHEN l.closed_at IS NOT NULL THEN e.stands ELSE
             NOT EXISTS (SELECT 1 FROM recall_entry o WHERE {older} AND o.patient_id = {PERSON})
             AND NOT EXISTS (SELECT 1 FROM patient m WHERE m.hospital_id = e.hospital_id AND m.merged_into = {PERSON}
-                AND EXISTS (SELECT 1 FROM recall_entry o WHERE {older} AND o.patient_id = m.id)) END"
+                AND (SELECT MIN(o.id) FROM recall_entry o WHERE o.hospital_id = e.hospital_id AND o.list_id = e.list_id
+                    AND o.patient_id = m.id) < e.id) END"
     )
 }
 
