@@ -146,13 +146,18 @@ const ENTRIES: &str = "recall_entry e
 const PERSON: &str = "COALESCE(p.merged_into, e.patient_id)";
 
 /// Whether an entry counts: of several that are one person now, the oldest does.
-fn stands_sql() -> String {
+fn stands_sql(backend: DbBackend) -> String {
+    let merged = match backend {
+        // As in [`visits_by_patient`].
+        DbBackend::MySql => "patient m FORCE INDEX (patient_by_merged_number)",
+        _ => "patient m",
+    };
     // With the plus and the nested MIN, an entry is looked up by its patient: otherwise SQLite and MariaDB read all entries of the list.
     let older = "o.hospital_id = e.hospital_id AND o.list_id = e.list_id AND +o.id < e.id";
     format!(
         "CASE WHEN l.closed_at IS NOT NULL THEN e.stands ELSE
             NOT EXISTS (SELECT 1 FROM recall_entry o WHERE {older} AND o.patient_id = {PERSON})
-            AND NOT EXISTS (SELECT 1 FROM patient m WHERE m.hospital_id = e.hospital_id AND m.merged_into = {PERSON}
+            AND NOT EXISTS (SELECT 1 FROM {merged} WHERE m.hospital_id = e.hospital_id AND m.merged_into = {PERSON}
                 AND (SELECT MIN(o.id) FROM recall_entry o WHERE o.hospital_id = e.hospital_id AND o.list_id = e.list_id
                     AND o.patient_id = m.id) < e.id) END"
     )
@@ -167,9 +172,25 @@ pub(super) struct Then {
     pub newest_visit: String,
 }
 
+/// The table of visits, to be read by patient. Without the hint, MariaDB reads all visits of the hospital for each patient where its
+/// statistics are old.
+pub(super) fn visits_by_patient(backend: DbBackend, alias: &str) -> String {
+    let hint = match backend {
+        DbBackend::MySql => " FORCE INDEX (visit_by_patient)",
+        _ => "",
+    };
+    format!("visit {alias}{hint}")
+}
+
 /// The visits `v` of a person by which they came after a time, up to a day: attended ones of a later day, and those of that day which were
 /// not attended at that time. All parts are SQL.
-pub(super) fn came_after_sql(hospital: &str, person: &str, then: &Then, until: NaiveDate) -> String {
+pub(super) fn came_after_sql(
+    backend: DbBackend,
+    hospital: &str,
+    person: &str,
+    then: &Then,
+    until: NaiveDate,
+) -> String {
     let Then {
         day,
         revision,
@@ -182,21 +203,22 @@ pub(super) fn came_after_sql(hospital: &str, person: &str, then: &Then, until: N
             AND c.number > {revision} ORDER BY c.number LIMIT 1), v.status)"
     );
     let attended_then = attended.replacen("status", &status_then, 1);
+    let visits = visits_by_patient(backend, "v");
     format!(
-        "FROM visit v WHERE v.hospital_id = {hospital} AND v.patient_id = {person} AND v.{attended}
+        "FROM {visits} WHERE v.hospital_id = {hospital} AND v.patient_id = {person} AND v.{attended}
             AND v.date >= {day} AND v.date <= '{until}'
             AND (v.date > {day} OR NOT (v.id <= {newest_visit} AND {attended_then}))"
     )
 }
 
 /// The day on which the patient of an entry returned.
-fn returned_sql(today: NaiveDate) -> String {
+fn returned_sql(backend: DbBackend, today: NaiveDate) -> String {
     let made = Then {
         day: "l.made_on".to_owned(),
         revision: "l.revision".to_owned(),
         newest_visit: "l.newest_visit_id".to_owned(),
     };
-    let came = came_after_sql("e.hospital_id", PERSON, &made, today);
+    let came = came_after_sql(backend, "e.hospital_id", PERSON, &made, today);
     format!("CASE WHEN l.closed_at IS NOT NULL THEN e.returned_on ELSE (SELECT MIN(v.date) {came}) END")
 }
 
@@ -232,7 +254,7 @@ impl RecallEntryQuery {
         }
         if let Some(returned) = self.returned {
             let not = if returned { "NOT " } else { "" };
-            sql.push(&format!(" AND {} IS {not}NULL", returned_sql(today)));
+            sql.push(&format!(" AND {} IS {not}NULL", returned_sql(sql.backend(), today)));
         }
         if let Some(assignees) = &self.assignees {
             sql.push(" AND CASE WHEN e.claimed_until > ").bind(now);
@@ -258,7 +280,7 @@ impl RecallEntryQuery {
             sql.push(&format!(" AND (e.outcome IS NULL OR e.due_on <= '{today}')"));
         }
         if self.returned.is_none() {
-            sql.push(&format!(" AND {} IS NULL", returned_sql(today)));
+            sql.push(&format!(" AND {} IS NULL", returned_sql(sql.backend(), today)));
         }
         sql.push(&format!(
             " AND EXISTS (SELECT 1 FROM patient q WHERE q.hospital_id = e.hospital_id AND q.id = {PERSON}
@@ -273,7 +295,7 @@ impl Store {
         format!(
             "SELECT {place} AS place, e.id, e.list_id, {PERSON} AS person_id, e.assignee_id, e.claimed_by, e.claimed_until,
                 e.outcome, e.due_on, e.version, {} AS came_on, {} AS sort_key FROM {ENTRIES}",
-            returned_sql(today),
+            returned_sql(self.readers.get_database_backend(), today),
             order_sql(self.readers.get_database_backend(), today)
         )
     }
@@ -373,12 +395,12 @@ impl Store {
     ) -> Result<HashMap<i64, RecallCounts>> {
         let mut sql = self.sql(&format!(
             "SELECT e.list_id, e.outcome, l.made_on, {} AS came_on, COUNT(*) FROM {ENTRIES} WHERE e.hospital_id = ",
-            returned_sql(today)
+            returned_sql(self.readers.get_database_backend(), today)
         ));
         sql.bind(hospital).push(" AND e.list_id").numbers(lists);
         sql.push(&format!(
             " AND {} GROUP BY e.list_id, e.outcome, l.made_on, came_on",
-            stands_sql()
+            stands_sql(self.readers.get_database_backend())
         ));
         let mut counts: HashMap<i64, RecallCounts> = HashMap::new();
         for row in self.readers.query_all_raw(sql.done()).await? {
@@ -409,7 +431,10 @@ impl Store {
             LeftOutReason::Duplicate.as_str()
         ));
         sql.bind(hospital).push(" AND e.list_id").numbers(lists);
-        sql.push(&format!(" AND NOT ({}) GROUP BY e.list_id", stands_sql()));
+        sql.push(&format!(
+            " AND NOT ({}) GROUP BY e.list_id",
+            stands_sql(self.readers.get_database_backend())
+        ));
         let mut counts: HashMap<i64, HashMap<LeftOutReason, u64>> = HashMap::new();
         for row in self.readers.query_all_raw(sql.done()).await? {
             let word: String = row.try_get_by_index(1)?;
@@ -444,7 +469,10 @@ impl Store {
                         " UNION ALL SELECT e.patient_id FROM {ENTRIES} WHERE e.hospital_id = "
                     ));
                     sql.bind(hospital).push(" AND e.list_id = ").bind(page.list);
-                    sql.push(&format!(" AND NOT ({})", stands_sql()));
+                    sql.push(&format!(
+                        " AND NOT ({})",
+                        stands_sql(self.readers.get_database_backend())
+                    ));
                 }
                 sql.push(") x WHERE 1 = 1");
                 push_seek_by_id(&mut sql, "x.patient_id", &page.seek);
@@ -482,7 +510,7 @@ impl Store {
                 sql.push("SELECT * FROM (").push(&self.entry_columns(place, today));
                 sql.push(" WHERE e.hospital_id = ").bind(hospital);
                 sql.push(" AND e.list_id = ").bind(page.list);
-                sql.push(&format!(" AND {}", stands_sql()));
+                sql.push(&format!(" AND {}", stands_sql(self.readers.get_database_backend())));
                 page.query.conditions(&mut sql, today, now);
                 seek_sql(&mut sql, &order, false, "e.id", &page.seek, |sql, key| {
                     sql.bind(key);
@@ -523,7 +551,7 @@ impl Store {
                     "SELECT {place} AS place, COUNT(*) FROM {ENTRIES} WHERE e.hospital_id = "
                 ));
                 sql.bind(hospital).push(" AND e.list_id = ").bind(*list);
-                sql.push(&format!(" AND {}", stands_sql()));
+                sql.push(&format!(" AND {}", stands_sql(self.readers.get_database_backend())));
                 query.conditions(&mut sql, today, now);
             }
             for row in self.readers.query_all_raw(sql.done()).await? {
@@ -591,7 +619,7 @@ impl Store {
         let order = order_sql(self.readers.get_database_backend(), today);
         let mut sql = self.sql(&format!("SELECT e.id, {PERSON} FROM {ENTRIES} WHERE e.hospital_id = "));
         sql.bind(hospital).push(" AND e.list_id = ").bind(list);
-        sql.push(&format!(" AND {}", stands_sql()));
+        sql.push(&format!(" AND {}", stands_sql(self.readers.get_database_backend())));
         query.claim_conditions(&mut sql, staff, today, self.now());
         sql.push(&format!(" ORDER BY {order}, e.id LIMIT {count}"));
         let rows = connection.query_all_raw(sql.done()).await?;
@@ -608,7 +636,7 @@ impl Store {
     ) -> Result<HashMap<i64, (bool, i64)>> {
         let mut sql = self.sql(&format!(
             "SELECT e.id, CASE WHEN {} THEN 1 ELSE 0 END, {PERSON} FROM {ENTRIES} WHERE e.hospital_id = ",
-            stands_sql()
+            stands_sql(self.readers.get_database_backend())
         ));
         sql.bind(hospital).push(" AND e.id").numbers(ids);
         let mut found = HashMap::new();
@@ -630,8 +658,8 @@ impl Store {
     ) -> Result<(Vec<i64>, HashMap<NaiveDate, Vec<i64>>)> {
         let mut sql = self.sql(&format!(
             "SELECT e.id, CASE WHEN {} THEN 1 ELSE 0 END, {} FROM {ENTRIES} WHERE e.hospital_id = ",
-            stands_sql(),
-            returned_sql(today)
+            stands_sql(self.readers.get_database_backend()),
+            returned_sql(self.readers.get_database_backend(), today)
         ));
         sql.bind(hospital).push(" AND e.list_id = ").bind(list);
         let (mut duplicates, mut returned) = (Vec::new(), HashMap::<_, Vec<_>>::new());

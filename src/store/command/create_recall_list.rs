@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::permissions::Action;
 use crate::statistics::CohortKind;
 use crate::store::Sql;
-use crate::store::recall::{Then, came_after_sql};
+use crate::store::recall::{Then, came_after_sql, visits_by_patient};
 use crate::store::sql::{IDS_PER_STATEMENT, json};
 
 /// A cohort of a stored snapshot, with the patients as counted.
@@ -142,12 +142,14 @@ impl CommandTx<'_> {
             revision: cohort.revision.to_string(),
             newest_visit: cohort.newest_visit.unwrap_or(i64::MAX).to_string(),
         };
-        let came = came_after_sql("q.hospital_id", "q.id", &counted, today);
+        let backend = self.store.writer.get_database_backend();
+        let came = came_after_sql(backend, "q.hospital_id", "q.id", &counted, today);
+        let booked = visits_by_patient(backend, "n");
         let select = format!(
             "SELECT p.id, q.id,
                 CASE WHEN q.state = 'ACTIVE' THEN 1 ELSE 0 END,
                 CASE WHEN EXISTS (SELECT 1 {came}) THEN 1 ELSE 0 END,
-                CASE WHEN EXISTS (SELECT 1 FROM visit n WHERE n.hospital_id = q.hospital_id AND n.patient_id = q.id
+                CASE WHEN EXISTS (SELECT 1 FROM {booked} WHERE n.hospital_id = q.hospital_id AND n.patient_id = q.id
                     AND n.status IN ('TENTATIVE', 'BOOKED') AND n.date >= '{today}') THEN 1 ELSE 0 END,
                 CASE WHEN q.do_not_contact THEN 1 ELSE 0 END,
                 CASE WHEN q.phone IS NOT NULL THEN 1 ELSE 0 END
