@@ -77,8 +77,9 @@ const tab = (name) => page.getByTitle(name, { exact: true });
 /** Opens a sample tab, presses the run button and gives the answer's data, once it is to be seen. */
 async function run(name) {
   await tab(name).click();
+  const operation = new RegExp(` ${name}[ (]`);
   const answer = page.waitForResponse((response) => {
-    return response.url() === `${origin}/graphql` && response.request().postData()?.includes(` ${name}(`);
+    return response.url() === `${origin}/graphql` && operation.test(response.request().postData() ?? "");
   });
   await page.getByRole("button", { name: /^Execute query/ }).click();
   const { data, errors } = await (await answer).json();
