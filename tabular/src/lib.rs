@@ -174,7 +174,15 @@ pub struct Row {
 pub struct Table {
     reading: Reading,
     rows: Rows,
-    ended: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Reading,
+    /// All rows were read.
+    Complete,
+    Failed,
 }
 
 enum Rows {
@@ -226,7 +234,7 @@ impl Table {
         Ok(Self {
             reading,
             rows,
-            ended: false,
+            state: State::Reading,
         })
     }
 
@@ -251,7 +259,7 @@ impl Table {
             Rows::Csv(records) => records.source().source().digest(),
             Rows::Xlsx(rows) => rows.digest(),
         };
-        Some(digest).filter(|_| self.ended)
+        Some(digest).filter(|_| self.state == State::Complete)
     }
 
     fn read_row(&mut self) -> Result<Option<Row>> {
@@ -272,11 +280,15 @@ impl Iterator for Table {
     type Item = Result<Row>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
+        if self.state != State::Reading {
             return None;
         }
         let row = self.read_row().transpose();
-        self.ended = !matches!(row, Some(Ok(_)));
+        self.state = match row {
+            Some(Ok(_)) => State::Reading,
+            Some(Err(_)) => State::Failed,
+            None => State::Complete,
+        };
         row
     }
 }
