@@ -45,7 +45,7 @@ enum CliCommand {
     /// Manages the keys that encrypt phone numbers, memos and notes
     #[command(subcommand)]
     Keys(keys::KeysCommand),
-    /// Imports a CSV file. Importing the same file again changes nothing
+    /// Imports a CSV or XLSX file. Importing the same file again changes nothing
     Import(import::ImportArgs),
     /// Recounts visits and patients, and makes every server reload its ledger: needed after rows were added or removed without the
     /// triggers
@@ -59,9 +59,20 @@ enum CliCommand {
 /// Neither async nor generic, so that the server is compiled once, with this library, and not again with the binary.
 #[must_use]
 pub fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            // Where it cannot be printed, nobody reads it. 2 means that rows of an import were refused.
+            drop(error.print());
+            return if error.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
     match execute(command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("rollcall: {}", error.for_operator());
             ExitCode::FAILURE
@@ -75,7 +86,7 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-fn execute(command: CliCommand) -> Result<()> {
+fn execute(command: CliCommand) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -88,21 +99,21 @@ fn execute(command: CliCommand) -> Result<()> {
     })
 }
 
-async fn run(command: CliCommand) -> Result<()> {
+async fn run(command: CliCommand) -> Result<ExitCode> {
     match command {
-        CliCommand::Demo(args) => args.run().await,
-        CliCommand::Serve(args) => args.run().await,
-        CliCommand::Migrate(args) => args.run().await,
-        CliCommand::Hospital(command) => command.run().await,
-        CliCommand::Staff(command) => command.run().await,
-        CliCommand::Keys(command) => command.run().await,
-        CliCommand::Import(args) => args.run().await,
-        CliCommand::Recount(args) => args.run().await,
+        CliCommand::Demo(args) => args.run().await?,
+        CliCommand::Serve(args) => args.run().await?,
+        CliCommand::Migrate(args) => args.run().await?,
+        CliCommand::Hospital(command) => command.run().await?,
+        CliCommand::Staff(command) => command.run().await?,
+        CliCommand::Keys(command) => command.run().await?,
+        CliCommand::Import(args) => return args.run().await,
+        CliCommand::Recount(args) => args.run().await?,
         CliCommand::Schema => {
             print!("{}", graphql::sdl());
-            Ok(())
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Parses a value of a `string_enum!` type from its word, in upper or lower case.

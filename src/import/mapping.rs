@@ -3,18 +3,35 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Deserialize;
+use chrono::NaiveDate;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use tabular::{Delimiter, Encoding};
 
 use crate::error::{Error, Result};
+use crate::records::Sex;
+use crate::statistics::{VisitChannel, VisitStatus};
 use crate::text;
 
-/// The names of columns, the values of enums, constants, and the meaning of dates in a file.
+/// How a file is read: its sheet or encoding, the names of columns, the values of enums, constants, and the form and meaning of dates.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mapping {
+    /// The sheet of an XLSX file.
+    #[serde(default)]
+    pub sheet: Option<String>,
+    /// The encoding of a CSV file.
+    #[serde(default, deserialize_with = "encoding")]
+    pub encoding: Option<Encoding>,
+    /// What separates the cells of a CSV file.
+    #[serde(default, deserialize_with = "delimiter")]
+    pub delimiter: Option<Delimiter>,
+    /// The header row's line; lines above are not read.
+    #[serde(default)]
+    pub header_row: Option<u64>,
     /// Columns: our name, and the name in the file.
     #[serde(default)]
-    pub columns: BTreeMap<String, String>,
+    pub columns: BTreeMap<String, FileColumns>,
     /// Columns that the file does not have: our name, and the value for every row.
     #[serde(default)]
     pub constants: BTreeMap<String, String>,
@@ -30,6 +47,9 @@ pub struct Mapping {
     /// What the column `date` holds.
     #[serde(default)]
     pub date: DateMeaning,
+    /// How dates are written other than YYYY-MM-DD.
+    #[serde(default)]
+    pub date_format: Option<DateFormat>,
     /// Whether a file of visits has columns of patients, too. Patients who are not known are inserted; known ones do not change.
     #[serde(default)]
     pub brings_patients: bool,
@@ -48,16 +68,187 @@ pub enum DateMeaning {
     Instant,
 }
 
+/// The column of a file that has a value of ours, or several whose texts make a name together.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum FileColumns {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl FileColumns {
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Several(names) => names,
+        }
+    }
+}
+
+/// A form of dates, such as `DD/MM/YYYY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DateFormat {
+    text: String,
+    /// The same for `chrono`.
+    pattern: String,
+}
+
+impl DateFormat {
+    fn parse(text: &str) -> Option<Self> {
+        let mut pattern = text.to_owned();
+        for (word, field) in [("YYYY", "%Y"), ("MM", "%m"), ("DD", "%d")] {
+            if pattern.matches(word).count() != 1 {
+                return None;
+            }
+            pattern = pattern.replace(word, field);
+        }
+        let rest = pattern.replace("%Y", "").replace("%m", "").replace("%d", "");
+        let is_separator = |char: char| matches!(char, ' ' | '.' | '/' | '-' | '年' | '月' | '日' | '년' | '월' | '일');
+        rest.chars().all(is_separator).then(|| Self {
+            text: text.to_owned(),
+            pattern,
+        })
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// A date in this form, and what follows it.
+    pub fn parse_start<'a>(&self, text: &'a str) -> Option<(NaiveDate, &'a str)> {
+        NaiveDate::parse_and_remainder(text, &self.pattern).ok()
+    }
+}
+
+impl<'de> Deserialize<'de> for DateFormat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| {
+            D::Error::custom("date_format must have YYYY, MM and DD once each, such as DD/MM/YYYY or YYYY.MM.DD")
+        })
+    }
+}
+
+fn encoding<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Encoding>, D::Error> {
+    one_of(deserializer, Encoding::ALL, Encoding::as_str)
+}
+
+fn delimiter<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Delimiter>, D::Error> {
+    one_of(deserializer, Delimiter::ALL, Delimiter::as_str)
+}
+
+fn one_of<'de, D: Deserializer<'de>, T: Copy>(
+    deserializer: D,
+    all: &[T],
+    as_str: fn(T) -> &'static str,
+) -> std::result::Result<Option<T>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let found = all.iter().find(|value| as_str(**value).eq_ignore_ascii_case(&text));
+    let words = || all.iter().map(|value| as_str(*value)).collect::<Vec<_>>().join(" ");
+    found
+        .copied()
+        .map(Some)
+        .ok_or_else(|| D::Error::custom(format!("{text:?} must be one of: {}", words())))
+}
+
+/// A word as words are compared: without regard to case, width, and blanks or underscores.
+pub(super) fn folded_word(word: &str) -> String {
+    text::folded(&word.replace('_', " "))
+}
+
+/// One of our words, as `folded_word` compares them.
+pub(super) fn our_word<T: Copy>(word: &str, all: &[T], as_str: fn(T) -> &'static str) -> Option<T> {
+    let folded = folded_word(word);
+    all.iter().copied().find(|value| folded_word(as_str(*value)) == folded)
+}
+
+/// Folds the words of a file, and checks the words of ours that they stand for.
+fn checked_words<T: Copy + PartialEq>(
+    key: &str,
+    words: &mut BTreeMap<String, String>,
+    constant: (&str, Option<&String>),
+    all: &[T],
+    as_str: fn(T) -> &'static str,
+) -> Result<()> {
+    let ours = || all.iter().map(|value| as_str(*value)).collect::<Vec<_>>().join(", ");
+    let unknown = |place: String, word: &str| {
+        Error::input(
+            "mapping",
+            format!("{place}: unknown word {word:?}; must be one of: {}", ours()),
+        )
+    };
+    if let (name, Some(word)) = constant {
+        our_word(word, all, as_str).ok_or_else(|| unknown(format!("constants.{name}"), word))?;
+    }
+    let mut folded: BTreeMap<String, String> = BTreeMap::new();
+    for (word, target) in std::mem::take(words) {
+        let value = our_word(&target, all, as_str).ok_or_else(|| unknown(format!("{key}.{word:?}"), &target))?;
+        let other = folded.insert(folded_word(&word), as_str(value).to_owned());
+        if other.is_some_and(|other| other != as_str(value)) {
+            return Err(Error::input(
+                "mapping",
+                format!("{key}: {word:?} differs from another word in case or blanks only"),
+            ));
+        }
+    }
+    *words = folded;
+    Ok(())
+}
+
 impl Mapping {
     /// Reads a mapping file, which is TOML. Its texts are normalized to NFC, as the cells of files are.
     ///
     /// # Errors
-    /// Where the file cannot be read, is not UTF-8 or TOML, or has an unknown key.
+    /// Where the file cannot be read, is not UTF-8 or TOML, has an unknown key, or a word that is to stand for none of ours.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Error::input("mapping", format!("{} cannot be read: {error}", path.display())))?;
-        toml::from_str(&text::nfc(&text))
-            .map_err(|error| Error::input("mapping", format!("{}: {error}", path.display())))
+        Self::parse(&text).map_err(|error| match error {
+            Error::Input { argument, message } => Error::input(argument, format!("{}: {message}", path.display())),
+            other => other,
+        })
+    }
+
+    /// The mapping of a text.
+    ///
+    /// # Errors
+    /// As of [`Mapping::read`].
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut mapping: Self =
+            toml::from_str(&text::nfc(text)).map_err(|error| Error::input("mapping", error.to_string()))?;
+        let constants = &mapping.constants;
+        let constant = |name| (name, constants.get(name));
+        checked_words(
+            "statuses",
+            &mut mapping.statuses,
+            constant("status"),
+            VisitStatus::ALL,
+            VisitStatus::as_str,
+        )?;
+        checked_words(
+            "channels",
+            &mut mapping.channels,
+            constant("channel"),
+            VisitChannel::ALL,
+            VisitChannel::as_str,
+        )?;
+        checked_words("sexes", &mut mapping.sexes, constant("sex"), Sex::ALL, Sex::as_str)?;
+        let several =
+            |(_, columns): &(&String, &FileColumns)| matches!(columns, FileColumns::Several(names) if names.is_empty());
+        if let Some((name, _)) = mapping.columns.iter().find(several) {
+            return Err(Error::input("mapping", format!("columns.{name}: names no column")));
+        }
+        let joined = mapping
+            .columns
+            .iter()
+            .find(|(name, columns)| *name != "name" && matches!(columns, FileColumns::Several(_)));
+        match joined {
+            Some((name, _)) => Err(Error::input(
+                "mapping",
+                format!("columns.{name}: only name can have several columns"),
+            )),
+            None => Ok(mapping),
+        }
     }
 }
 
@@ -76,6 +267,11 @@ mod tests {
     fn every_key_is_read_and_normalized() {
         let text = "date = \"calendar-day\"
             brings_patients = true
+            sheet = \"2025\"
+            encoding = \"shift_jis\"
+            delimiter = \"tab\"
+            header_row = 3
+            date_format = \"DD.MM.YYYY\"
             columns = { visit_no = \"Pra\u{308}senz\" }
             constants = { channel = \"PHONE\" }
             statuses = { No = \"COMPLETED\" }
@@ -86,11 +282,17 @@ mod tests {
             (mapping.date, mapping.brings_patients),
             (DateMeaning::CalendarDay, true)
         );
-        assert_eq!(mapping.columns["visit_no"], "Pr\u{e4}senz");
+        assert_eq!(mapping.columns["visit_no"].names(), ["Pr\u{e4}senz"]);
+        assert_eq!((mapping.sheet.as_deref(), mapping.header_row), (Some("2025"), Some(3)));
+        assert_eq!(
+            (mapping.encoding, mapping.delimiter),
+            (Some(Encoding::ShiftJis), Some(Delimiter::Tab))
+        );
+        assert_eq!(mapping.date_format.unwrap().as_str(), "DD.MM.YYYY");
         assert_eq!(mapping.constants["channel"], "PHONE");
-        assert_eq!(mapping.statuses["No"], "COMPLETED");
-        assert_eq!(mapping.channels["Tel"], "PHONE");
-        assert_eq!(mapping.sexes["F"], "FEMALE");
+        assert_eq!(mapping.statuses["no"], "COMPLETED");
+        assert_eq!(mapping.channels["tel"], "PHONE");
+        assert_eq!(mapping.sexes["f"], "FEMALE");
         let empty = read(b"").unwrap();
         assert_eq!(
             (empty.date, empty.brings_patients, empty.columns.len()),
@@ -105,6 +307,27 @@ mod tests {
             (b"date = \"month\"", "unknown variant `month`"),
             (b"columns = [\"visit_no\"]", "invalid type"),
             (b"columns = {", "mapping.toml"),
+            (b"encoding = \"latin\"", "must be one of: UTF-8 UTF-16LE"),
+            (b"delimiter = \":\"", "must be one of: , ; tab |"),
+            (b"date_format = \"DD/MM/YY\"", "YYYY, MM and DD once each"),
+            (b"date_format = \"DD/MM/YYYY hh\"", "YYYY, MM and DD once each"),
+            (
+                b"statuses = { No = \"COMPLETE\" }",
+                "statuses.\"No\": unknown word \"COMPLETE\"; must be one of: TENTATIVE",
+            ),
+            (
+                b"constants = { channel = \"FAX\" }",
+                "constants.channel: unknown word \"FAX\"",
+            ),
+            (
+                b"sexes = { F = \"FEMALE\", f = \"MALE\" }",
+                "differs from another word in case",
+            ),
+            (
+                b"columns = { chart_no = [\"a\", \"b\"] }",
+                "columns.chart_no: only name can have several columns",
+            ),
+            (b"columns = { name = [] }", "columns.name: names no column"),
             (b"\xff", "cannot be read"),
         ] {
             let error = read(bytes).unwrap_err().for_operator();

@@ -1,18 +1,19 @@
 //! A row of a file as drafts.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 
-use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime, TimeZone as _, Utc};
+use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime, NaiveTime, SubsecRound as _, TimeZone as _, Utc};
 use chrono_tz::Tz;
-use csv::StringRecord;
+use tabular::Cells;
 
-use super::mapping::{DateMeaning, Mapping};
+use super::mapping::{DateMeaning, FileColumns, Mapping, folded_word, our_word};
 use super::{FileKind, Row};
 use crate::error::{Error, Result};
 use crate::records::{FieldError, Patch, PatientDraft, Sex, VisitDraft, rules};
 use crate::statistics::{VisitChannel, VisitStatus};
 use crate::store::Hospital;
+use crate::text;
 
 /// The columns of a file of patients.
 const PATIENT_COLUMNS: [&str; 7] = [
@@ -48,7 +49,8 @@ type Parsed<T> = std::result::Result<T, Refusal>;
 /// The positions of our columns in a file, and how values are read.
 pub(super) struct Columns {
     kind: FileKind,
-    positions: HashMap<&'static str, usize>,
+    /// Several where their texts make a name together.
+    positions: HashMap<&'static str, Vec<usize>>,
     header: Vec<String>,
     mapping: Mapping,
     time_zone: Tz,
@@ -57,57 +59,87 @@ pub(super) struct Columns {
     country: Option<String>,
 }
 
+/// The names of our columns that a file may have.
+fn names(kind: FileKind, mapping: &Mapping) -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = match kind {
+        FileKind::Patients => PATIENT_COLUMNS.to_vec(),
+        FileKind::Visits => VISIT_COLUMNS.to_vec(),
+    };
+    if mapping.brings_patients {
+        names.extend(PATIENT_COLUMNS_OF_VISITS);
+    }
+    names
+}
+
+/// Our columns that a file must have.
+fn required(kind: FileKind) -> &'static [&'static str] {
+    match kind {
+        FileKind::Patients => &["chart_no"],
+        FileKind::Visits => &["visit_no", "chart_no", "status"],
+    }
+}
+
+/// The columns that a file's header row must have, by the file's names.
+///
+/// # Errors
+/// Where the mapping is not one of such a file.
+pub(super) fn header_columns(kind: FileKind, mapping: &Mapping) -> Result<Vec<String>> {
+    if kind == FileKind::Patients && mapping.brings_patients {
+        return Err(Error::input("mapping", "brings_patients is only for files of visits"));
+    }
+    let names = names(kind, mapping);
+    let mut named = mapping.columns.keys().chain(mapping.constants.keys());
+    if let Some(name) = named.find(|name| !names.contains(&name.as_str())) {
+        let message = format!("unknown column {name}; must be one of: {}", names.join(", "));
+        return Err(Error::input("mapping", message));
+    }
+    let mapped = mapping
+        .columns
+        .values()
+        .flat_map(|columns| columns.names().iter().cloned());
+    let is_open = |name: &&&str| !mapping.columns.contains_key(**name) && !mapping.constants.contains_key(**name);
+    let own = required(kind).iter().filter(is_open).map(|name| (*name).to_owned());
+    Ok(own.chain(mapped).collect())
+}
+
 impl Columns {
-    /// Finds our columns in a header.
+    /// Finds our columns in a header that has those of [`header_columns`].
     ///
     /// # Errors
     /// Where a column is missing, unknown or repeated; the text names it.
     pub(super) fn new(
         kind: FileKind,
-        header: &StringRecord,
+        header: &[String],
         mapping: Option<&Mapping>,
         hospital: &Hospital,
         today: NaiveDate,
     ) -> Result<Self> {
         let own = mapping.cloned().unwrap_or_default();
-        if kind == FileKind::Patients && own.brings_patients {
-            return Err(Error::input("mapping", "brings_patients is only for files of visits"));
-        }
-        let header: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
-        let mut names: Vec<&'static str> = match kind {
-            FileKind::Patients => PATIENT_COLUMNS.to_vec(),
-            FileKind::Visits => VISIT_COLUMNS.to_vec(),
-        };
-        if own.brings_patients {
-            names.extend(PATIENT_COLUMNS_OF_VISITS);
-        }
-        let unknown = own
-            .columns
-            .keys()
-            .chain(own.constants.keys())
-            .find(|name| !names.contains(&name.as_str()));
-        if let Some(name) = unknown {
-            let message = format!("unknown column {name}; must be one of: {}", names.join(", "));
-            return Err(Error::input("mapping", message));
-        }
+        let header: Vec<String> = header.iter().map(|name| text::nfc(name.trim()).into_owned()).collect();
+        let names = names(kind, &own);
         let mut positions = HashMap::new();
         for name in &names {
-            let in_file = own.columns.get(*name).map_or(*name, String::as_str);
-            let mut found = header
-                .iter()
-                .enumerate()
-                .filter(|(_, column)| *column == in_file)
-                .map(|(position, _)| position);
-            match (found.next(), found.next()) {
-                (Some(_), Some(_)) => return Err(Error::input("file", format!("the column {in_file} occurs twice"))),
-                (Some(position), None) => drop(positions.insert(*name, position)),
-                (None, _) if own.columns.contains_key(*name) => {
-                    return Err(Error::input(
-                        "file",
-                        format!("the column {in_file} is missing, which the mapping names for {name}"),
-                    ));
+            let unmapped = [(*name).to_owned()];
+            let in_file = own.columns.get(*name).map_or(&unmapped[..], FileColumns::names);
+            let mut found = Vec::new();
+            for column in in_file {
+                let mut places = header.iter().enumerate().filter(|(_, name)| *name == column.trim());
+                match (places.next(), places.next()) {
+                    (Some(_), Some(_)) => {
+                        return Err(Error::input("file", format!("the column {column} occurs twice")));
+                    }
+                    (Some((position, _)), None) => found.push(position),
+                    (None, _) if own.columns.contains_key(*name) => {
+                        return Err(Error::input(
+                            "file",
+                            format!("the column {column} is missing, which the mapping names for {name}"),
+                        ));
+                    }
+                    (None, _) => {}
                 }
-                (None, _) => {}
+            }
+            if !found.is_empty() {
+                positions.insert(*name, found);
             }
         }
         let columns = Self {
@@ -126,13 +158,8 @@ impl Columns {
     /// Checks that the file has the columns that it must have, and without a mapping no unknown ones.
     fn check_complete(&self, mapped: bool, names: &[&str]) -> Result<()> {
         let has = |name: &str| self.positions.contains_key(name) || self.mapping.constants.contains_key(name);
-        let required: &[&str] = match self.kind {
-            FileKind::Patients => &["chart_no"],
-            FileKind::Visits => &["visit_no", "chart_no", "status"],
-        };
-        if let Some(name) = required.iter().find(|name| !has(name)) {
-            let message = format!("the column {name} is missing; the file has: {}", self.header.join(", "));
-            return Err(Error::input("file", message));
+        if let Some(name) = required(self.kind).iter().find(|name| !has(name)) {
+            return Err(Error::input("file", format!("the column {name} is missing")));
         }
         if self.kind == FileKind::Visits && !has("date") && !has("scheduled_at") {
             return Err(Error::input(
@@ -144,7 +171,7 @@ impl Columns {
         let unknown = self
             .header
             .iter()
-            .find(|column| !mapped && !names.contains(&column.as_str()));
+            .find(|column| !mapped && !column.is_empty() && !names.contains(&column.as_str()));
         match unknown {
             Some(column) => {
                 let message = format!("unknown column {column:?}; must be one of: {}", names.join(", "));
@@ -154,9 +181,40 @@ impl Columns {
         }
     }
 
+    /// Whether no mapped column has a value.
+    pub(super) fn is_blank(&self, row: &tabular::Row) -> bool {
+        let is_mapped = |problem: &tabular::Problem| problem.cell.is_none_or(|cell| self.is_mapped(cell));
+        let mut cells = self
+            .positions
+            .values()
+            .flatten()
+            .filter_map(|&position| row.cells.get(position));
+        !row.problems.iter().any(is_mapped) && cells.all(|cell| cell.trim().is_empty())
+    }
+
+    fn is_mapped(&self, position: usize) -> bool {
+        self.positions.values().flatten().any(|mapped| *mapped == position)
+    }
+
+    /// Why a row cannot be read, as the file has it.
+    pub(super) fn check(&self, row: &tabular::Row) -> Parsed<()> {
+        let is_mapped = |problem: &&tabular::Problem| problem.cell.is_none_or(|cell| self.is_mapped(cell));
+        match row.problems.iter().find(is_mapped) {
+            Some(problem) => {
+                let column = problem.cell.and_then(|cell| self.header.get(cell)).cloned();
+                Err((column, problem.kind.to_string()))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Reads a row. `remarks` are values that are left empty.
-    pub(super) fn read(&self, record: &StringRecord, remarks: &mut Vec<Refusal>) -> Parsed<Row> {
-        if record.len() != self.header.len() {
+    pub(super) fn read(&self, record: &Cells, remarks: &mut Vec<Refusal>) -> Parsed<Row> {
+        // Spreadsheets write empty cells at the end of a line.
+        let rest_is_blank = || {
+            (self.header.len()..record.len()).all(|cell| record.get(cell).is_some_and(|cell| cell.trim().is_empty()))
+        };
+        if record.len() < self.header.len() || !rest_is_blank() {
             let reason = format!("{} fields where the header has {}", record.len(), self.header.len());
             return Err((None, reason));
         }
@@ -175,67 +233,127 @@ impl Columns {
     }
 
     /// The value of a column; none where it is empty or the file does not have the column.
-    fn value<'a>(&'a self, record: &'a StringRecord, name: &str) -> Option<&'a str> {
-        let value = match self.positions.get(name) {
-            Some(&position) => record.get(position),
-            None => self.mapping.constants.get(name).map(String::as_str),
+    fn value<'a>(&'a self, record: &'a Cells, name: &str) -> Option<Cow<'a, str>> {
+        let of_cell = |position: &usize| record.get(*position).map(str::trim).filter(|value| !value.is_empty());
+        match self.positions.get(name).map(Vec::as_slice) {
+            Some([position]) => of_cell(position).map(Cow::Borrowed),
+            Some(positions) => {
+                let parts: Vec<&str> = positions.iter().filter_map(of_cell).collect();
+                Some(Cow::<str>::Owned(parts.join(" "))).filter(|value| !value.is_empty())
+            }
+            None => {
+                let constant = self.mapping.constants.get(name).map(|value| value.trim());
+                constant.filter(|value| !value.is_empty()).map(Cow::Borrowed)
+            }
+        }
+    }
+
+    /// Words of the columns of statuses, channels and sexes that stand for none of ours, with their columns.
+    pub(super) fn unknown_words(&self, record: &Cells) -> Vec<(String, String)> {
+        let is_unknown = |name: &str, word: &str| match name {
+            "status" => self
+                .our_word(word, &self.mapping.statuses, VisitStatus::ALL, VisitStatus::as_str)
+                .is_none(),
+            "channel" => self
+                .our_word(word, &self.mapping.channels, VisitChannel::ALL, VisitChannel::as_str)
+                .is_none(),
+            _ => self
+                .our_word(word, &self.mapping.sexes, Sex::ALL, Sex::as_str)
+                .is_none(),
         };
-        value.map(str::trim).filter(|value| !value.is_empty())
+        let words = ["status", "channel", "sex"]
+            .into_iter()
+            .filter_map(|name| Some((name, self.value(record, name)?)));
+        let unknown = words.filter(|(name, word)| is_unknown(name, word));
+        unknown
+            .map(|(name, word)| (self.in_file(name), word.into_owned()))
+            .collect()
+    }
+
+    /// The file's name of a column.
+    fn in_file(&self, name: &str) -> String {
+        let column = self
+            .positions
+            .get(name)
+            .and_then(|positions| self.header.get(*positions.first()?));
+        column.map_or(name, String::as_str).to_owned()
     }
 
     fn refusal(&self, name: &str, reason: impl Into<String>) -> Refusal {
-        let column = self.positions.get(name).and_then(|&position| self.header.get(position));
-        (Some(column.map_or(name, String::as_str).to_owned()), reason.into())
+        (Some(self.in_file(name)), reason.into())
     }
 
-    fn required(&self, record: &StringRecord, name: &str) -> Parsed<String> {
-        let value = self.value(record, name).map(str::to_owned);
+    fn required(&self, record: &Cells, name: &str) -> Parsed<String> {
+        let value = self.value(record, name).map(Cow::into_owned);
         value.ok_or_else(|| self.refusal(name, "empty"))
     }
 
-    fn text(&self, record: &StringRecord, name: &str) -> Patch<String> {
-        self.value(record, name).map(str::to_owned).into()
+    fn text(&self, record: &Cells, name: &str) -> Patch<String> {
+        self.value(record, name).map(Cow::into_owned).into()
     }
 
-    fn date(&self, record: &StringRecord, name: &str) -> Parsed<Option<NaiveDate>> {
-        let date = self.value(record, name).map(rules::parse_date);
+    fn date(&self, record: &Cells, name: &str) -> Parsed<Option<NaiveDate>> {
+        let date = self.value(record, name).map(|value| self.parse_date(&value));
         date.transpose().map_err(|message| self.refusal(name, message))
     }
 
-    /// A value of an enum: ours, or the file's as the mapping has it. `all` are the accepted values for the refusal.
-    fn enum_value<T>(
+    /// A date written YYYY-MM-DD, or as the mapping says.
+    fn parse_date(&self, value: &str) -> rules::Checked<NaiveDate> {
+        rules::parse_date(value).or_else(|message| {
+            let Some(format) = &self.mapping.date_format else {
+                return Err(message);
+            };
+            let date = format.parse_start(value).filter(|(_, rest)| rest.is_empty());
+            date.map(|(date, _)| date)
+                .ok_or_else(|| format!("{message} or {}", format.as_str()))
+        })
+    }
+
+    /// The value of a word of the file, which may be ours.
+    fn our_word<T: Copy>(
         &self,
-        record: &StringRecord,
+        word: &str,
+        mapped: &BTreeMap<String, String>,
+        all: &[T],
+        as_str: fn(T) -> &'static str,
+    ) -> Option<T> {
+        our_word(mapped.get(&folded_word(word)).map_or(word, String::as_str), all, as_str)
+    }
+
+    /// A value of an enum: ours, or the file's as the mapping has it.
+    fn enum_value<T: Copy>(
+        &self,
+        record: &Cells,
         name: &str,
         mapped: &BTreeMap<String, String>,
-        parse: impl Fn(&str) -> Option<T>,
-        all: impl Fn() -> String,
+        all: &[T],
+        as_str: fn(T) -> &'static str,
     ) -> Parsed<Option<T>> {
         let Some(value) = self.value(record, name) else {
             return Ok(None);
         };
-        let ours = mapped.get(value).map_or(value, String::as_str);
-        let found = parse(ours);
+        let words = || join(all.iter().map(|value| as_str(*value)), mapped);
+        let found = self.our_word(&value, mapped, all, as_str);
         found
             .map(Some)
-            .ok_or_else(|| self.refusal(name, format!("unknown value; must be one of: {}", all())))
+            .ok_or_else(|| self.refusal(name, format!("unknown value; must be one of: {}", words())))
     }
 
-    fn visit(&self, record: &StringRecord) -> Parsed<VisitDraft<String>> {
-        let all = || {
-            join(
-                VisitStatus::ALL.iter().map(|status| status.as_str()),
-                &self.mapping.statuses,
-            )
-        };
-        let status = self.enum_value(record, "status", &self.mapping.statuses, VisitStatus::parse, all)?;
-        let all = || {
-            join(
-                VisitChannel::ALL.iter().map(|channel| channel.as_str()),
-                &self.mapping.channels,
-            )
-        };
-        let channel = self.enum_value(record, "channel", &self.mapping.channels, VisitChannel::parse, all)?;
+    fn visit(&self, record: &Cells) -> Parsed<VisitDraft<String>> {
+        let status = self.enum_value(
+            record,
+            "status",
+            &self.mapping.statuses,
+            VisitStatus::ALL,
+            VisitStatus::as_str,
+        )?;
+        let channel = self.enum_value(
+            record,
+            "channel",
+            &self.mapping.channels,
+            VisitChannel::ALL,
+            VisitChannel::as_str,
+        )?;
         let scheduled_at = self.instant(record)?;
         let mut draft = VisitDraft {
             visit_no: Patch::Put(self.required(record, "visit_no")?),
@@ -259,18 +377,18 @@ impl Columns {
         Ok(draft)
     }
 
-    fn visit_date(&self, record: &StringRecord) -> Parsed<Option<NaiveDate>> {
+    fn visit_date(&self, record: &Cells) -> Parsed<Option<NaiveDate>> {
         let Some(value) = self.value(record, "date") else {
             return Ok(None);
         };
         let (date, message) = match self.mapping.date {
             DateMeaning::Day => return self.date(record, "date"),
             DateMeaning::CalendarDay => (
-                value.get(..10).and_then(|day| day.parse().ok()),
+                self.starting_date(&value).map(|(date, _)| date),
                 "must be a time stamp that begins with a date, YYYY-MM-DD",
             ),
             DateMeaning::Instant => (
-                DateTime::parse_from_rfc3339(value)
+                DateTime::parse_from_rfc3339(&value)
                     .ok()
                     .map(|at| at.with_timezone(&self.time_zone).date_naive()),
                 "must be a time stamp with an offset, such as 2025-05-11T09:30:00+09:00",
@@ -279,24 +397,23 @@ impl Columns {
         date.map(Some).ok_or_else(|| self.refusal("date", message))
     }
 
-    /// scheduled_at: with an offset an instant, without one the hospital's local time.
-    fn instant(&self, record: &StringRecord) -> Parsed<Option<DateTime<Utc>>> {
-        const LOCAL: [&str; 4] = [
-            "%Y-%m-%dT%H:%M:%S%.f",
-            "%Y-%m-%dT%H:%M",
-            "%Y-%m-%d %H:%M:%S%.f",
-            "%Y-%m-%d %H:%M",
-        ];
+    /// The date at the start of a time stamp, and what follows it.
+    fn starting_date<'a>(&self, value: &'a str) -> Option<(NaiveDate, &'a str)> {
+        let own = value
+            .split_at_checked(10)
+            .and_then(|(date, rest)| Some((rules::parse_date(date).ok()?, rest)));
+        own.or_else(|| self.mapping.date_format.as_ref()?.parse_start(value))
+    }
+
+    /// scheduled_at: with an offset an instant, without one the hospital's local time. Databases store microseconds.
+    fn instant(&self, record: &Cells) -> Parsed<Option<DateTime<Utc>>> {
         let Some(value) = self.value(record, "scheduled_at") else {
             return Ok(None);
         };
-        let at = match DateTime::parse_from_rfc3339(value) {
+        let at = match DateTime::parse_from_rfc3339(&value) {
             Ok(at) => at.with_timezone(&Utc),
             Err(_) => {
-                let local = LOCAL
-                    .iter()
-                    .find_map(|form| NaiveDateTime::parse_from_str(value, form).ok());
-                let local = local.ok_or_else(|| {
+                let local = self.local_time(&value).ok_or_else(|| {
                     self.refusal(
                         "scheduled_at",
                         "must be an existing time, such as 2025-05-11T09:30 or 2025-05-11T09:30:00+09:00",
@@ -307,26 +424,34 @@ impl Columns {
                     .with_timezone(&Utc)
             }
         };
-        Ok(Some(at))
+        Ok(Some(at.trunc_subsecs(6)))
+    }
+
+    fn local_time(&self, value: &str) -> Option<NaiveDateTime> {
+        let (date, rest) = self.starting_date(value)?;
+        let time = rest.strip_prefix(['T', ' '])?.trim_start();
+        let mut times = ["%H:%M:%S%.f", "%H:%M"]
+            .into_iter()
+            .map(|form| NaiveTime::parse_from_str(time, form));
+        times.find_map(std::result::Result::ok).map(|time| date.and_time(time))
     }
 
     /// A patient; of a visit's row where `seen_on` is the visit's date.
-    fn patient(
-        &self,
-        record: &StringRecord,
-        seen_on: Option<NaiveDate>,
-        remarks: &mut Vec<Refusal>,
-    ) -> Parsed<PatientDraft> {
-        let all = || join(Sex::ALL.iter().map(|sex| sex.as_str()), &self.mapping.sexes);
-        let sex = self.enum_value(record, "sex", &self.mapping.sexes, Sex::parse, all)?;
-        let birth_date = self.date(record, "birth_date")?;
+    fn patient(&self, record: &Cells, seen_on: Option<NaiveDate>, remarks: &mut Vec<Refusal>) -> Parsed<PatientDraft> {
+        let sex = self.enum_value(record, "sex", &self.mapping.sexes, Sex::ALL, Sex::as_str)?;
+        let birth_date = self.date(record, "birth_date").unwrap_or_else(|(column, message)| {
+            remarks.push((column, left_empty(&message)));
+            None
+        });
         let birth_year = match self.value(record, "birth_year") {
             None => self.birth_year_by_age(record, seen_on, remarks),
-            Some(value) => Some(
-                value
-                    .parse()
-                    .map_err(|_| self.refusal("birth_year", "must be a year"))?,
-            ),
+            Some(value) => {
+                let year = value.parse().ok();
+                if year.is_none() {
+                    remarks.push(self.refusal("birth_year", left_empty("must be a year")));
+                }
+                year
+            }
         };
         let mut draft = PatientDraft {
             chart_no: Some(self.required(record, "chart_no")?),
@@ -344,31 +469,31 @@ impl Columns {
             ..PatientDraft::default()
         };
         for FieldError { field, message } in draft.validate(self.today, self.country.as_deref()) {
-            if field != "phone" {
+            if !matches!(field, "phone" | "birth_date" | "birth_year") {
                 return Err(self.refusal(field, message));
             }
-            remarks.push(self.refusal(field, format!("left empty: {message}")));
+            remarks.push(self.refusal(field, left_empty(&message)));
         }
         Ok(draft)
     }
 
     /// The birth year by the age on a day, accurate to a year. An age that cannot be is left empty.
-    fn birth_year_by_age(
-        &self,
-        record: &StringRecord,
-        seen_on: Option<NaiveDate>,
-        remarks: &mut Vec<Refusal>,
-    ) -> Option<i32> {
+    fn birth_year_by_age(&self, record: &Cells, seen_on: Option<NaiveDate>, remarks: &mut Vec<Refusal>) -> Option<i32> {
         let (value, seen_on) = (self.value(record, "age")?, seen_on?);
         let age = value.parse().ok().filter(|age| (0..=MAX_AGE).contains(age));
         let Some(age) = age else {
-            remarks.push(self.refusal("age", format!("left empty: must be an age within 0 to {MAX_AGE}")));
+            let message = left_empty(&format!("must be an age within 0 to {MAX_AGE}"));
+            remarks.push(self.refusal("age", message));
             return None;
         };
         rules::birth_year(seen_on.year() - age, self.today)
-            .map_err(|message| remarks.push(self.refusal("age", format!("left empty: the birth year {message}"))))
+            .map_err(|message| remarks.push(self.refusal("age", left_empty(&format!("the birth year {message}")))))
             .ok()
     }
+}
+
+fn left_empty(message: &str) -> String {
+    format!("left empty: {message}")
 }
 
 fn join<'a>(ours: impl Iterator<Item = &'a str>, mapped: &'a BTreeMap<String, String>) -> String {
@@ -384,12 +509,12 @@ mod tests {
     const PATIENTS: &str = "chart_no,name,phone,birth_date,birth_year,sex,registered_on";
     const VISITS: &str = "visit_no,chart_no,date,scheduled_at,status,department,doctor,channel";
 
-    fn cells(line: &str) -> StringRecord {
-        line.split(',').collect::<Vec<_>>().into()
+    fn cells(line: &str) -> Cells {
+        line.split(',').collect()
     }
 
     fn mapping(text: &str) -> Mapping {
-        toml::from_str(text).unwrap()
+        Mapping::parse(text).unwrap()
     }
 
     fn columns_in(time_zone: &str, kind: FileKind, header: &str, mapping: Option<&Mapping>) -> Result<Columns> {
@@ -402,7 +527,9 @@ mod tests {
             slot_minutes: 30,
             tentative_minutes: 60,
         };
-        Columns::new(kind, &cells(header), mapping, &hospital, Utc::now().date_naive())
+        header_columns(kind, mapping.unwrap_or(&Mapping::default()))?;
+        let header: Vec<String> = header.split(',').map(str::to_owned).collect();
+        Columns::new(kind, &header, mapping, &hospital, Utc::now().date_naive())
     }
 
     fn columns(kind: FileKind, header: &str, mapping: Option<&Mapping>) -> Columns {
@@ -438,7 +565,6 @@ mod tests {
     #[test]
     fn a_refusal_of_a_patient_has_column_and_reason() {
         let columns = columns(FileKind::Patients, PATIENTS, None);
-        let year = format!("must be a year within 1900 to {}", columns.today.year());
         let long = format!("A1,{},,,,,", "n".repeat(256));
         let line = "must be 1–255 characters without control characters";
         let date = "must be an existing date in the form YYYY-MM-DD";
@@ -452,13 +578,6 @@ mod tests {
                 (&long, "name", line),
                 ("A1,Ki\u{7}m,,,,,", "name", line),
                 ("A\u{0}1,Kim,,,,,", "chart_no", line),
-                ("A1,,,2025-02-29,,,", "birth_date", date),
-                ("A1,,,2025-2-1,,,", "birth_date", date),
-                ("A1,,,1899-12-31,,,", "birth_date", range),
-                ("A1,,,2200-12-31,,,", "birth_date", "must not be after today"),
-                ("A1,,,,about 1980,,", "birth_year", "must be a year"),
-                ("A1,,,,1899,,", "birth_year", &year),
-                ("A1,,,,2201,,", "birth_year", &year),
                 (
                     "A1,,,,,F,",
                     "sex",
@@ -480,7 +599,11 @@ mod tests {
         check(
             &columns,
             &[
-                ("V1,A1,2025-05-11,,COMPLETED,,,,", "", "9 fields where the header has 8"),
+                (
+                    "V1,A1,2025-05-11,,COMPLETED,,,,x",
+                    "",
+                    "9 fields where the header has 8",
+                ),
                 (",A1,2025-05-11,,COMPLETED,,,", "visit_no", "empty"),
                 ("V1,,2025-05-11,,COMPLETED,,,", "chart_no", "empty"),
                 ("V1,A1,,,COMPLETED,,,", "date", "empty, and so is scheduled_at"),
@@ -527,7 +650,7 @@ mod tests {
                 (
                     "X,A1,3",
                     "Gender",
-                    "unknown value; must be one of: FEMALE, MALE, OTHER, UNKNOWN, F",
+                    "unknown value; must be one of: FEMALE, MALE, OTHER, UNKNOWN, f",
                 ),
                 (
                     "F,A1,3",
@@ -535,6 +658,119 @@ mod tests {
                     "must be an existing date in the form YYYY-MM-DD",
                 ),
             ],
+        );
+    }
+
+    #[test]
+    fn a_birth_date_that_is_invalid_is_left_empty() {
+        let columns = columns(FileKind::Patients, PATIENTS, None);
+        let date = "must be an existing date in the form YYYY-MM-DD";
+        let year = format!("must be a year within 1900 to {}", columns.today.year());
+        for (row, column, reason) in [
+            ("A1,,,2025-02-29,,,", "birth_date", date),
+            ("A1,,,2025-2-1,,,", "birth_date", date),
+            (
+                "A1,,,1899-12-31,,,",
+                "birth_date",
+                "must be within 1900-01-01 to 2200-12-31",
+            ),
+            ("A1,,,2200-12-31,,,", "birth_date", "must not be after today"),
+            ("A1,,,,about 1980,,", "birth_year", "must be a year"),
+            ("A1,,,,1899,,", "birth_year", &year),
+            ("A1,,,,2201,,", "birth_year", &year),
+        ] {
+            let (remarks, row) = accepted(&columns, row);
+            assert_eq!(remarks, [(Some(column.to_owned()), format!("left empty: {reason}"))]);
+            let Row::Patient(patient) = row else {
+                panic!("no patient")
+            };
+            assert_eq!((patient.birth_date, patient.birth_year), (Patch::Keep, Patch::Keep));
+        }
+    }
+
+    #[test]
+    fn words_are_compared_without_case_and_blanks() {
+        let mapping = mapping("statuses = { \"Did not come\" = \"no show\" }");
+        let columns = columns(FileKind::Visits, VISITS, Some(&mapping));
+        for (word, status) in [
+            ("completed", VisitStatus::Completed),
+            ("In  progress", VisitStatus::InProgress),
+            ("DID NOT  COME", VisitStatus::NoShow),
+            ("no_show", VisitStatus::NoShow),
+        ] {
+            assert_eq!(
+                visit(&columns, &format!("V1,A1,2025-05-11,,{word},,,")).status,
+                Some(status),
+                "{word}"
+            );
+        }
+        let row = cells("V1,A1,2025-05-11,,Came,,,Fax");
+        let words = [("status", "Came"), ("channel", "Fax")].map(|(column, word)| (column.to_owned(), word.to_owned()));
+        assert_eq!(columns.unknown_words(&row), words);
+    }
+
+    #[test]
+    fn a_mapping_says_how_dates_are_written() {
+        let mapping = mapping("date_format = \"DD/MM/YYYY\"");
+        let columns = columns(FileKind::Visits, VISITS, Some(&mapping));
+        let at = |date: &str, time: &str| visit(&columns, &format!("V1,A1,{date},{time},BOOKED,,,"));
+        assert_eq!(at("03/02/2025", "").date.unwrap().to_string(), "2025-02-03");
+        assert_eq!(at("2025-02-03", "").date.unwrap().to_string(), "2025-02-03");
+        assert_eq!(
+            at("", "03/02/2025 09:30").scheduled_at,
+            Patch::Put("2025-02-03T00:30:00Z".parse().unwrap())
+        );
+        let date = "must be an existing date in the form YYYY-MM-DD or DD/MM/YYYY";
+        check(
+            &columns,
+            &[
+                ("V1,A1,31/02/2025,,BOOKED,,,", "date", date),
+                ("V1,A1,02/03/2025 1,,BOOKED,,,", "date", date),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_name_may_be_in_several_columns() {
+        let mapping = mapping("columns = { name = [\"LAST\", \"FIRST\"] }");
+        let columns = columns(FileKind::Patients, "FIRST,chart_no,LAST", Some(&mapping));
+        for (row, name) in [
+            ("Min,A1,Kim", Patch::Put("Kim Min".to_owned())),
+            ("Min,A1,", Patch::Put("Min".to_owned())),
+            (",A1, ", Patch::Keep),
+        ] {
+            let Row::Patient(patient) = accepted(&columns, row).1 else {
+                panic!("no patient")
+            };
+            assert_eq!(patient.name, name);
+        }
+    }
+
+    #[test]
+    fn columns_that_are_not_mapped_never_refuse_a_row() {
+        let columns = columns(FileKind::Patients, "chart_no,ward,name", Some(&Mapping::default()));
+        let kind = tabular::ProblemKind::ErrorValue;
+        let row = |line: &str, cell| tabular::Row {
+            line: 2,
+            cells: cells(line),
+            problems: vec![tabular::Problem { cell, kind }],
+        };
+        assert_eq!(columns.check(&row("A1,,Kim", Some(1))), Ok(()));
+        assert!(columns.is_blank(&row(",3, ", Some(1))) && !columns.is_blank(&row(",3,", Some(0))));
+        assert_eq!(
+            columns.check(&row("A1,,Kim", Some(2))).unwrap_err().0.as_deref(),
+            Some("name")
+        );
+        assert_eq!(columns.check(&row("A1,,Kim", None)).unwrap_err().0, None);
+    }
+
+    #[test]
+    fn fractions_below_a_microsecond_are_cut_off() {
+        let columns = columns(FileKind::Visits, VISITS, None);
+        let visit = visit(&columns, "V1,A1,,2025-05-11T00:30:00.1234567Z,BOOKED,,,");
+        assert_eq!(
+            visit.scheduled_at,
+            Patch::Put("2025-05-11T00:30:00.123456Z".parse().unwrap())
         );
     }
 
@@ -628,17 +864,12 @@ mod tests {
         };
         let (patients, visits) = (FileKind::Patients, FileKind::Visits);
         for (kind, header, mapping, text) in [
-            (
-                patients,
-                "name,phone",
-                None,
-                "file: the column chart_no is missing; the file has: name, phone",
-            ),
+            (patients, "name,phone", None, "file: the column chart_no is missing"),
             (
                 visits,
                 "visit_no,chart_no,date",
                 None,
-                "file: the column status is missing; the file has: visit_no, chart_no, date",
+                "file: the column status is missing",
             ),
             (
                 visits,

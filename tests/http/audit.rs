@@ -238,8 +238,8 @@ on_each_database! {
         let imported: Vec<Value> = newest(&admin, 100).await.into_iter().filter(|entry| entry["action"] == "IMPORTED").collect();
         let what: Vec<&str> = imported.iter().map(|entry| entry["what"].as_str().unwrap()).collect();
         assert_eq!(what, [
-            "visits: 11 inserted, 0 changed, 0 unchanged, 0 refused, 0 values left empty",
-            "patients: 5 inserted, 0 changed, 0 unchanged, 0 refused, 0 values left empty",
+            "visits: 11 rows read: 11 inserted, 0 changed, 0 unchanged, 0 refused, 0 blank; 0 values left empty",
+            "patients: 5 rows read: 5 inserted, 0 changed, 0 unchanged, 0 refused, 0 blank; 0 values left empty",
         ]);
         assert_eq!(imported[0]["staff"], Value::Null);
         // Also if only the number of results is selected.

@@ -1,4 +1,4 @@
-//! CSV import.
+//! Imports of CSV and XLSX files.
 
 use serde_json::json;
 use test_support::{TestApp, on_each_database};
@@ -15,26 +15,64 @@ fn reported(app: &TestApp, kind: &str, content: impl AsRef<[u8]>) -> (String, St
     let output = app.try_run_cli(&["import", kind, "--hospital", "H1", path.to_str().unwrap()]);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     let errors = text(output.stderr);
+    let summary = text(output.stdout);
+    let status = if summary.contains(" 0 refused") { 0 } else { 2 };
+    assert_eq!(output.status.code(), Some(status), "{errors}");
+    (errors, summary)
+}
+
+/// Imports a file of patients with a mapping, which must go through; the messages, and the names by chart number.
+async fn imported_with(
+    app: &TestApp,
+    name: &str,
+    content: impl AsRef<[u8]>,
+    mapping: &str,
+) -> (String, Vec<(String, String)>) {
+    let path = app.write_file(name, content);
+    let mapping = app.write_file("mapping.toml", mapping);
+    let output = app.try_run_cli(&[
+        "import",
+        "patients",
+        "--hospital",
+        "H1",
+        path.to_str().unwrap(),
+        "--mapping",
+        mapping.to_str().unwrap(),
+    ]);
+    let errors = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{errors}");
-    (errors, text(output.stdout))
+    let patients = app
+        .sign_in("admin")
+        .await
+        .graphql("{ patients { nodes { chartNo name } } }")
+        .await["patients"]["nodes"]
+        .take();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let names = patients
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|patient| (text(&patient["chartNo"]), text(&patient["name"])))
+        .collect();
+    (errors, names)
 }
 
 on_each_database! {
     async fn repeated_imports_change_nothing(app: TestApp) {
         use test_support::{EXAMPLE_PATIENTS, EXAMPLE_VISITS};
-        assert_eq!(app.import("patients", "H1", EXAMPLE_PATIENTS), "5 inserted, 0 changed, 0 unchanged, 0 refused, 0 values left empty\n");
-        assert_eq!(app.import("visits", "H1", EXAMPLE_VISITS), "11 inserted, 0 changed, 0 unchanged, 0 refused, 0 values left empty\n");
+        assert_eq!(app.import("patients", "H1", EXAMPLE_PATIENTS), "5 rows read: 5 inserted, 0 changed, 0 unchanged, 0 refused, 0 blank; 0 values left empty\n");
+        assert_eq!(app.import("visits", "H1", EXAMPLE_VISITS), "11 rows read: 11 inserted, 0 changed, 0 unchanged, 0 refused, 0 blank; 0 values left empty\n");
         let user = app.sign_in("admin").await;
         let query = format!("{{ {} {{ revision }} }}", test_support::EXAMPLE);
         let before = user.graphql(&query).await;
         // With other line endings, a byte order mark, and columns in another order.
         let windows = format!("\u{feff}{}", EXAMPLE_PATIENTS.replace('\n', "\r\n"));
-        assert_eq!(app.import("patients", "H1", &windows), "0 inserted, 0 changed, 5 unchanged, 0 refused, 0 values left empty\n");
+        assert_eq!(app.import("patients", "H1", &windows), "5 rows read: 0 inserted, 0 changed, 5 unchanged, 0 refused, 0 blank; 0 values left empty\n");
         let turned: String = EXAMPLE_VISITS.lines().map(|line| line.rsplit(',').collect::<Vec<_>>().join(",") + "\r").collect();
-        assert_eq!(app.import("visits", "H1", &turned), "0 inserted, 0 changed, 11 unchanged, 0 refused, 0 values left empty\n");
+        assert_eq!(app.import("visits", "H1", &turned), "11 rows read: 0 inserted, 0 changed, 11 unchanged, 0 refused, 0 blank; 0 values left empty\n");
         assert_eq!(user.graphql(&query).await, before);
         let changed = EXAMPLE_VISITS.replace("1,A,2025-05-11,,COMPLETED", "1,A,2025-05-12,,ENDED");
-        assert_eq!(app.import("visits", "H1", &changed), "0 inserted, 1 changed, 10 unchanged, 0 refused, 0 values left empty\n");
+        assert_eq!(app.import("visits", "H1", &changed), "11 rows read: 0 inserted, 1 changed, 10 unchanged, 0 refused, 0 blank; 0 values left empty\n");
         assert_ne!(user.graphql(&query).await, before);
         // Beyond 2038, where MariaDB's TIMESTAMP ends.
         let future = |at: &str| app.import("visits", "H1", &format!("visit_no,chart_no,scheduled_at,status\nX,A,{at},BOOKED\n"));
@@ -44,16 +82,16 @@ on_each_database! {
         future("2048-01-02T00:30:00Z");
         assert_eq!(at().await["scheduledAt"], "2048-01-02T00:30:00Z");
         // Columns missing in the file stay unchanged.
-        assert_eq!(app.import("visits", "H1", "visit_no,chart_no,date,status\n5,B,2025-06-03,COMPLETED\n"), "0 inserted, 0 changed, 1 unchanged, 0 refused, 0 values left empty\n");
+        assert_eq!(app.import("visits", "H1", "visit_no,chart_no,date,status\n5,B,2025-06-03,COMPLETED\n"), "1 rows read: 0 inserted, 0 changed, 1 unchanged, 0 refused, 0 blank; 0 values left empty\n");
     }
 
     async fn invalid_rows_are_reported_and_the_others_imported(app: TestApp) {
         let (errors, summary) = reported(app, "patients", "chart_no,name,phone,birth_date,sex\n\
-            00017,Zero Seven,,,\n,No Number,,,\n17,Seventeen,12,,\n18,X,,1980-02-30,\n19,X,,,WOMAN\n20,X,,\n00017,Again,,,\n21,\"Two\nlines\",,,\n");
-        assert_eq!(summary, "2 inserted, 0 changed, 0 unchanged, 6 refused, 1 values left empty\n");
-        for expected in ["line 3, column chart_no: empty", "line 4, column phone: left empty", "line 5, column birth_date: must be an existing date",
-            "line 6, column sex: unknown value", "line 7: 4 fields where the header has 5", "line 8, column chart_no: line 2 of this file",
-            "line 9, column name: must be 1–255 characters"] {
+            00017,Zero Seven,,,\n,No Number,,,\n17,Seventeen,12,,\n18,X,,1980-02-30,\n\n19,X,,,WOMAN\n20,X,,\n00017,Again,,,\n21,\"Two\nlines\",,,\n");
+        assert_eq!(summary, "9 rows read: 3 inserted, 0 changed, 0 unchanged, 5 refused, 1 blank; 2 values left empty\n");
+        for expected in ["line 3, column chart_no: empty", "line 4, column phone: left empty", "line 5, column birth_date: left empty: must be an existing date",
+            "line 7, column sex: unknown value", "column sex: unknown word \"WOMAN\" in 1 rows", "line 8: 4 fields where the header has 5", "line 9, column chart_no: line 2 of this file",
+            "line 10, column name: must be 1–255 characters"] {
             assert!(errors.contains(expected), "{expected:?} in {errors}");
         }
         // Messages contain no patient data.
@@ -61,7 +99,7 @@ on_each_database! {
         let (errors, summary) = reported(app, "visits", "visit_no,chart_no,date,scheduled_at,status\n\
             v1,17,2025-05-01,,COMPLETED\nv2,99,2025-05-01,,COMPLETED\nv3,17,,,COMPLETED\nv4,17,1899-05-01,,COMPLETED\nv5,17,2025-05-01,,DONE\n\
             v6,17,,2025-05-01T23:30:00Z,ENDED\nv7,17,,2025-05-01T23:30,ENDED\nv8,17,,yesterday,ENDED\nv9,00017,2025-05-09,2025-05-01T00:00:00Z,ENDED\n");
-        assert_eq!(summary, "4 inserted, 0 changed, 0 unchanged, 5 refused, 0 values left empty\n");
+        assert_eq!(summary, "9 rows read: 4 inserted, 0 changed, 0 unchanged, 5 refused, 0 blank; 0 values left empty\n");
         for expected in ["line 3: chart_no: no patient", "line 4, column date: empty", "line 5, column date: must be within",
             "line 6, column status: unknown value", "line 9, column scheduled_at: must be an existing time"] {
             assert!(errors.contains(expected), "{expected:?} in {errors}");
@@ -74,30 +112,58 @@ on_each_database! {
             {"visitNo": "v6", "date": "2025-05-02", "scheduledAt": "2025-05-01T23:30:00Z", "patient": {"chartNo": "17"}},
             {"visitNo": "v9", "date": "2025-05-09", "scheduledAt": "2025-05-01T00:00:00Z", "patient": {"chartNo": "00017"}},
         ]));
-        let (errors, summary) = reported(app, "patients", b"chart_no,name\nx1,fine\nx2,caf\xe9\n");
-        assert_eq!(summary, "1 inserted, 0 changed, 0 unchanged, 1 refused, 0 values left empty\n");
-        assert!(errors.contains("line 3: the row is not UTF-8"), "{errors}");
+        let latin = imported_with(app, "latin.csv", b"chart_no,name\nx2,caf\xe9\n", "").await;
+        assert!(latin.0.contains("read as CSV, Windows-1252, delimiter ,, header row 1"), "{}", latin.0);
+        assert!(latin.1.contains(&("x2".to_owned(), "caf\u{e9}".to_owned())));
+        let path = app.write_file("utf8.csv", b"chart_no,name\nx3,fine\nx4,caf\xe9\n");
+        let mapping = app.write_file("utf8.toml", "encoding = \"UTF-8\"");
+        let output = app.try_run_cli(&["import", "patients", "--hospital", "H1", path.to_str().unwrap(), "--mapping", mapping.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2));
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(errors.contains("line 3, column name: has bytes that are not in the file's encoding"), "{errors}");
+    }
+
+    async fn a_spreadsheet_is_imported_as_a_clinic_keeps_it(app: TestApp) {
+        let mut workbook = rust_xlsxwriter::Workbook::new();
+        let sheet = workbook.add_worksheet();
+        sheet.write_string(0, 0, "Patients").unwrap();
+        sheet.write_row(2, 0, ["No", "Last", "First", "Born", "Ward"]).unwrap();
+        sheet.write_number(3, 0, 12.0).unwrap();
+        sheet.write_row(3, 1, ["Kim", "Min", "31/12/1980"]).unwrap();
+        sheet.write_number(4, 0, 13.0).unwrap();
+        let mapping = "date_format = \"DD/MM/YYYY\"\n[columns]\nchart_no = \"No\"\nname = [\"Last\", \"First\"]\nbirth_date = \"Born\"\n";
+        let (errors, patients) = imported_with(app, "patients.xlsx", workbook.save_to_buffer().unwrap(), mapping).await;
+        assert!(errors.contains("read as XLSX, sheet \"Sheet1\", header row 3"), "{errors}");
+        assert_eq!(patients, [("12", "Kim Min"), ("13", "")].map(|(number, name)| (number.to_owned(), name.to_owned())));
+    }
+
+    async fn the_standard_input_is_imported(app: TestApp) {
+        let summary = app.run_cli_with_input(&["import", "patients", "--hospital", "H1", "-"], "chart_no;name\n1;Kim\n");
+        assert_eq!(summary, "1 rows read: 1 inserted, 0 changed, 0 unchanged, 0 refused, 0 blank; 0 values left empty\n");
     }
 
     async fn unreadable_files_change_nothing(app: TestApp) {
         let import = |file: &str, kind: &str| refused(app, &["import", kind, "--hospital", "H1", file]);
-        assert!(import("absent.csv", "visits").contains("absent.csv cannot be read"));
+        assert!(import("absent.csv", "visits").contains("absent.csv: cannot be read"));
         let file = |content: &[u8]| app.write_file("bad.csv", content).to_str().unwrap().to_owned();
         assert!(import(&file(b""), "visits").contains("is empty"));
         assert!(import(&file(b"visit_no,chart_no,date\n"), "visits").contains("the column status is missing"));
         assert!(import(&file(b"visit_no,chart_no,status\n"), "visits").contains("one of the columns date and scheduled_at"));
         assert!(import(&file(b"visit_no,chart_no,date,status,deparment\n"), "visits").contains("unknown column \"deparment\""));
         assert!(import(&file(b"chart_no,name,name\n"), "patients").contains("the column name occurs twice"));
-        assert!(import(&file(b"\xff\xfec\0h\0"), "patients").contains("is not UTF-8"));
+        assert!(import(&file(b"\xff\xfec\0h\0"), "patients").contains("no header row was found: it must have the columns chart_no"));
+        assert!(import(&file(b"chart_no,name\n1,\"Kim\n2,Lee\n"), "patients").contains("line 2: a quote is not closed"));
+        assert!(import(&file(b"\xd0\xcf\x11\xe0"), "patients").contains("save it as XLSX or CSV"));
         assert!(refused(app, &["import", "visits", "--hospital", "H9", "x.csv"]).contains("no hospital has the code"));
         let mapping = |text: &str| {
             let data = app.write_file("data.csv", "a\n");
             let mapping = app.write_file("mapping.toml", text);
             refused(app, &["import", "visits", "--hospital", "H1", data.to_str().unwrap(), "--mapping", mapping.to_str().unwrap()])
         };
+        assert!(mapping("statuses = {No = \"COMPLETE\"}").contains("unknown word \"COMPLETE\""));
         assert!(mapping("colums = {}").contains("unknown field"));
         assert!(mapping("columns = {visitno = \"a\"}").contains("unknown column visitno"));
-        assert!(mapping("columns = {visit_no = \"b\"}").contains("the column b is missing"));
+        assert!(mapping("columns = {visit_no = \"b\"}").contains("it must have the columns chart_no, status, b"));
     }
 
     async fn an_interrupted_import_completes_when_rerun(app: TestApp) {
@@ -108,7 +174,7 @@ on_each_database! {
             format!("visit_no,chart_no,date,status\n{rows}")
         };
         app.import("visits", "H1", &visits(2_500));
-        assert_eq!(app.import("visits", "H1", &visits(6_000)), "3500 inserted, 0 changed, 2500 unchanged, 0 refused, 0 values left empty\n");
+        assert_eq!(app.import("visits", "H1", &visits(6_000)), "6000 rows read: 3500 inserted, 0 changed, 2500 unchanged, 0 refused, 0 blank; 0 values left empty\n");
         let user = app.sign_in("admin").await;
         assert_eq!(user.graphql("{ visits { totalCount } }").await["visits"]["totalCount"], 6_000);
     }
