@@ -24,7 +24,7 @@
 //! # Bounds
 //!
 //! Memory does not grow with a CSV file. The largest XLSX file that is taken has 256 MiB, 1 GiB uncompressed, 16,000,000 cells,
-//! 1,000,000 distinct texts of 48 MiB in all; it takes less than 200 MB. A record or cell has at most 1 MiB. A file that changes while it
+//! 1,000,000 distinct texts of 48 MiB in all. A record or cell has at most 1 MiB. A file that changes while it
 //! is read ends with an error.
 
 mod csv;
