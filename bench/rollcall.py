@@ -47,7 +47,7 @@ class Installation:
             begun = time.monotonic()
             said = self.run("import", kind, "--hospital", code, str(file))
             took[kind] = time.monotonic() - begun
-            if "inserted, 0 changed, 0 unchanged, 0 refused, 0 blank; 0 values left empty" not in said:
+            if "inserted, 0 changed, 0 unchanged, 0 conflicts, 0 refused, 0 blank; 0 values left empty" not in said:
                 raise RuntimeError(f"the import of {kind} said: {said}")
         return took
 

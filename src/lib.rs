@@ -19,6 +19,7 @@ pub mod permissions;
 pub mod records;
 pub mod reporting;
 pub mod secrets;
+mod signals;
 pub mod store;
 pub mod text;
 

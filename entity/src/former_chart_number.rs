@@ -14,6 +14,8 @@ pub struct Model {
     pub patient_id: i64,
     /// Null while the patient is not erased.
     pub erased_at: Option<DateTimeUtc>,
+    /// It was reported that imports leave out rows of this number.
+    pub left_out_reported: bool,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -14,6 +14,10 @@ pub struct Model {
     pub date: Date,
     pub status: String,
     pub channel: String,
+    /// None unless staff deleted it.
+    pub visit_no: Option<String>,
+    /// The member of staff who deleted it.
+    pub deleted_by: Option<i64>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -21,8 +21,8 @@ use crate::reporting::{Reporting, StatisticsRequest};
 use crate::secrets::Secrets;
 use crate::statistics::{BucketRef, CohortKind, DayRange, Filter, Period, VisitChannel, VisitStatus, WeekStart};
 use crate::store::{
-    AddAbsence, AddStaff, ChangeVisit, CreateRecallList, Keyset, NewHospital, OpenMode, Override, RecallEntryPage,
-    RecallEntryQuery, RecordContact, RecordVisit, SetDoctorHours, Store, VisitQuery,
+    AddAbsence, AddStaff, ChangeVisit, CreateRecallList, ImportOptions, Keyset, NewHospital, OpenMode, Override,
+    RecallEntryPage, RecallEntryQuery, RecordContact, RecordVisit, SetDoctorHours, Store, VisitQuery,
 };
 
 const CODE: &str = "DEMO";
@@ -121,7 +121,7 @@ async fn fill(store: &Store) -> Result<()> {
     let today = store.today(TIME_ZONE);
     let mut demo = generate::generate(SEED, today, PATIENTS);
     let arrivals = arrivals(&mut demo.visits);
-    let mut importer = store.bulk_importer(hospital);
+    let mut importer = store.importer(hospital, ImportOptions::commit("demo"));
     let patients: Vec<PatientDraft> = demo.patients.into_iter().map(Into::into).collect();
     for batch in patients.chunks(BATCH) {
         importer.patients(batch).await?;

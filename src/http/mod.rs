@@ -43,6 +43,7 @@ use crate::graphql::Services;
 use crate::jobs::{self, Retention};
 use crate::observe::Metrics;
 use crate::reporting::Reporting;
+use crate::signals::told_to_stop;
 use crate::store::Store;
 use connections::Connections;
 use document_cache::DocumentCache;
@@ -187,27 +188,6 @@ async fn run(
         () = stopped => tracing::warn!(requests = metrics.in_flight(), "stopped before all was answered"),
     }
     Ok(())
-}
-
-async fn told_to_stop() {
-    let interrupt = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    #[cfg(unix)]
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
-    tokio::select! {
-        () = interrupt => {}
-        () = terminate => {}
-    }
 }
 
 impl App {

@@ -43,7 +43,7 @@ const PATIENT_COLUMNS_OF_VISITS: [&str; 6] = ["name", "phone", "birth_date", "bi
 const MAX_AGE: i32 = 130;
 
 /// Why a row is refused, or a value is left empty: the column's name in the file, and the reason.
-type Refusal = (Option<String>, String);
+pub(super) type Refusal = (Option<String>, String);
 type Parsed<T> = std::result::Result<T, Refusal>;
 
 /// The positions of our columns in a file, and how values are read.
@@ -153,6 +153,21 @@ impl Columns {
         };
         columns.check_complete(mapping.is_some(), &names)?;
         Ok(columns)
+    }
+
+    /// The file's columns with our names; none for those that are not mapped.
+    pub(super) fn list(&self) -> Vec<(&str, Option<&'static str>)> {
+        let ours = |position: usize| {
+            let mut mapped = self
+                .positions
+                .iter()
+                .filter(|(_, positions)| positions.contains(&position));
+            mapped.next().map(|(name, _)| *name)
+        };
+        let columns = self.header.iter().enumerate();
+        columns
+            .map(|(position, header)| (header.as_str(), ours(position)))
+            .collect()
     }
 
     /// Checks that the file has the columns that it must have, and without a mapping no unknown ones.
@@ -271,7 +286,7 @@ impl Columns {
     }
 
     /// The file's name of a column.
-    fn in_file(&self, name: &str) -> String {
+    pub(super) fn in_file(&self, name: &str) -> String {
         let column = self
             .positions
             .get(name)

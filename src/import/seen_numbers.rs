@@ -36,36 +36,31 @@ impl SeenNumbers {
         })
     }
 
-    /// Records numbers with their lines. Returns for each the line of the earlier row that has it; none where it is new.
-    pub(super) async fn record(&mut self, numbers: &[(&str, u64)]) -> Result<Vec<Option<u64>>> {
-        let json = serde_json::json!(numbers).to_string();
-        let run = |sql: &str| Statement::from_sql_and_values(DbBackend::Sqlite, sql, [json.clone().into()]);
-        let known = self
-            .scratch
-            .query_all_raw(run(
-                "SELECT number, line FROM seen WHERE number IN (SELECT value ->> 0 FROM json_each(?))",
-            ))
-            .await?;
-        let mut before: HashMap<String, u64> = HashMap::with_capacity(known.len() + numbers.len());
-        for row in known {
-            let line: i64 = row.try_get_by_index(1)?;
-            before.insert(row.try_get_by_index(0)?, line.unsigned_abs());
-        }
-        let mut earlier = Vec::with_capacity(numbers.len());
-        for &(number, line) in numbers {
-            match before.get(number) {
-                Some(&first) => earlier.push(Some(first)),
-                None => {
-                    before.insert(number.to_owned(), line);
-                    earlier.push(None);
-                }
-            }
-        }
-        self.scratch
-            .execute_raw(run(
-                "INSERT OR IGNORE INTO seen SELECT value ->> 0, value ->> 1 FROM json_each(?)",
-            ))
-            .await?;
-        Ok(earlier)
+    /// Records numbers with their lines. A number that is known already keeps its line.
+    pub(super) async fn record(&mut self, numbers: &[(&str, u64)]) -> Result<()> {
+        let insert = "INSERT OR IGNORE INTO seen SELECT value ->> 0, value ->> 1 FROM json_each(?)";
+        self.scratch.execute_raw(statement(insert, json(numbers))).await?;
+        Ok(())
     }
+
+    /// The lines of those numbers that were recorded.
+    pub(super) async fn lines<'a>(&mut self, numbers: impl Iterator<Item = &'a str>) -> Result<HashMap<String, u64>> {
+        let numbers: Vec<&str> = numbers.collect();
+        let select = "SELECT number, line FROM seen WHERE number IN (SELECT value FROM json_each(?))";
+        let rows = self.scratch.query_all_raw(statement(select, json(&numbers))).await?;
+        let mut lines = HashMap::with_capacity(rows.len());
+        for row in rows {
+            let line: i64 = row.try_get_by_index(1)?;
+            lines.insert(row.try_get_by_index(0)?, line.unsigned_abs());
+        }
+        Ok(lines)
+    }
+}
+
+fn json(list: impl serde::Serialize) -> String {
+    serde_json::json!(list).to_string()
+}
+
+fn statement(sql: &str, json: String) -> Statement {
+    Statement::from_sql_and_values(DbBackend::Sqlite, sql, [json.into()])
 }

@@ -216,10 +216,10 @@ impl VisitDraft<String> {
 
     /// The draft with the ids that the names stand for.
     #[must_use]
-    pub fn with_ids(&self, patient: i64, department: Option<i64>, doctor: Option<i64>) -> VisitDraft<i64> {
+    pub fn with_ids(&self, patient: Option<i64>, department: Option<i64>, doctor: Option<i64>) -> VisitDraft<i64> {
         VisitDraft {
             visit_no: self.visit_no.clone(),
-            patient: Some(patient),
+            patient,
             date: self.date,
             scheduled_at: self.scheduled_at.clone(),
             status: self.status,

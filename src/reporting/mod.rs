@@ -511,7 +511,7 @@ mod tests {
     use crate::records::{Patch, PatientDraft, VisitDraft};
     use crate::secrets::Secrets;
     use crate::statistics::{Day, DayRange, VisitStatus};
-    use crate::store::{NewHospital, OpenMode};
+    use crate::store::{ImportOptions, NewHospital, OpenMode};
 
     fn visit(number: usize, date: &str) -> VisitDraft<String> {
         VisitDraft {
@@ -547,7 +547,11 @@ mod tests {
             chart_no: Some("A".to_owned()),
             ..PatientDraft::default()
         };
-        store.bulk_importer(hospital).patients(&[patient]).await.unwrap();
+        store
+            .importer(hospital, ImportOptions::commit("test"))
+            .patients(&[patient])
+            .await
+            .unwrap();
         let reporting = Reporting::new(store.clone(), &Limits::default());
         let request = |period| StatisticsRequest {
             period,
@@ -558,7 +562,11 @@ mod tests {
         let mut ledgers = Vec::new();
         for number in 0..3 {
             let visits = [visit(number, "2024-05-01")];
-            store.bulk_importer(hospital).visits(&visits, &[]).await.unwrap();
+            store
+                .importer(hospital, ImportOptions::commit("test"))
+                .visits(&visits, &[])
+                .await
+                .unwrap();
             let (_, ledger) = reporting.ledgers.current(hospital).await.unwrap();
             ledgers.push(Arc::downgrade(&ledger));
             drop(ledger);

@@ -39,6 +39,7 @@ impl Store {
                 number_hash: Set(key.1),
                 patient_id: Set(patient),
                 erased_at: Set(None),
+                left_out_reported: Set(false),
             };
             former_chart_number::Entity::insert(row)
                 .exec_without_returning(transaction)
@@ -66,13 +67,13 @@ impl Store {
         Ok(())
     }
 
-    /// Which of these chart numbers were an erased patient's.
+    /// Which of these chart numbers were an erased patient's, and whether it was reported that imports leave them out.
     pub(super) async fn erased_numbers(
         &self,
         transaction: &DatabaseTransaction,
         hospital: i64,
         chart_nos: impl Iterator<Item = &str>,
-    ) -> Result<HashSet<String>> {
+    ) -> Result<HashMap<String, bool>> {
         self.recorded_numbers(transaction, hospital, chart_nos, " AND erased_at IS NOT NULL")
             .await
     }
@@ -84,7 +85,35 @@ impl Store {
         hospital: i64,
         chart_nos: impl Iterator<Item = &str>,
     ) -> Result<HashSet<String>> {
-        self.recorded_numbers(transaction, hospital, chart_nos, "").await
+        let recorded = self.recorded_numbers(transaction, hospital, chart_nos, "").await?;
+        Ok(recorded.into_keys().collect())
+    }
+
+    /// Notes that it was reported that imports leave out rows of these numbers of erased patients.
+    pub(super) async fn mark_numbers_reported(
+        &self,
+        transaction: &DatabaseTransaction,
+        hospital: i64,
+        chart_nos: &[String],
+    ) -> Result<()> {
+        let Some(secret) = self
+            .hospital_secret(transaction, hospital)
+            .await?
+            .filter(|_| !chart_nos.is_empty())
+        else {
+            return Ok(());
+        };
+        let hashes: Vec<String> = chart_nos
+            .iter()
+            .map(|chart_no| secret.of_chart_no(chart_no))
+            .collect::<Result<_>>()?;
+        let hashes: Vec<&str> = hashes.iter().map(String::as_str).collect();
+        for hashes in hashes.chunks(500) {
+            let mut sql = self.sql("UPDATE former_chart_number SET left_out_reported = TRUE WHERE hospital_id = ");
+            sql.bind(hospital).push(" AND number_hash").few(hashes);
+            transaction.execute_raw(sql.done()).await?;
+        }
+        Ok(())
     }
 
     async fn recorded_numbers(
@@ -93,28 +122,29 @@ impl Store {
         hospital: i64,
         chart_nos: impl Iterator<Item = &str>,
         condition: &str,
-    ) -> Result<HashSet<String>> {
+    ) -> Result<HashMap<String, bool>> {
         // Without a secret nothing was ever hashed.
         let Some(secret) = self.hospital_secret(transaction, hospital).await? else {
-            return Ok(HashSet::new());
+            return Ok(HashMap::new());
         };
         let mut numbers = HashMap::new();
         for chart_no in chart_nos {
             numbers.insert(secret.of_chart_no(chart_no)?, chart_no);
         }
-        let mut recorded = HashSet::new();
+        let mut recorded = HashMap::new();
         if numbers.is_empty() {
             return Ok(recorded);
         }
         let hashes: Vec<&str> = numbers.keys().map(String::as_str).collect();
-        let mut sql = self.sql("SELECT number_hash FROM former_chart_number WHERE hospital_id = ");
+        let mut sql = self.sql("SELECT number_hash, left_out_reported FROM former_chart_number WHERE hospital_id = ");
         sql.bind(hospital)
             .push(condition)
             .push(" AND number_hash")
             .texts(&hashes);
         for row in transaction.query_all_raw(sql.done()).await? {
             let hash: String = row.try_get_by_index(0)?;
-            recorded.extend(numbers.get(&hash).map(|&number| number.to_owned()));
+            let reported = row.try_get_by_index(1)?;
+            recorded.extend(numbers.get(&hash).map(|&number| (number.to_owned(), reported)));
         }
         Ok(recorded)
     }

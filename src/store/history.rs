@@ -125,6 +125,11 @@ pub enum FieldValue {
 }
 
 impl ChangeEntry {
+    /// Whether it added the row.
+    pub(super) const fn adds(&self) -> bool {
+        self.before.is_none() && self.contact.is_none()
+    }
+
     /// The patients whose data it shows.
     pub fn patients(&self) -> impl Iterator<Item = i64> {
         let own = (self.record == RecordKind::Patient).then_some(self.record_id);
@@ -468,7 +473,7 @@ impl Store {
         sql
     }
 
-    async fn current_rows(
+    pub(super) async fn current_rows(
         &self,
         view: &DatabaseTransaction,
         hospital: i64,
@@ -530,7 +535,7 @@ impl Store {
 }
 
 /// The change that this row records; `after` is the row after it.
-fn entry(
+pub(super) fn entry(
     record: RecordKind,
     row: &Arc<record_change::Model>,
     after: Option<Arc<record_change::Model>>,

@@ -2,18 +2,20 @@
 //! query is restricted to it.
 
 mod audit;
-mod bulk_import;
 mod change_feed;
 mod chart_numbers;
 mod command;
 mod complete;
 mod connect;
+mod deleted_visits;
 mod draft;
 mod duplicates;
 mod erasure;
 mod history;
 mod hospital;
 mod hospital_secret;
+mod import;
+mod imports;
 mod keys;
 mod keyset;
 mod ledger_load;
@@ -50,7 +52,6 @@ use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 
 pub use audit::{AuditAction, AuditQuery, AuditedList, NewEntry};
-pub use bulk_import::{BulkImporter, UpsertOutcome};
 pub use change_feed::LedgerChanges;
 pub use command::{
     AddAbsence, AddDepartment, AddDoctor, AddStaff, AssignRecallEntries, COMMANDS, ChangeDepartment, ChangeDoctor,
@@ -66,6 +67,8 @@ pub(crate) use duplicates::{MAX_CANDIDATES, MAX_DUPLICATES};
 pub use duplicates::{Person, PossibleDuplicate};
 pub use history::{ChangeEntry, FieldDifference, FieldValue, HistoryPage, RecordKind};
 pub use hospital::{NewHospital, definition_of};
+pub use import::{ConflictPolicy, DraftProblem, ImportOptions, ImportOutcome, Importer, Pass, RowResult};
+pub use imports::{ImportState, NewImport};
 pub use keyset::Keyset;
 pub use model::{AuditEntry, Department, Doctor, Hospital, Patient, RecordState, SealedText, StaffMember, Visit};
 pub use patient::{KeyedPatient, PatientKey};

@@ -2,11 +2,11 @@
 //! patients that SQL changed in `patient_to_index`; they are indexed before the next search, and every hour.
 
 use entity::patient;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend};
 
 use super::Store;
 use super::model::RecordState;
-use super::sql::{Sql, json};
+use super::sql::{ColumnType, Rows};
 use crate::error::Result;
 use crate::text::name_suffixes;
 
@@ -15,9 +15,6 @@ const BATCH: usize = 500;
 
 /// Patients that a search indexes first, at most.
 const MAX_BATCHES_OF_SEARCH: usize = 20;
-
-/// Suffixes that one statement inserts.
-const ROWS: usize = 5_000;
 
 /// The name that search finds the patient by: only those of ACTIVE patients are indexed, so that counts need not read the patients.
 pub(super) fn name_to_index(row: &patient::Model) -> Option<String> {
@@ -32,15 +29,18 @@ impl Store {
         hospital: i64,
         names: impl Iterator<Item = (i64, &str)>,
     ) -> Result<()> {
-        let rows: Vec<(i64, String)> = names
-            .flat_map(|(id, name)| name_suffixes(name).into_iter().map(move |suffix| (id, suffix)))
-            .collect();
-        for rows in rows.chunks(ROWS) {
-            let mut sql = self.sql("INSERT INTO patient_name_suffix (hospital_id, patient_id, suffix) ");
-            pairs_of(&mut sql, hospital, rows);
-            transaction.execute_raw(sql.done()).await?;
+        let columns = [
+            ("hospital_id", ColumnType::Integer),
+            ("patient_id", ColumnType::Integer),
+            ("suffix", ColumnType::Text),
+        ];
+        let mut rows = Rows::new(&columns);
+        for (id, name) in names {
+            for suffix in name_suffixes(name) {
+                rows.push([hospital.into(), id.into(), suffix.into()]);
+            }
         }
-        Ok(())
+        self.insert_rows(transaction, "patient_name_suffix", rows, "").await
     }
 
     /// Removes the suffixes of at most a few hundred patients from the index.
@@ -138,28 +138,4 @@ impl Store {
         transaction.commit().await?;
         Ok(noted.len() as u64)
     }
-}
-
-/// Adds a SELECT of the hospital with each of the pairs, which are bound as one value or two.
-fn pairs_of(sql: &mut Sql, hospital: i64, rows: &[(i64, String)]) {
-    sql.push("SELECT ").bind(hospital);
-    match sql.backend() {
-        DbBackend::Postgres => {
-            let (ids, texts): (Vec<i64>, Vec<String>) = rows.iter().cloned().unzip();
-            sql.push("::bigint, n.id, n.text FROM unnest(").bind(ids);
-            sql.push("::bigint[], ").bind(texts).push("::text[]) n (id, text)")
-        }
-        DbBackend::MySql => {
-            sql.push(", n.id, n.text FROM JSON_TABLE(")
-                .bind(Value::from(json(rows)));
-            sql.push(
-                ", '$[*]' COLUMNS (id BIGINT PATH '$[0]',
-                    text VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PATH '$[1]')) n",
-            )
-        }
-        _ => {
-            sql.push(", value ->> 0, value ->> 1 FROM json_each(").bind(json(rows));
-            sql.push(")")
-        }
-    };
 }

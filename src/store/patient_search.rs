@@ -577,7 +577,7 @@ mod tests {
     use crate::records::{Patch, PatientDraft};
     use crate::secrets::Secrets;
     use crate::statistics::WeekStart;
-    use crate::store::{AddStaff, MergePatients, NewHospital, OpenMode};
+    use crate::store::{AddStaff, ImportOptions, MergePatients, NewHospital, OpenMode};
 
     /// A patient as the reference has it: names of lower-case letters and Korean syllables, so that folding changes nothing.
     #[derive(Clone, Debug)]
@@ -668,7 +668,11 @@ mod tests {
             ..PatientDraft::default()
         };
         let drafts: Vec<PatientDraft> = people.iter().map(draft).collect();
-        store.bulk_importer(hospital).patients(&drafts).await.unwrap();
+        store
+            .importer(hospital, ImportOptions::commit("test"))
+            .patients(&drafts)
+            .await
+            .unwrap();
         let desk = AddStaff {
             login: "desk".to_owned(),
             name: "Desk".to_owned(),

@@ -1,8 +1,10 @@
 //! A builder of SQL statements: text with bound values, in the database's dialect.
 
-use sea_orm::{DbBackend, QueryResult, QueryTrait, Statement, Value};
+use chrono::{DateTime, SecondsFormat, Utc};
+use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbBackend, QueryResult, QueryTrait, Statement, Value};
 
-use crate::error::Result;
+use super::Store;
+use crate::error::{Error, Result};
 
 /// Ids in one statement: at some 20 bytes each they stay well below what a database takes in one packet.
 pub(crate) const IDS_PER_STATEMENT: usize = 40_000;
@@ -90,6 +92,35 @@ impl Sql {
         self.push(")")
     }
 
+    /// Adds a SELECT of the rows, which are bound as one value: a JSON array of arrays.
+    fn select(&mut self, columns: &[(&str, ColumnType)], rows: String) -> &mut Self {
+        let backend = self.backend;
+        let list = |text: fn(DbBackend, usize, ColumnType) -> String| {
+            let columns = columns.iter().enumerate();
+            let columns: Vec<String> = columns.map(|(place, (_, kind))| text(backend, place, *kind)).collect();
+            columns.join(", ")
+        };
+        let selected = list(|backend, place, kind| match (backend, kind) {
+            (DbBackend::Postgres, ColumnType::Bytes) => format!("decode(r.v ->> {place}, 'hex')"),
+            (DbBackend::Postgres, _) => format!("(r.v ->> {place})::{}", kind.postgres()),
+            (DbBackend::MySql, ColumnType::Bytes) => format!("UNHEX(r.c{place})"),
+            (DbBackend::MySql, _) => format!("r.c{place}"),
+            (_, ColumnType::Bytes) => format!("unhex(r.value ->> {place})"),
+            _ => format!("r.value ->> {place}"),
+        });
+        self.push(&format!("SELECT {selected} FROM "));
+        match backend {
+            DbBackend::Postgres => self.push("jsonb_array_elements(").bind(rows).push("::jsonb) r (v)"),
+            DbBackend::MySql => {
+                let columns = list(|_, place, kind| format!("c{place} {} PATH '$[{place}]'", kind.mariadb()));
+                self.push("JSON_TABLE(").bind(rows);
+                self.push(&format!(", '$[*]' COLUMNS ({columns})) r"))
+            }
+            // Without the condition, ON CONFLICT would be read as part of a join.
+            _ => self.push("json_each(").bind(rows).push(") r WHERE TRUE"),
+        }
+    }
+
     /// The finished statement.
     pub(super) fn done(self) -> Statement {
         Statement::from_sql_and_values(self.backend, self.text, self.values)
@@ -111,6 +142,121 @@ fn bound(backend: DbBackend, value: Value) -> Value {
         (DbBackend::MySql, Value::ChronoDateTimeUtc(at)) => at.map(|at| at.naive_utc()).into(),
         (_, value) => value,
     }
+}
+
+/// The type of a column of [`Rows`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ColumnType {
+    Integer,
+    Boolean,
+    /// Up to 255 characters.
+    Text,
+    Date,
+    Instant,
+    /// Up to 1,024 bytes.
+    Bytes,
+}
+
+impl ColumnType {
+    const fn postgres(self) -> &'static str {
+        match self {
+            Self::Integer => "bigint",
+            Self::Boolean => "boolean",
+            Self::Text | Self::Bytes => "text",
+            Self::Date => "date",
+            Self::Instant => "timestamptz",
+        }
+    }
+
+    const fn mariadb(self) -> &'static str {
+        match self {
+            Self::Integer => "BIGINT",
+            Self::Boolean => "TINYINT",
+            Self::Text => "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin",
+            Self::Date => "DATE",
+            Self::Instant => "DATETIME(6)",
+            // In hexadecimal.
+            Self::Bytes => "VARCHAR(2048) CHARACTER SET ascii",
+        }
+    }
+}
+
+/// Rows to be inserted. Databases parse one long value far faster than as many short ones in the text of a statement.
+pub(super) struct Rows<'a> {
+    columns: &'a [(&'a str, ColumnType)],
+    rows: Vec<Vec<Value>>,
+}
+
+/// The longest value that rows are bound as, in bytes, unless one row is longer.
+const ROWS_BYTES: usize = 1 << 20;
+
+impl<'a> Rows<'a> {
+    pub(super) const fn new(columns: &'a [(&'a str, ColumnType)]) -> Self {
+        Self {
+            columns,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row, with a value for each column.
+    pub(super) fn push(&mut self, row: impl IntoIterator<Item = Value>) {
+        self.rows.push(row.into_iter().collect());
+    }
+}
+
+impl Store {
+    /// Inserts rows. `rest` ends the statement.
+    pub(super) async fn insert_rows(
+        &self,
+        transaction: &DatabaseTransaction,
+        table: &str,
+        rows: Rows<'_>,
+        rest: &str,
+    ) -> Result<()> {
+        let Rows { columns, rows } = rows;
+        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        let insert = format!("INSERT INTO {table} ({}) ", names.join(", "));
+        let backend = transaction.get_database_backend();
+        let mut rows = rows.into_iter().peekable();
+        while rows.peek().is_some() {
+            let mut text = String::from("[");
+            while text.len() < ROWS_BYTES
+                && let Some(row) = rows.next()
+            {
+                let row: Vec<serde_json::Value> = row
+                    .into_iter()
+                    .map(|value| json_value(backend, value))
+                    .collect::<Result<_>>()?;
+                text.push_str(if text.len() > 1 { "," } else { "" });
+                text.push_str(&serde_json::Value::Array(row).to_string());
+            }
+            text.push(']');
+            let mut sql = self.sql(&insert);
+            sql.select(columns, text).push(rest);
+            transaction.execute_raw(sql.done()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A value as text of JSON that the database turns into the type of the column.
+fn json_value(backend: DbBackend, value: Value) -> Result<serde_json::Value> {
+    let instant = |at: DateTime<Utc>| match backend {
+        DbBackend::MySql => at.format("%Y-%m-%d %H:%M:%S%.6f").to_string(),
+        // As the driver writes it.
+        _ => at.to_rfc3339_opts(SecondsFormat::AutoSi, false),
+    };
+    Ok(match value {
+        Value::Bool(value) if backend == DbBackend::Postgres => value.into(),
+        Value::Bool(value) => value.map(u8::from).into(),
+        Value::Int(value) => value.into(),
+        Value::BigInt(value) => value.into(),
+        Value::String(value) => value.into(),
+        Value::ChronoDate(value) => value.map(|date| date.to_string()).into(),
+        Value::ChronoDateTimeUtc(value) => value.map(instant).into(),
+        Value::Bytes(value) => value.map(hex::encode).into(),
+        _ => return Err(Error::Internal("a value of this type cannot be inserted".to_owned())),
+    })
 }
 
 pub(super) fn json(list: impl serde::Serialize) -> String {

@@ -236,10 +236,12 @@ on_each_database! {
         app.import_example();
         let (admin, front_desk) = (app.sign_in("admin").await, app.sign_in("desk").await);
         let imported: Vec<Value> = newest(&admin, 100).await.into_iter().filter(|entry| entry["action"] == "IMPORTED").collect();
-        let what: Vec<&str> = imported.iter().map(|entry| entry["what"].as_str().unwrap()).collect();
+        let what: Vec<(&str, &str)> = imported.iter().map(|entry| entry["what"].as_str().unwrap().split_once("; SHA-256 ").unwrap()).collect();
+        assert!(what.iter().all(|(_, digest)| digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())), "{what:?}");
+        let what: Vec<&str> = what.into_iter().map(|(what, _)| what).collect();
         assert_eq!(what, [
-            "visits: 11 rows read: 11 inserted, 0 changed, 0 unchanged, 0 refused, 0 blank; 0 values left empty",
-            "patients: 5 rows read: 5 inserted, 0 changed, 0 unchanged, 0 refused, 0 blank; 0 values left empty",
+            "visits: 11 rows read: 11 inserted, 0 changed, 0 unchanged, 0 conflicts, 0 refused, 0 blank; 0 values left empty",
+            "patients: 5 rows read: 5 inserted, 0 changed, 0 unchanged, 0 conflicts, 0 refused, 0 blank; 0 values left empty",
         ]);
         assert_eq!(imported[0]["staff"], Value::Null);
         // Also if only the number of results is selected.

@@ -60,19 +60,19 @@ async fn imported_with(
 on_each_database! {
     async fn repeated_imports_change_nothing(app: TestApp) {
         use test_support::{EXAMPLE_PATIENTS, EXAMPLE_VISITS};
-        assert_eq!(app.import("patients", "H1", EXAMPLE_PATIENTS), "5 rows read: 5 inserted, 0 changed, 0 unchanged, 0 refused, 0 blank; 0 values left empty\n");
-        assert_eq!(app.import("visits", "H1", EXAMPLE_VISITS), "11 rows read: 11 inserted, 0 changed, 0 unchanged, 0 refused, 0 blank; 0 values left empty\n");
+        assert_eq!(app.import("patients", "H1", EXAMPLE_PATIENTS), "5 rows read: 5 inserted, 0 changed, 0 unchanged, 0 conflicts, 0 refused, 0 blank; 0 values left empty\n");
+        assert_eq!(app.import("visits", "H1", EXAMPLE_VISITS), "11 rows read: 11 inserted, 0 changed, 0 unchanged, 0 conflicts, 0 refused, 0 blank; 0 values left empty\n");
         let user = app.sign_in("admin").await;
         let query = format!("{{ {} {{ revision }} }}", test_support::EXAMPLE);
         let before = user.graphql(&query).await;
         // With other line endings, a byte order mark, and columns in another order.
         let windows = format!("\u{feff}{}", EXAMPLE_PATIENTS.replace('\n', "\r\n"));
-        assert_eq!(app.import("patients", "H1", &windows), "5 rows read: 0 inserted, 0 changed, 5 unchanged, 0 refused, 0 blank; 0 values left empty\n");
+        assert_eq!(app.import("patients", "H1", &windows), "5 rows read: 0 inserted, 0 changed, 5 unchanged, 0 conflicts, 0 refused, 0 blank; 0 values left empty\n");
         let turned: String = EXAMPLE_VISITS.lines().map(|line| line.rsplit(',').collect::<Vec<_>>().join(",") + "\r").collect();
-        assert_eq!(app.import("visits", "H1", &turned), "11 rows read: 0 inserted, 0 changed, 11 unchanged, 0 refused, 0 blank; 0 values left empty\n");
+        assert_eq!(app.import("visits", "H1", &turned), "11 rows read: 0 inserted, 0 changed, 11 unchanged, 0 conflicts, 0 refused, 0 blank; 0 values left empty\n");
         assert_eq!(user.graphql(&query).await, before);
         let changed = EXAMPLE_VISITS.replace("1,A,2025-05-11,,COMPLETED", "1,A,2025-05-12,,ENDED");
-        assert_eq!(app.import("visits", "H1", &changed), "11 rows read: 0 inserted, 1 changed, 10 unchanged, 0 refused, 0 blank; 0 values left empty\n");
+        assert_eq!(app.import("visits", "H1", &changed), "11 rows read: 0 inserted, 1 changed, 10 unchanged, 0 conflicts, 0 refused, 0 blank; 0 values left empty\n");
         assert_ne!(user.graphql(&query).await, before);
         // Beyond 2038, where MariaDB's TIMESTAMP ends.
         let future = |at: &str| app.import("visits", "H1", &format!("visit_no,chart_no,scheduled_at,status\nX,A,{at},BOOKED\n"));
@@ -82,15 +82,15 @@ on_each_database! {
         future("2048-01-02T00:30:00Z");
         assert_eq!(at().await["scheduledAt"], "2048-01-02T00:30:00Z");
         // Columns missing in the file stay unchanged.
-        assert_eq!(app.import("visits", "H1", "visit_no,chart_no,date,status\n5,B,2025-06-03,COMPLETED\n"), "1 rows read: 0 inserted, 0 changed, 1 unchanged, 0 refused, 0 blank; 0 values left empty\n");
+        assert_eq!(app.import("visits", "H1", "visit_no,chart_no,date,status\n5,B,2025-06-03,COMPLETED\n"), "1 rows read: 0 inserted, 0 changed, 1 unchanged, 0 conflicts, 0 refused, 0 blank; 0 values left empty\n");
     }
 
     async fn invalid_rows_are_reported_and_the_others_imported(app: TestApp) {
         let (errors, summary) = reported(app, "patients", "chart_no,name,phone,birth_date,sex\n\
             00017,Zero Seven,,,\n,No Number,,,\n17,Seventeen,12,,\n18,X,,1980-02-30,\n\n19,X,,,WOMAN\n20,X,,\n00017,Again,,,\n21,\"Two\nlines\",,,\n");
-        assert_eq!(summary, "9 rows read: 3 inserted, 0 changed, 0 unchanged, 5 refused, 1 blank; 2 values left empty\n");
+        assert_eq!(summary, "9 rows read: 3 inserted, 0 changed, 0 unchanged, 0 conflicts, 5 refused, 1 blank; 2 values left empty\n");
         for expected in ["line 3, column chart_no: empty", "line 4, column phone: left empty", "line 5, column birth_date: left empty: must be an existing date",
-            "line 7, column sex: unknown value", "column sex: unknown word \"WOMAN\" in 1 rows", "line 8: 4 fields where the header has 5", "line 9, column chart_no: line 2 of this file",
+            "line 7, column sex: unknown value", "column sex: unknown word \"WOMAN\" in 1 rows", "line 8: 4 fields where the header has 5", "line 9, column chart_no: an earlier row of this file has this number",
             "line 10, column name: must be 1–255 characters"] {
             assert!(errors.contains(expected), "{expected:?} in {errors}");
         }
@@ -99,8 +99,8 @@ on_each_database! {
         let (errors, summary) = reported(app, "visits", "visit_no,chart_no,date,scheduled_at,status\n\
             v1,17,2025-05-01,,COMPLETED\nv2,99,2025-05-01,,COMPLETED\nv3,17,,,COMPLETED\nv4,17,1899-05-01,,COMPLETED\nv5,17,2025-05-01,,DONE\n\
             v6,17,,2025-05-01T23:30:00Z,ENDED\nv7,17,,2025-05-01T23:30,ENDED\nv8,17,,yesterday,ENDED\nv9,00017,2025-05-09,2025-05-01T00:00:00Z,ENDED\n");
-        assert_eq!(summary, "9 rows read: 4 inserted, 0 changed, 0 unchanged, 5 refused, 0 blank; 0 values left empty\n");
-        for expected in ["line 3: chart_no: no patient", "line 4, column date: empty", "line 5, column date: must be within",
+        assert_eq!(summary, "9 rows read: 4 inserted, 0 changed, 0 unchanged, 0 conflicts, 5 refused, 0 blank; 0 values left empty\n");
+        for expected in ["line 3, column chart_no: no patient", "line 4, column date: empty", "line 5, column date: must be within",
             "line 6, column status: unknown value", "line 9, column scheduled_at: must be an existing time"] {
             assert!(errors.contains(expected), "{expected:?} in {errors}");
         }
@@ -139,7 +139,7 @@ on_each_database! {
 
     async fn the_standard_input_is_imported(app: TestApp) {
         let summary = app.run_cli_with_input(&["import", "patients", "--hospital", "H1", "-"], "chart_no;name\n1;Kim\n");
-        assert_eq!(summary, "1 rows read: 1 inserted, 0 changed, 0 unchanged, 0 refused, 0 blank; 0 values left empty\n");
+        assert_eq!(summary, "1 rows read: 1 inserted, 0 changed, 0 unchanged, 0 conflicts, 0 refused, 0 blank; 0 values left empty\n");
     }
 
     async fn unreadable_files_change_nothing(app: TestApp) {
@@ -174,7 +174,7 @@ on_each_database! {
             format!("visit_no,chart_no,date,status\n{rows}")
         };
         app.import("visits", "H1", &visits(2_500));
-        assert_eq!(app.import("visits", "H1", &visits(6_000)), "6000 rows read: 3500 inserted, 0 changed, 2500 unchanged, 0 refused, 0 blank; 0 values left empty\n");
+        assert_eq!(app.import("visits", "H1", &visits(6_000)), "6000 rows read: 3500 inserted, 0 changed, 2500 unchanged, 0 conflicts, 0 refused, 0 blank; 0 values left empty\n");
         let user = app.sign_in("admin").await;
         assert_eq!(user.graphql("{ visits { totalCount } }").await["visits"]["totalCount"], 6_000);
     }

@@ -19,8 +19,8 @@ on_each_database! {
         app.run_cli(&["hospital", "add", "--code", "K", "--name", "Vitória", "--time-zone", "America/Sao_Paulo", "--churn-after-days", "14"]);
         app.run_cli_with_input(&["staff", "add", "--hospital", "K", "--login", "admin", "--name", "Admin", "--role", "ADMIN"], test_support::PASSWORD);
         let import = || app.run_cli(&["import", "visits", "--hospital", "K", file.to_str().unwrap(), "--mapping", mapping.to_str().unwrap()]);
-        assert_eq!(import(), "110527 rows read: 110527 inserted, 0 changed, 0 unchanged, 0 refused, 0 blank; 1 values left empty\n");
-        assert_eq!(import(), "110527 rows read: 0 inserted, 0 changed, 110527 unchanged, 0 refused, 0 blank; 1 values left empty\n");
+        assert_eq!(import(), "110527 rows read: 110527 inserted, 0 changed, 0 unchanged, 0 conflicts, 0 refused, 0 blank; 1 values left empty\n");
+        assert_eq!(import(), "110527 rows read: 0 inserted, 0 changed, 110527 unchanged, 0 conflicts, 0 refused, 0 blank; 1 values left empty\n");
         let user = app.sign_in_at(app.base(), "K", "admin").await;
         let lists: Vec<String> = KINDS.iter().map(|kind| format!("{kind}: cohort(kind: {kind}) {{ id patientCount visitCount }}")).collect();
         let response = user.graphql(&format!("{{ patients {{ totalCount }} statistics(period: MONTH, range: {{from: \"2016-04-29\", to: \"2016-06-08\"}}, asOf: \"2016-06-08\") {{

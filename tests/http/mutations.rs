@@ -549,7 +549,7 @@ on_each_database! {
         let path = app.write_file("full.csv", rows);
         let output = app.try_run_cli(&["import", "visits", "--hospital", "H1", path.to_str().unwrap()]);
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        assert_eq!(text(&output.stdout), "3 rows read: 1 inserted, 0 changed, 0 unchanged, 2 refused, 0 blank; 0 values left empty\n");
+        assert_eq!(text(&output.stdout), "3 rows read: 1 inserted, 0 changed, 0 unchanged, 0 conflicts, 2 refused, 0 blank; 0 values left empty\n");
         for expected in ["line 3: department: the hospital already has 65535 departments", "line 4: doctor: the hospital already has 65535 doctors"] {
             assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
         }

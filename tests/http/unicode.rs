@@ -38,7 +38,7 @@ on_each_database! {
         }
         // The same file again, in the other form.
         assert_eq!(app.import("patients", "H1", &format!("chart_no,name\nB,{KIM}\nC,{JOSE} Cox\nE,{KIM_NFD}\n")),
-            "3 rows read: 0 inserted, 0 changed, 3 unchanged, 0 refused, 0 blank; 0 values left empty\n");
+            "3 rows read: 0 inserted, 0 changed, 3 unchanged, 0 conflicts, 0 refused, 0 blank; 0 values left empty\n");
         // Imports and mutations update the folded form.
         app.import("patients", "H1", "chart_no,name\nA,Bea Bay\n");
         assert_eq!((found(&front_desk, "ANN").await, found(&front_desk, "BEA").await), (String::new(), "A".to_owned()));
@@ -66,7 +66,7 @@ on_each_database! {
         app.import("patients", "H1", "chart_no\nA\u{c5}\n");
         app.import("visits", "H1", &format!("{header}v\u{e9}1,AA\u{30a},2025-05-11,COMPLETED,Ge\u{301}ne\u{301}rale,Dr {JOSE_NFD}\n"));
         let again = format!("{header}ve\u{301}1,A\u{c5},2025-05-11,COMPLETED,G\u{e9}n\u{e9}rale,Dr {JOSE}\n");
-        assert_eq!(app.import("visits", "H1", &again), "1 rows read: 0 inserted, 0 changed, 1 unchanged, 0 refused, 0 blank; 0 values left empty\n");
+        assert_eq!(app.import("visits", "H1", &again), "1 rows read: 0 inserted, 0 changed, 1 unchanged, 0 conflicts, 0 refused, 0 blank; 0 values left empty\n");
         let admin = app.sign_in("admin").await;
         let hospital = admin.graphql("{ hospital { departments { name } doctors { name } } }").await["hospital"].take();
         assert_eq!(names(&hospital["departments"]), ["G\u{e9}n\u{e9}rale"]);

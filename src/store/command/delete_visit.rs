@@ -46,6 +46,11 @@ impl Command for DeleteVisit {
         visit::Entity::delete_by_id((tx.hospital, self.id))
             .exec(&tx.transaction)
             .await?;
+        if let Some(visit_no) = &row.visit_no {
+            tx.store
+                .note_deleted(&tx.transaction, tx.hospital, (self.id, visit_no), tx.staff())
+                .await?;
+        }
         Ok(Outcome::visit(self.id, row.patient_id))
     }
 }

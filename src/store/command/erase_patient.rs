@@ -54,6 +54,10 @@ impl Command for ErasePatient {
         let ids: Vec<i64> = same_person.iter().map(|row| row.id).collect();
         let visits = tx.clear_texts(&ids).await?;
         tx.clear_contact_notes(&ids).await?;
+        let chart_nos: Vec<&str> = same_person.iter().filter_map(|row| row.chart_no.as_deref()).collect();
+        tx.store
+            .delete_patient_bases(&tx.transaction, tx.hospital, &chart_nos)
+            .await?;
         for row in same_person {
             if let Some(chart_no) = &row.chart_no {
                 tx.store

@@ -57,6 +57,8 @@ impl Command for RecordVisit {
             ..tx.visit_after(&new_visit(tx.hospital), draft).await?
         };
         let CheckedVisit { row, forced } = tx.checked_visit(&hospital, None, row, overriding).await?;
+        let visit_no: Vec<String> = row.visit_no.iter().cloned().collect();
+        tx.store.forget_deleted(&tx.transaction, tx.hospital, &visit_no).await?;
         let columns = [
             ("visit_no", row.visit_no.into()),
             ("patient_id", row.patient_id.into()),

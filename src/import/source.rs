@@ -1,0 +1,164 @@
+//! A file that is read twice: checked to its end, and as it is committed.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tabular::{Cells, Table};
+use tempfile::NamedTempFile;
+use tokio::sync::mpsc;
+
+use super::mapping::Mapping;
+use super::rows::{self, Columns, Refusal};
+use super::{FileKind, Row};
+use crate::error::{Error, Result};
+use crate::text;
+
+/// The largest number of rows of a slice, which is one transaction: changes of the hospital wait for it.
+pub(super) const SLICE_ROWS: usize = 5_000;
+
+/// The most that the cells of a slice have, in bytes, but for its last row.
+const SLICE_BYTES: usize = 4 << 20;
+
+/// A file to be imported.
+pub(super) struct Source {
+    /// As messages name it.
+    name: String,
+    path: PathBuf,
+    options: tabular::Options,
+    /// A copy of the standard input, which only its owner may read. Deleted when this is dropped.
+    _copy: Option<NamedTempFile>,
+}
+
+/// Rows that are imported by one transaction.
+pub(super) struct Slice {
+    pub(super) rows: Vec<ReadRow>,
+    /// Of the file, so far.
+    pub(super) bytes_read: u64,
+}
+
+/// What the thread that reads a file sends.
+pub(super) enum Message {
+    Slice(Slice),
+    /// The file was read to its end; its digest.
+    End(Option<[u8; 32]>),
+}
+
+/// A row as it was read.
+pub(super) struct ReadRow {
+    pub(super) line: u64,
+    pub(super) cells: Cells,
+    pub(super) content: Content,
+}
+
+pub(super) enum Content {
+    Blank,
+    /// With the unknown words of its columns.
+    Refused(Refusal, Vec<(String, String)>),
+    /// With the values that are left empty.
+    Row(Box<Row>, Vec<Refusal>),
+}
+
+impl Source {
+    /// A file, or the standard input where the path is `-`.
+    pub(super) fn new(path: &Path, kind: FileKind, mapping: &Mapping) -> Result<Self> {
+        let options = tabular::Options {
+            columns: rows::header_columns(kind, mapping)?,
+            sheet: mapping.sheet.clone(),
+            encoding: mapping.encoding,
+            delimiter: mapping.delimiter,
+            header_row: mapping.header_row,
+        };
+        let copy = (path == Path::new("-")).then(copy_standard_input).transpose()?;
+        Ok(Self {
+            name: path.display().to_string(),
+            path: copy.as_ref().map_or(path, NamedTempFile::path).to_owned(),
+            options,
+            _copy: copy,
+        })
+    }
+
+    pub(super) fn open(&self) -> Result<Table> {
+        tabular::open(&self.path, &self.options).map_err(|error| self.unreadable(&error))
+    }
+
+    /// In bytes.
+    pub(super) fn length(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+
+    pub(super) fn unreadable(&self, error: &tabular::Error) -> Error {
+        Error::input("file", format!("{}: {error}", self.name))
+    }
+
+    /// Reads the rows in a thread of its own, while those before are taken into the database.
+    pub(super) fn slices(&self, columns: &Arc<Columns>) -> Result<mpsc::Receiver<Result<Message>>> {
+        let mut table = self.open()?;
+        let name = self.name.clone();
+        let columns = Arc::clone(columns);
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::task::spawn_blocking(move || {
+            loop {
+                let message =
+                    next_slice(&mut table, &columns).map_err(|error| Error::input("file", format!("{name}: {error}")));
+                let is_last = !matches!(message, Ok(Message::Slice(_)));
+                // The receiver is dropped where the import failed.
+                if sender.blocking_send(message).is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Ok(receiver)
+    }
+}
+
+fn next_slice(table: &mut Table, columns: &Columns) -> tabular::Result<Message> {
+    let mut rows = Vec::new();
+    let mut bytes = 0;
+    while rows.len() < SLICE_ROWS && bytes < SLICE_BYTES {
+        let Some(row) = table.next() else { break };
+        let row = read_row(row?, columns);
+        bytes += row.cells.iter().map(str::len).sum::<usize>();
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        return Ok(Message::End(table.digest()));
+    }
+    Ok(Message::Slice(Slice {
+        rows,
+        bytes_read: table.bytes_read(),
+    }))
+}
+
+fn read_row(row: tabular::Row, columns: &Columns) -> ReadRow {
+    let line = row.line;
+    if columns.is_blank(&row) {
+        return ReadRow {
+            line,
+            cells: row.cells,
+            content: Content::Blank,
+        };
+    }
+    let cells: Cells = row.cells.iter().map(text::nfc).collect();
+    let mut remarks = Vec::new();
+    let content = match columns.check(&row).and_then(|()| columns.read(&cells, &mut remarks)) {
+        Ok(row) => Content::Row(Box::new(row), remarks),
+        Err(refusal) => Content::Refused(refusal, columns.unknown_words(&cells)),
+    };
+    ReadRow { line, cells, content }
+}
+
+fn copy_standard_input() -> Result<NamedTempFile> {
+    let copy = || -> std::io::Result<NamedTempFile> {
+        let mut file = NamedTempFile::new()?;
+        std::io::copy(&mut std::io::stdin().lock(), &mut file)?;
+        file.flush()?;
+        Ok(file)
+    };
+    copy().map_err(|error| {
+        Error::input(
+            "file",
+            format!("the standard input cannot be copied to a temporary file: {error}"),
+        )
+    })
+}
