@@ -214,13 +214,15 @@ impl Report {
     /// The problems of rows, those of the most rows first.
     #[must_use]
     pub fn problems(&self) -> Vec<ProblemGroup> {
-        let group = |((column, message), (rows, lines)): (&(Option<String>, String), &(u64, Vec<u64>))| ProblemGroup {
-            column: column.clone(),
-            message: message.clone(),
-            rows: *rows,
-            lines: lines.clone(),
-        };
-        let mut groups: Vec<ProblemGroup> = self.groups.iter().map(group).collect();
+        let groups = self.groups.iter();
+        let mut groups: Vec<ProblemGroup> = groups
+            .map(|((column, message), (rows, lines))| ProblemGroup {
+                column: column.clone(),
+                message: message.clone(),
+                rows: *rows,
+                lines: lines.clone(),
+            })
+            .collect();
         groups.sort_by_key(|group| std::cmp::Reverse(group.rows));
         groups
     }
