@@ -250,11 +250,15 @@ impl Store {
         Ok((done, last))
     }
 
-    /// Removes the registered keys but for the one in use: to be called when every value was re-encrypted.
+    /// Removes the registered keys but for the one in use: to be called when every value was re-encrypted. Uploaded files that are
+    /// encrypted with another key are deleted: they live for a short time only.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn forget_old_keys(&self) -> Result<()> {
+        for hospital in self.hospitals().await? {
+            self.delete_uploads_with_old_keys(hospital).await?;
+        }
         let in_use = self.secrets.fingerprints().into_iter().take(1);
         encryption_key::Entity::delete_many()
             .filter(encryption_key::Column::Fingerprint.is_not_in(in_use))
