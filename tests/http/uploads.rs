@@ -25,6 +25,13 @@ use crate::observability::verbose_server;
 
 const BYTES: (&str, &str) = ("content-type", "application/octet-stream");
 
+/// Headers and body; the status of the response.
+type RefusedUpload = (
+    &'static [(&'static str, &'static str)],
+    &'static str,
+    StatusCode,
+);
+
 /// Bytes of a chunk.
 const CHUNK: usize = 256 << 10;
 
@@ -221,7 +228,7 @@ on_each_database! {
             assert_eq!((answer.status, answer.code()), (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"));
             assert_eq!(answer.header("www-authenticate"), "Bearer");
         }
-        let refused: &[(&[(&str, &str)], &str, StatusCode)] = &[
+        let refused: &[RefusedUpload] = &[
             // What a form, or a request without a preflight, may send.
             (&[], "x", StatusCode::UNSUPPORTED_MEDIA_TYPE),
             (&[("content-type", "")], "x", StatusCode::UNSUPPORTED_MEDIA_TYPE),
