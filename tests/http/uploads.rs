@@ -26,11 +26,7 @@ use crate::observability::verbose_server;
 const BYTES: (&str, &str) = ("content-type", "application/octet-stream");
 
 /// Headers and body; the status of the response.
-type RefusedUpload = (
-    &'static [(&'static str, &'static str)],
-    &'static str,
-    StatusCode,
-);
+type RefusedUpload = (&'static [(&'static str, &'static str)], &'static str, StatusCode);
 
 /// Bytes of a chunk.
 const CHUNK: usize = 256 << 10;
