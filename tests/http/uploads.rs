@@ -192,7 +192,7 @@ on_each_database! {
                 assert!(!bytes.windows(plain.len()).any(|part| part == plain.as_bytes()));
             }
         }
-        let store = open_store(app).await.with_clock(Clock::stopped_at("2026-11-28T09:59:59Z".parse().unwrap()));
+        let store = open_store(app).await.with_clock(Clock::StoppedAt("2026-11-28T09:59:59Z".parse().unwrap()));
         let upload = store.upload(H1, id).await.unwrap().unwrap();
         assert_eq!((upload.size, upload.digest), (file.len() as u64, digest));
         assert_eq!(app.query_number(&format!("SELECT COUNT(*) FROM staff WHERE login = 'desk' AND id = {}", upload.staff)).await, 1);
@@ -348,7 +348,7 @@ on_each_database! {
         let desk = app.sign_in("desk").await;
         assert_eq!(upload(app, &desk).await.status, StatusCode::CREATED);
         let id = newest(app).await;
-        let at = |time: &str| Clock::stopped_at(time.parse().unwrap());
+        let at = |time: &str| Clock::StoppedAt(time.parse().unwrap());
         let store = open_store(app).await.with_clock(at("2026-11-28T10:00:00Z"));
         assert!(read(&store, id).await.is_some());
         assert_eq!(store.delete_expired_uploads(H1).await.unwrap(), 0);
