@@ -300,7 +300,7 @@ on_each_database! {
         assert_eq!(contact(&desk, &mine[0], note).await["data"]["recordContact"]["entry"], recorded);
         let stale = contact(&desk, &mine[0], json!({"outcome": "REACHED"})).await;
         assert_eq!(stale["errors"][0]["extensions"], json!({"code": "CONFLICT", "argument": "input.version", "currentVersion": 3}));
-        // Whoever has not claimed it may record one, too; several contacts are kept.
+        // A contact may be recorded without a claim, too; several contacts are kept.
         contact(&admin, &theirs[0], json!({"outcome": "BOOKED"})).await;
         let third = nodes(&desk, &list, "(first: 9)").await.remove(1);
         assert_eq!(third["patient"]["chartNo"], "P03");
