@@ -51,6 +51,16 @@ pub struct Limits {
     pub max_response_bytes: usize,
     /// Bytes of a request's body.
     pub max_request_bytes: usize,
+    /// Bytes of an uploaded file.
+    pub max_upload_bytes: u64,
+    /// Uploads that run at a time.
+    pub max_concurrent_uploads: usize,
+    /// Uploaded files of a hospital that are kept at a time, with those whose upload runs.
+    pub max_uploads_of_hospital: usize,
+    /// How long an upload may take.
+    pub upload_timeout: Duration,
+    /// How long an uploaded file is kept.
+    pub upload_lifetime: Duration,
     /// Bytes of memory for parsed documents, estimated; the least recently used are evicted.
     pub document_cache_bytes: u64,
     /// Bytes of memory for automatic persisted queries; the least recently used are evicted.
@@ -132,6 +142,11 @@ impl Default for Limits {
             max_errors: 100,
             max_response_bytes: 32 << 20,
             max_request_bytes: 1 << 20,
+            max_upload_bytes: 256 << 20,
+            max_concurrent_uploads: 32,
+            max_uploads_of_hospital: 8,
+            upload_timeout: 10 * MINUTE,
+            upload_lifetime: 60 * MINUTE,
             document_cache_bytes: 16 << 20,
             persisted_query_cache_bytes: 8 << 20,
             cache_mebibytes: 2_816,
@@ -260,7 +275,8 @@ mod tests {
             default_page_size, max_page_size, max_visits_of_day, max_buckets, max_filter_items, max_search_length, max_sorted_patients,
             idempotency_key_lifetime, max_query_tokens, max_query_nesting, max_query_definitions, max_query_aliases,
             max_query_directives, max_directives_per_selection, max_query_depth, max_query_fields, max_query_cost,
-            costly_query, max_errors, max_response_bytes, max_request_bytes, document_cache_bytes,
+            costly_query, max_errors, max_response_bytes, max_request_bytes, max_upload_bytes, max_concurrent_uploads,
+            max_uploads_of_hospital, upload_timeout, upload_lifetime, document_cache_bytes,
             persisted_query_cache_bytes, cache_mebibytes, snapshot_recheck_interval, max_concurrent_requests,
             request_timeout, max_connections_per_address, tls_handshake_timeout, max_waiting_sign_ins,
             max_tracked_clients, access_token_lifetime, refresh_token_lifetime, refresh_token_reuse_window,
@@ -307,6 +323,11 @@ mod tests {
             ("a TLS handshake may take", time(tls_handshake_timeout), ""),
             ("size of a request's body", bytes(max_request_bytes), "--max-request-bytes"),
             ("a request may take", time(request_timeout), "--request-timeout"),
+            ("size of an [uploaded file](#uploaded-files)", bytes(max_upload_bytes), "--max-upload-bytes"),
+            ("uploads at a time", count(max_concurrent_uploads), ""),
+            ("uploaded files of a hospital at a time, with those whose upload runs", count(max_uploads_of_hospital), ""),
+            ("an upload may take", time(upload_timeout), ""),
+            ("an uploaded file is kept for", time(upload_lifetime), ""),
             ("a statement of a request may take (PostgreSQL, MariaDB)", time(limits.statement_timeout()), ""),
             ("loading a ledger may take", time(ledger_load_timeout), ""),
             ("ledgers loading at a time", count(limits.max_concurrent_loads()), ""),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::store::Store;
 
 /// How long data that expires is kept.
@@ -19,7 +19,7 @@ pub struct Retention {
 /// Starts all jobs. They run until the process ends.
 pub fn start(store: &Store, file_check_interval: Duration, retention: Retention) {
     tokio::spawn(reload_keys(store.clone(), file_check_interval));
-    tokio::spawn(lapse_bookings(store.clone()));
+    tokio::spawn(cleanup_each_minute(store.clone()));
     tokio::spawn(hourly_cleanup(store.clone(), retention));
 }
 
@@ -34,21 +34,35 @@ async fn reload_keys(store: Store, interval: Duration) {
     }
 }
 
-/// Cancels the bookings that were not confirmed in time, each minute. Their time is free already.
-async fn lapse_bookings(store: Store) {
+/// Cancels the bookings that were not confirmed in time, whose time is free already, and deletes expired uploads, each minute.
+async fn cleanup_each_minute(store: Store) {
     let mut interval = tokio::time::interval(Duration::from_secs(60));
     loop {
         interval.tick().await;
-        let lapsed = async {
-            for hospital in store.hospitals().await? {
-                store.lapse_bookings(hospital).await?;
-            }
-            Ok::<_, Error>(())
-        };
-        if let Err(error) = lapsed.await {
+        if let Err(error) = lapse_bookings(&store).await {
             tracing::warn!("bookings that have lapsed were not canceled: {}", error.for_operator());
         }
+        if let Err(error) = delete_expired_uploads(&store).await {
+            tracing::warn!("expired uploads were not deleted: {}", error.for_operator());
+        }
     }
+}
+
+async fn lapse_bookings(store: &Store) -> Result<()> {
+    for hospital in store.hospitals().await? {
+        store.lapse_bookings(hospital).await?;
+    }
+    Ok(())
+}
+
+async fn delete_expired_uploads(store: &Store) -> Result<()> {
+    for hospital in store.hospitals().await? {
+        let deleted = store.delete_expired_uploads(hospital).await?;
+        if deleted > 0 {
+            tracing::info!(hospital, deleted, "expired uploads were deleted");
+        }
+    }
+    Ok(())
 }
 
 /// Deletes expired data, and indexes the names that were written in SQL.

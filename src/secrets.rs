@@ -1,5 +1,5 @@
-//! The keys, and what is derived from them: encryption of phone numbers, memos and notes, keyed hashes, the signing of access tokens, the
-//! successors of refresh tokens.
+//! The keys, and what is derived from them: encryption of phone numbers, memos, notes and uploaded files, keyed hashes, the signing of
+//! access tokens, the successors of refresh tokens.
 //!
 //! A key file has one key per line. The first is the current one; old keys below it still decrypt what was encrypted with them.
 
@@ -84,17 +84,14 @@ impl Key {
         })
     }
 
-    fn open(&self, bytes: &[u8], context: &[u8]) -> Option<String> {
+    fn open(&self, bytes: &[u8], context: &[u8]) -> Option<Vec<u8>> {
         let (nonce, msg) = bytes.split_first_chunk::<NONCE>()?;
         let payload = Payload { msg, aad: context };
-        String::from_utf8(self.cipher.decrypt(&Nonce::from(*nonce), payload).ok()?).ok()
+        self.cipher.decrypt(&Nonce::from(*nonce), payload).ok()
     }
 
-    fn seal(&self, nonce: [u8; NONCE], context: &[u8], text: &str) -> Result<Vec<u8>> {
-        let payload = Payload {
-            msg: text.as_bytes(),
-            aad: context,
-        };
+    fn seal(&self, nonce: [u8; NONCE], context: &[u8], msg: &[u8]) -> Result<Vec<u8>> {
+        let payload = Payload { msg, aad: context };
         let sealed = self
             .cipher
             .encrypt(&Nonce::from(nonce), payload)
@@ -259,7 +256,15 @@ impl Secrets {
     /// # Errors
     /// If the text is too long for the cipher.
     pub fn seal(&self, hospital: i64, purpose: &str, text: &str) -> Result<Vec<u8>> {
-        self.keys()[0].seal(rand::random(), &context(hospital, purpose), text)
+        self.seal_bytes(hospital, purpose, text.as_bytes())
+    }
+
+    /// Encrypts bytes like [`Self::seal`].
+    ///
+    /// # Errors
+    /// If they are too many for the cipher.
+    pub fn seal_bytes(&self, hospital: i64, purpose: &str, bytes: &[u8]) -> Result<Vec<u8>> {
+        self.keys()[0].seal(rand::random(), &context(hospital, purpose), bytes)
     }
 
     /// Encrypts like [`Self::seal`], but to the same bytes each time: for values that must be equal if their texts are, and may reveal
@@ -270,7 +275,7 @@ impl Secrets {
     pub fn seal_same(&self, hospital: i64, purpose: &str, text: &str) -> Result<Vec<u8>> {
         let context = context(hospital, purpose);
         let key = &self.keys()[0];
-        key.seal(key.nonce(&context, text)?, &context, text)
+        key.seal(key.nonce(&context, text)?, &context, text.as_bytes())
     }
 
     /// Decrypts the result of [`Self::seal`] or [`Self::seal_same`].
@@ -278,6 +283,15 @@ impl Secrets {
     /// # Errors
     /// If the bytes were encrypted with an unknown key, for another hospital or purpose, or were changed.
     pub fn open_sealed(&self, hospital: i64, purpose: &str, bytes: &[u8]) -> Result<String> {
+        let bytes = self.open_sealed_bytes(hospital, purpose, bytes)?;
+        String::from_utf8(bytes).map_err(|_| Error::Internal(format!("a stored {purpose} is not UTF-8")))
+    }
+
+    /// Decrypts the result of [`Self::seal_bytes`].
+    ///
+    /// # Errors
+    /// As [`Self::open_sealed`].
+    pub fn open_sealed_bytes(&self, hospital: i64, purpose: &str, bytes: &[u8]) -> Result<Vec<u8>> {
         let context = context(hospital, purpose);
         let open = || self.keys().iter().find_map(|key| key.open(bytes, &context));
         open()

@@ -36,6 +36,8 @@ pub mod scheduled_at;
 pub mod snapshot;
 pub mod snapshot_order;
 pub mod staff;
+pub mod upload;
+pub mod upload_chunk;
 pub mod visit;
 pub mod visit_change;
 pub mod visit_code;

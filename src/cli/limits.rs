@@ -20,6 +20,9 @@ pub(super) struct LimitArgs {
     /// Largest body of a request, in bytes
     #[arg(long, env = "ROLLCALL_MAX_REQUEST_BYTES", default_value_t = Limits::default().max_request_bytes, value_parser = size(1 << 10..=1 << 30))]
     max_request_bytes: usize,
+    /// Largest file that may be uploaded, in bytes
+    #[arg(long, env = "ROLLCALL_MAX_UPLOAD_BYTES", default_value_t = Limits::default().max_upload_bytes, value_parser = clap::value_parser!(u64).range(1 << 10..=1 << 32))]
+    max_upload_bytes: u64,
     /// Largest body of a response, in bytes
     #[arg(long, env = "ROLLCALL_MAX_RESPONSE_BYTES", default_value_t = Limits::default().max_response_bytes, value_parser = size(1 << 10..=1 << 40))]
     max_response_bytes: usize,
@@ -59,6 +62,7 @@ impl LimitArgs {
             cache_mebibytes: self.memory,
             max_query_cost: self.max_query_cost,
             max_request_bytes: self.max_request_bytes,
+            max_upload_bytes: self.max_upload_bytes,
             max_response_bytes: self.max_response_bytes,
             max_concurrent_requests: self.max_concurrent_requests,
             max_connections_per_address: self.max_connections_per_address,

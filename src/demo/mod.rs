@@ -155,7 +155,7 @@ async fn recall(store: &Store, viewer: &Viewer, today: NaiveDate) -> Result<()> 
         let ten = TimeDelta::hours(10);
         store
             .clone()
-            .with_clock(Clock::stopped_at(start_of_day(day, TIME_ZONE) + ten))
+            .with_clock(Clock::StoppedAt(start_of_day(day, TIME_ZONE) + ten))
     };
     let silent_since = made_on - Days::new(SILENT);
     let Some(range) = DayRange::new((silent_since - Days::new(6)).into(), silent_since.into()) else {

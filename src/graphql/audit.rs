@@ -91,8 +91,8 @@ impl AuditEntry {
         }
     }
 
-    /// The mutation that made the change; the list that was opened, patients or visits; the fields that were refused; or the kind
-    /// and the result of an import.
+    /// The mutation that made the change; the list that was opened, patients or visits; the fields that were refused, or
+    /// `POST /files`; or the kind and the result of an import.
     async fn what(&self) -> Option<&str> {
         self.0.what.as_deref()
     }

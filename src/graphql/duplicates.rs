@@ -8,7 +8,7 @@ use super::patient::{Patient, hospital_country};
 use super::scalars::Date;
 use crate::error::{Error, Result};
 use crate::permissions::Action;
-use crate::records::{Patch, PatientDraft};
+use crate::records::PatientDraft;
 use crate::store::Person;
 
 /// A patient who may be the same person.
@@ -57,19 +57,12 @@ pub(super) async fn person(
     );
     match errors.len() {
         0 => Ok(Person {
-            name: put(draft.name),
-            birth_date: put(draft.birth_date),
-            phone: put(draft.phone),
+            name: draft.name.put(),
+            birth_date: draft.birth_date.put(),
+            phone: draft.phone.put(),
         }),
         1 => Err(errors.remove(0)),
         _ => Err(Error::Inputs(errors)),
-    }
-}
-
-fn put<T>(value: Patch<T>) -> Option<T> {
-    match value {
-        Patch::Put(value) => Some(value),
-        Patch::Keep | Patch::Clear => None,
     }
 }
 

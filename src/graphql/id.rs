@@ -22,6 +22,7 @@ pub(super) enum Id {
     ChangeEntry(i64),
     RecallList(i64),
     RecallEntry(i64),
+    Upload(i64),
     Statistics(SnapshotId),
     Cohort(SnapshotId, BucketRef, CohortKind),
 }
@@ -72,6 +73,7 @@ impl Id {
             Self::ChangeEntry(id) => (b'E', id.cast_unsigned()),
             Self::RecallList(id) => (b'L', id.cast_unsigned()),
             Self::RecallEntry(id) => (b'R', id.cast_unsigned()),
+            Self::Upload(id) => (b'U', id.cast_unsigned()),
             Self::Statistics(_) => (b'S', 0),
             Self::Cohort(_, BucketRef::Total, _) => (b'C', 0),
             Self::Cohort(_, BucketRef::At(place), _) => (b'C', u64::from(place) + 1),
@@ -119,6 +121,7 @@ impl Id {
                     b'E' => Self::ChangeEntry(number),
                     b'L' => Self::RecallList(number),
                     b'R' => Self::RecallEntry(number),
+                    b'U' => Self::Upload(number),
                     _ => return None,
                 }
             }
@@ -140,6 +143,12 @@ impl From<Id> for ID {
     fn from(id: Id) -> Self {
         Self(id.text())
     }
+}
+
+/// The id of an uploaded file as text.
+#[must_use]
+pub fn upload_id(id: i64) -> String {
+    Id::Upload(id).text()
 }
 
 /// The number that an id of one type names.
@@ -204,6 +213,7 @@ mod tests {
             Id::ChangeEntry(6),
             Id::RecallList(7),
             Id::RecallEntry(8),
+            Id::Upload(9),
             Id::Statistics(snapshot),
             Id::Cohort(snapshot, BucketRef::Total, CohortKind::New),
             Id::Cohort(snapshot, BucketRef::At(3_659), CohortKind::Canceled),

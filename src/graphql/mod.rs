@@ -33,6 +33,7 @@ mod visit;
 use async_graphql::{EmptySubscription, SDLExportOptions, ValidationMode};
 
 pub use context::{RequestContext, Services};
+pub use id::upload_id;
 pub use mutation::Mutation;
 pub use query::Query;
 pub use raw_json::{RawJson, TYPE_KEY};

@@ -56,6 +56,8 @@ pub(super) async fn find(ctx: &Context<'_>, id: Id) -> Result<Option<Node>> {
         Id::ChangeEntry(id) => ChangeEntry::find(ctx, id).await?.map(Node::ChangeEntry),
         Id::RecallList(id) => RecallList::find(ctx, id).await?.map(Node::RecallList),
         Id::RecallEntry(id) => RecallEntry::find(ctx, id).await?.map(Node::RecallEntry),
+        // A file is no node.
+        Id::Upload(_) => None,
         Id::Statistics(id) => context::services(ctx)?
             .reporting
             .load(hospital, id)

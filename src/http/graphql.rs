@@ -8,13 +8,14 @@ use async_graphql::parser::types::ExecutableDocument;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use tracing::Instrument as _;
 
 use super::App;
+use super::authentication::authenticate;
 use super::media_type::{MediaType, content_type_is_json};
 use super::peer::Client;
 use super::query_limits::{self, CheckedOperation, Rejection, tokens};
@@ -23,7 +24,6 @@ use crate::config::Limits;
 use crate::error::ErrorCode;
 use crate::graphql::RequestContext;
 use crate::observe::{OperationKind, record};
-use crate::permissions::Viewer;
 
 /// The parameters of a request. Null is the same as absent.
 #[derive(Default, Deserialize)]
@@ -239,28 +239,6 @@ fn prepare(
     Ok((query, checked))
 }
 
-/// The viewer of the access token, with the family of the session. None if the operation is public: it ignores a token that is
-/// sent along.
-fn authenticate(app: &App, headers: &HeaderMap, is_public: bool) -> Result<Option<(Viewer, String)>, RequestError> {
-    if is_public {
-        return Ok(None);
-    }
-    let authorization = headers.get(header::AUTHORIZATION);
-    let token = authorization
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let viewer = token.and_then(|(_, token)| app.services.auth.viewer(token.trim()));
-    match viewer {
-        Some(viewer) => Ok(Some(viewer)),
-        None => Err(RequestError::new(
-            StatusCode::UNAUTHORIZED,
-            ErrorCode::Unauthenticated,
-            "sign in first, and send the access token as `Authorization: Bearer …`",
-        )),
-    }
-}
-
 async fn execute(app: &App, sender: &Sender<'_>, media_type: MediaType, mut params: Params) -> Response {
     let variables = Variables::from_json(params.variables.take().unwrap_or_default().into());
     let (query, checked) = match prepare(app, media_type, &mut params, &variables) {
@@ -284,14 +262,13 @@ async fn execute(app: &App, sender: &Sender<'_>, media_type: MediaType, mut para
         set_allow(&mut response, "POST");
         return response;
     }
-    let viewer = match authenticate(app, sender.headers, public) {
-        Ok(viewer) => viewer,
-        Err(error) => {
-            let mut response = error.into_response(media_type);
-            let headers = response.headers_mut();
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return response;
-        }
+    // A public operation ignores a token that is sent along.
+    let viewer = match public {
+        true => None,
+        false => match authenticate(app, sender.headers) {
+            Ok(viewer) => Some(viewer),
+            Err(error) => return error.into_response(media_type),
+        },
     };
     if let Some((viewer, _)) = &viewer {
         if let Err(wait) = app.rates.check_viewer(viewer) {

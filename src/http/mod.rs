@@ -1,6 +1,7 @@
-//! The HTTP server: routes, connections, rate limits, GraphQL over HTTP and health checks.
+//! The HTTP server: routes, connections, rate limits, GraphQL over HTTP, uploads and health checks.
 
 mod access_log;
+mod authentication;
 mod connections;
 mod document_cache;
 mod execution;
@@ -14,6 +15,7 @@ mod query_limits;
 mod rate_limits;
 mod response;
 mod tls;
+mod uploads;
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +28,7 @@ use async_graphql::parser::types::OperationType;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use axum_server::Handle;
 use futures_util::future::Either;
@@ -133,6 +135,7 @@ fn cors(origins: Vec<HeaderValue>) -> Option<CorsLayer> {
                 header::AUTHORIZATION,
                 header::CONTENT_TYPE,
                 header::ACCEPT,
+                header::CONTENT_DISPOSITION,
                 access_log::REQUEST_ID,
                 TRACEPARENT,
                 TRACESTATE,
@@ -230,6 +233,7 @@ impl App {
                 "/graphql",
                 get(graphql::get).post(graphql::post).fallback(graphql::other_method),
             )
+            .route("/files", post(uploads::post).fallback(uploads::other_method))
             .route("/graphiql/hint.json", get(hint))
             .route("/healthz", get(health::alive))
             .route("/readyz", get(health::ready))

@@ -28,6 +28,8 @@ pub(super) struct RateLimits {
     addresses: Buckets<IpAddr>,
     viewers: Buckets<(i64, i64)>,
     running: Semaphore,
+    /// Permits of uploads, which may take long: they leave the others to requests.
+    uploads: Semaphore,
     trusted: Vec<IpNet>,
 }
 
@@ -38,6 +40,7 @@ impl RateLimits {
             addresses: Buckets::new(address, limits.max_tracked_clients),
             viewers: Buckets::new(viewer, limits.max_tracked_clients),
             running: Semaphore::new(limits.max_concurrent_requests),
+            uploads: Semaphore::new(limits.max_concurrent_uploads),
             trusted,
         }
     }
@@ -49,6 +52,11 @@ impl RateLimits {
     /// A permit to run a request, to be held until it has ended.
     pub(super) fn start_request(&self) -> Limited<SemaphorePermit<'_>> {
         self.running.try_acquire().map_err(|_| Duration::from_secs(1))
+    }
+
+    /// The same for an upload.
+    pub(super) fn start_upload(&self) -> Limited<SemaphorePermit<'_>> {
+        self.uploads.try_acquire().map_err(|_| Duration::from_secs(1))
     }
 }
 

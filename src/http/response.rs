@@ -1,4 +1,4 @@
-//! Responses of `/graphql`: executed operations and errors of requests that were not executed.
+//! Responses of `/graphql`: executed operations. Errors of requests that were not executed, also of `/files`.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -54,8 +54,13 @@ impl RequestError {
     }
 
     pub(super) fn rate_limited(wait: Duration) -> Self {
+        Self::wait("too many requests", wait)
+    }
+
+    /// RATE_LIMITED for this reason.
+    pub(super) fn wait(why: &str, wait: Duration) -> Self {
         let seconds = whole_seconds(wait);
-        let message = format!("too many requests: try again in {seconds} s");
+        let message = format!("{why}: try again in {seconds} s");
         let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, message);
         error.extensions.push(("retryAfter", seconds.into()));
         error
@@ -92,11 +97,15 @@ impl RequestError {
         if let Some(seconds) = retry_after {
             set_retry_after(&mut response, seconds);
         }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let headers = response.headers_mut();
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
     }
 }
 
-/// Of work that the server does before it sends the response of an executed operation.
+/// Of work that the server does itself: what belongs to a field of an operation has become an error of that field.
 impl From<Error> for RequestError {
     fn from(error: Error) -> Self {
         match error {

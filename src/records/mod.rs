@@ -28,6 +28,17 @@ impl<T> From<Option<T>> for Patch<T> {
     }
 }
 
+impl<T> Patch<T> {
+    /// The value that is put; none where it stays as it is or becomes unknown.
+    #[must_use]
+    pub fn put(self) -> Option<T> {
+        match self {
+            Self::Put(value) => Some(value),
+            Self::Keep | Self::Clear => None,
+        }
+    }
+}
+
 impl<T: Clone> Patch<T> {
     /// The new value; none where it stays as it is.
     #[must_use]

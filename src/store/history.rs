@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, SubsecRound as _, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use entity::{patient, recall_contact, record_change, visit};
 use sea_orm::ActiveValue::NotSet;
 use sea_orm::{
@@ -352,7 +352,7 @@ impl Store {
         let row = record_change::Model {
             record: RecordKind::Patient.as_str().to_owned(),
             kind: ChangeKind::Changed.as_str().to_owned(),
-            changed_at: Utc::now().trunc_subsecs(6),
+            changed_at: self.now(),
             staff_id: staff,
             source: Some(source.to_owned()),
             contact_id: Some(contact),

@@ -1,11 +1,11 @@
 //! The keys that values in the database are encrypted with, and re-encryption with a new key.
 
 use chrono::Utc;
-use entity::{encryption_key, patient, recall_contact, record_change, visit};
+use entity::{encryption_key, patient, record_change};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, Condition, EntityTrait, IntoActiveModel as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _,
+    ActiveModelTrait as _, ColumnTrait as _, Condition, ConnectionTrait as _, EntityTrait, IntoActiveModel as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
 use super::Store;
@@ -46,46 +46,21 @@ impl Store {
         Ok(())
     }
 
-    /// Encrypts the hospital's secret, phones, memos and notes, also those in histories and of contacts, with the key in use, where they are encrypted with another. Returns
-    /// the number of patients and visits that were changed.
+    /// Encrypts the hospital's secret, phones, memos and notes, also those in histories and of contacts, with the key in use, where they
+    /// are encrypted with another. Returns the number of patients and visits that were changed.
     ///
     /// # Errors
     /// Where the database fails, or a value cannot be decrypted; batches before stay re-encrypted.
     pub async fn reencrypt(&self, hospital: i64) -> Result<u64> {
         self.with_retry(|| self.reencrypt_secret(hospital)).await?;
+        let notes =
+            |table| batches(async move |after| self.with_retry(|| self.reencrypt_notes(hospital, table, after)).await);
         let patients = batches(async |after| self.with_retry(|| self.reencrypt_patients(hospital, after)).await);
         let patients = patients.await?;
-        let visits = batches(async |after| self.with_retry(|| self.reencrypt_notes(hospital, after)).await);
-        let visits = visits.await?;
+        let visits = notes("visit").await?;
         batches(async |after| self.with_retry(|| self.reencrypt_history(hospital, after)).await).await?;
-        batches(async |after| self.with_retry(|| self.reencrypt_contacts(hospital, after)).await).await?;
+        notes("recall_contact").await?;
         Ok(patients + visits)
-    }
-
-    /// Re-encrypts the notes of the next contacts of recall lists after one. Returns how many were changed, and the last of the batch; none
-    /// at the end.
-    async fn reencrypt_contacts(&self, hospital: i64, after: i64) -> Result<(u64, Option<i64>)> {
-        let (transaction, _permit) = self.begin_change(hospital, ChangeContext::UNRECORDED).await?;
-        let rows = recall_contact::Entity::find()
-            .filter(recall_contact::Column::HospitalId.eq(hospital))
-            .filter(recall_contact::Column::Id.gt(after))
-            .filter(recall_contact::Column::Note.is_not_null())
-            .order_by_asc(recall_contact::Column::Id)
-            .limit(BATCH)
-            .all(&transaction)
-            .await?;
-        let last = rows.last().map(|row| row.id);
-        let mut done = 0;
-        for row in rows {
-            if let Some(note) = self.sealed_anew(hospital, "note", row.note.as_ref())? {
-                let mut changed = row.into_active_model();
-                changed.note = Set(Some(note));
-                changed.update(&transaction).await?;
-                done += 1;
-            }
-        }
-        self.commit_change(transaction, hospital).await?;
-        Ok((done, last))
     }
 
     /// Re-encrypts the phones, memos and notes of the next changes in the histories after one. Returns how many were changed, and
@@ -136,27 +111,24 @@ impl Store {
         text.map(|text| self.secrets.seal(hospital, purpose, &text)).transpose()
     }
 
-    /// Re-encrypts the notes of the next visits after one. Returns how many were changed, and the last of the batch; none at the end.
-    async fn reencrypt_notes(&self, hospital: i64, after: i64) -> Result<(u64, Option<i64>)> {
+    /// Re-encrypts the notes of the table's next rows after one. Returns how many were changed, and the last of the batch; none at the
+    /// end.
+    async fn reencrypt_notes(&self, hospital: i64, table: &str, after: i64) -> Result<(u64, Option<i64>)> {
         let (transaction, _permit) = self.begin_change(hospital, ChangeContext::UNRECORDED).await?;
-        let rows = visit::Entity::find()
-            .filter(visit::Column::HospitalId.eq(hospital))
-            .filter(visit::Column::Id.gt(after))
-            .filter(visit::Column::Note.is_not_null())
-            .order_by_asc(visit::Column::Id)
-            .limit(BATCH)
-            .all(&transaction)
-            .await?;
-        let last = rows.last().map(|row| row.id);
-        let mut done = 0;
-        for row in rows {
-            let Some(note) = self.sealed_anew(hospital, "note", row.note.as_ref())? else {
-                continue;
-            };
-            let mut changed = row.into_active_model();
-            changed.note = Set(Some(note));
-            changed.update(&transaction).await?;
-            done += 1;
+        let mut sql = self.sql(&format!("SELECT id, note FROM {table} WHERE hospital_id = "));
+        sql.bind(hospital).push(" AND id > ").bind(after);
+        sql.push(&format!(" AND note IS NOT NULL ORDER BY id LIMIT {BATCH}"));
+        let (mut last, mut done) = (None, 0);
+        for row in transaction.query_all_raw(sql.done()).await? {
+            let (id, note): (i64, Vec<u8>) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+            last = Some(id);
+            if let Some(note) = self.sealed_anew(hospital, "note", Some(&note))? {
+                let mut sql = self.sql(&format!("UPDATE {table} SET note = "));
+                sql.bind(note).push(" WHERE hospital_id = ").bind(hospital);
+                sql.push(" AND id = ").bind(id);
+                transaction.execute_raw(sql.done()).await?;
+                done += 1;
+            }
         }
         self.commit_change(transaction, hospital).await?;
         Ok((done, last))
@@ -250,11 +222,15 @@ impl Store {
         Ok((done, last))
     }
 
-    /// Removes the registered keys but for the one in use: to be called when every value was re-encrypted.
+    /// Removes the registered keys but for the one in use: to be called when every value was re-encrypted. Uploaded files that are
+    /// encrypted with another key are deleted: they live for a short time only.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn forget_old_keys(&self) -> Result<()> {
+        for hospital in self.hospitals().await? {
+            self.delete_uploads_with_old_keys(hospital).await?;
+        }
         let in_use = self.secrets.fingerprints().into_iter().take(1);
         encryption_key::Entity::delete_many()
             .filter(encryption_key::Column::Fingerprint.is_not_in(in_use))

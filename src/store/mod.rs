@@ -32,6 +32,7 @@ mod session;
 mod snapshot;
 mod sql;
 mod transaction;
+mod upload;
 mod visit;
 mod visit_code;
 mod visit_versions;
@@ -87,6 +88,7 @@ pub use snapshot::{SnapshotRow, StoredSnapshot};
 #[cfg(test)]
 pub(crate) use sql::IDS_PER_STATEMENT;
 use sql::Sql;
+pub use upload::{NewUpload, Upload};
 pub use visit::{KeyedVisit, PatientEnds, PatientVisitPage, VisitDetails, VisitKey, VisitQuery};
 pub use visit_code::IssuedCode;
 pub use visit_versions::{RevisionRange, VersionChange, VersionedVisit, VisitVersions};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use entity::{visit, visit_tombstone};
-use scheduling::is_past_check_in;
+use scheduling::{is_past_check_in, moves_freely};
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, QueryResult};
 use string_enum::string_enum;
 
@@ -406,11 +406,11 @@ impl Store {
         today: chrono::NaiveDate,
     ) -> Result<HashMap<i64, PatientEnds>> {
         let mut sql = self.sql("SELECT * FROM (");
-        let attended = attended_sql();
+        let (attended, open) = (attended_sql(), status_sql(moves_freely));
         let ends = [
             ("F", "ASC", attended.as_str(), "<="),
             ("L", "DESC", attended.as_str(), "<="),
-            ("N", "ASC", "status IN ('TENTATIVE', 'BOOKED')", ">="),
+            ("N", "ASC", open.as_str(), ">="),
         ];
         // All visits of the first or last day; the one of them is chosen below, by time and id.
         for (i, (end, direction, status, when)) in ends.into_iter().enumerate() {

@@ -41,6 +41,7 @@ mod staff_administration;
 mod staleness;
 mod statement_counts;
 mod unicode;
+mod uploads;
 mod value_completion;
 mod visit_codes;
 

@@ -229,9 +229,9 @@ on_each_database! {
         }
         assert!(ending.join_all().await.iter().all(std::process::ExitStatus::success));
         assert_eq!(always_succeeded, BTreeSet::new(), "these never failed");
-        // Used only at startup or by the hourly sweep, or if rows were deleted in SQL.
+        // Used only at startup, by cleanups or by uploads, or if rows were deleted in SQL.
         unused.retain(|table| *table != "truncate_guard" && *table != "patient_to_index");
-        assert_eq!(unused, ["audit_retention", "encryption_key", "patient_tombstone", "seaql_migrations"]);
+        assert_eq!(unused, ["audit_retention", "encryption_key", "patient_tombstone", "seaql_migrations", "upload", "upload_chunk"]);
 
         let spans = String::from_utf8_lossy(&spans.lock().unwrap()).into_owned();
         let logs_text = logs.iter().map(|log| std::fs::read_to_string(log).unwrap());

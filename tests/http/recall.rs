@@ -300,7 +300,7 @@ on_each_database! {
         assert_eq!(contact(&desk, &mine[0], note).await["data"]["recordContact"]["entry"], recorded);
         let stale = contact(&desk, &mine[0], json!({"outcome": "REACHED"})).await;
         assert_eq!(stale["errors"][0]["extensions"], json!({"code": "CONFLICT", "argument": "input.version", "currentVersion": 3}));
-        // Whoever has not claimed it may record one, too; several contacts are kept.
+        // A contact may be recorded without a claim, too; several contacts are kept.
         contact(&admin, &theirs[0], json!({"outcome": "BOOKED"})).await;
         let third = nodes(&desk, &list, "(first: 9)").await.remove(1);
         assert_eq!(third["patient"]["chartNo"], "P03");
@@ -406,7 +406,7 @@ on_each_database! {
         app.run_cli(&["keys", "rotate"]);
         let query = "query ($list: ID!, $patient: ID!) {
             recallList(id: $list) { entries { nodes { patient { chartNo } contacts { outcome note } } } }
-            patient(id: $patient) { history(first: 1) { nodes { source by { name } fields { field before after } } } } }";
+            patient(id: $patient) { history(first: 1) { nodes { at source by { name } fields { field before after } } } } }";
         let variables = json!({"list": list["id"], "patient": id["P01"]});
         let shown = async |user: &Client<'_>| {
             let shown = user.graphql_with(query, variables.clone()).await;
@@ -417,7 +417,7 @@ on_each_database! {
         let name = desk.graphql("{ viewer { name } }").await["viewer"]["name"].take();
         let (listed, notes, history) = shown(&desk).await;
         assert_eq!((listed.as_str(), notes), ("P03 P01 P02", vec![json!("Afraid of quinces"), json!("Likes quinces")]));
-        assert_eq!(history, json!({"source": "recordContact", "by": {"name": name}, "fields": [
+        assert_eq!(history, json!({"at": MADE, "source": "recordContact", "by": {"name": name}, "fields": [
             {"field": "outcome", "before": null, "after": "DECLINED"}, {"field": "note", "before": null, "after": "Afraid of quinces"},
             {"field": "dueOn", "before": null, "after": "2026-01-31"}]}));
         let (_, notes, history) = shown(&support).await;

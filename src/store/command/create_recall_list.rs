@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use chrono::{NaiveDate, SubsecRound as _, Utc};
-use scheduling::{Candidate, LeftOutReason, RecallOptions, left_out};
+use scheduling::{Candidate, LeftOutReason, RecallOptions, left_out, moves_freely};
 use sea_orm::{ConnectionTrait as _, DbBackend};
 
 use super::digest::DigestFields;
@@ -16,6 +16,7 @@ use crate::statistics::CohortKind;
 use crate::store::Sql;
 use crate::store::recall::{Then, came_after_sql, visits_by_patient};
 use crate::store::sql::{IDS_PER_STATEMENT, json};
+use crate::store::visit::status_sql;
 
 /// A cohort of a stored snapshot, with the patients as counted.
 #[derive(Clone, Debug)]
@@ -144,13 +145,13 @@ impl CommandTx<'_> {
         };
         let backend = self.store.writer.get_database_backend();
         let came = came_after_sql(backend, "q.hospital_id", "q.id", &counted, today);
-        let booked = visits_by_patient(backend, "n");
+        let (booked, open) = (visits_by_patient(backend, "n"), status_sql(moves_freely));
         let select = format!(
             "SELECT p.id, q.id,
                 CASE WHEN q.state = 'ACTIVE' THEN 1 ELSE 0 END,
                 CASE WHEN EXISTS (SELECT 1 {came}) THEN 1 ELSE 0 END,
                 CASE WHEN EXISTS (SELECT 1 FROM {booked} WHERE n.hospital_id = q.hospital_id AND n.patient_id = q.id
-                    AND n.status IN ('TENTATIVE', 'BOOKED') AND n.date >= '{today}') THEN 1 ELSE 0 END,
+                    AND n.{open} AND n.date >= '{today}') THEN 1 ELSE 0 END,
                 CASE WHEN q.do_not_contact THEN 1 ELSE 0 END,
                 CASE WHEN q.phone IS NOT NULL THEN 1 ELSE 0 END
             FROM patient p
