@@ -34,13 +34,17 @@ async fn reload_keys(store: Store, interval: Duration) {
     }
 }
 
-/// Cancels the bookings that were not confirmed in time, whose time is free already, and deletes expired uploads, each minute.
+/// Cancels the bookings that were not confirmed in time, whose time is free already, ends imports that nobody
+/// goes on with, and deletes expired uploads, each minute.
 async fn cleanup_each_minute(store: Store) {
     let mut interval = tokio::time::interval(Duration::from_secs(60));
     loop {
         interval.tick().await;
         if let Err(error) = lapse_bookings(&store).await {
             tracing::warn!("bookings that have lapsed were not canceled: {}", error.for_operator());
+        }
+        if let Err(error) = end_old_imports(&store).await {
+            tracing::warn!("old imports were not ended: {}", error.for_operator());
         }
         if let Err(error) = delete_expired_uploads(&store).await {
             tracing::warn!("expired uploads were not deleted: {}", error.for_operator());
@@ -51,6 +55,13 @@ async fn cleanup_each_minute(store: Store) {
 async fn lapse_bookings(store: &Store) -> Result<()> {
     for hospital in store.hospitals().await? {
         store.lapse_bookings(hospital).await?;
+    }
+    Ok(())
+}
+
+async fn end_old_imports(store: &Store) -> Result<()> {
+    for hospital in store.hospitals().await? {
+        store.end_old_imports(hospital).await?;
     }
     Ok(())
 }

@@ -26,6 +26,8 @@ pub struct Model {
     pub conflicts: String,
     /// The upload that the file is, while it is kept.
     pub upload_id: Option<i64>,
+    /// Whether a server checks or commits it, or did so when it ended.
+    pub running: bool,
     pub rows_read: i64,
     /// None until it is known.
     pub rows_total: Option<i64>,

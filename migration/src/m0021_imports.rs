@@ -40,6 +40,7 @@ const TABLES: &[&str] = &[
         source {text} NOT NULL,
         conflicts {text} NOT NULL CHECK (conflicts IN ('KEEP', 'OVERWRITE')),
         upload_id BIGINT,
+        running BOOLEAN NOT NULL DEFAULT FALSE,
         rows_read BIGINT NOT NULL,
         rows_total BIGINT,
         counts {long_text} NOT NULL,

@@ -21,7 +21,7 @@ use super::{hospital_by_code, name_argument, word_parser};
 use crate::error::{Error, Result};
 use crate::import::{FileImport, FileKind, Mapping, Observer, Progress, Report, Request, RowReport};
 use crate::signals::told_to_stop;
-use crate::store::{ConflictPolicy, FieldValue, ImportOutcome, ImportState, NewImport, Pass};
+use crate::store::{ConflictPolicy, FieldValue, ImportOutcome, ImportState, Pass};
 
 #[derive(Args)]
 pub(super) struct ImportArgs {
@@ -136,7 +136,9 @@ impl ImportArgs {
             with_fields: self.dry_run,
             staff: None,
         };
-        let mut import = FileImport::open(&store, &hospital, &self.file, mapping.as_ref(), request.clone()).await?;
+        let name = self.file.display().to_string();
+        let file = (name.as_str(), self.file.as_path());
+        let mut import = FileImport::open(&store, &hospital, file, mapping.as_ref(), request.clone()).await?;
         eprintln!("read as {}", reading(import.reading()));
         let mut follower = Follower::new(&self, hospital.time_zone, import.reading())?;
         let checked = import.check(&mut follower).await;
@@ -172,27 +174,12 @@ impl ImportArgs {
             let committed = import.commit(&mut report, &mut follower).await;
             watch.abort();
             follower.meter.finish();
-            let record = NewImport {
-                kind,
-                state: if committed.is_ok() {
-                    ImportState::Done
-                } else {
-                    ImportState::Failed
-                },
-                file_digest: digest.clone(),
-                staff: None,
-                source: request.source.clone(),
-                conflicts: request.conflicts,
-                rows_read: report.summary.read,
-                counts: counts(&report).to_string(),
-                detail: json!({
-                    "fileName": self.file.file_name().unwrap_or_default().to_string_lossy(),
-                    "reading": reading_json(&import),
-                    "unknownWords": unknown_words(&report),
-                    "problem": committed.as_ref().err().map(Error::for_operator),
-                })
-                .to_string(),
-            };
+            let mut record = import.record(&report);
+            record.detail.file_name = self.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            record.detail.problem = committed.as_ref().err().map(Error::for_operator);
+            if committed.is_err() {
+                record.state = ImportState::Failed;
+            }
             store.add_import(hospital.id, &record).await?;
             if let Err(error) = committed {
                 say(&report);
@@ -389,7 +376,7 @@ impl Follower {
 
 #[async_trait]
 impl Observer for Follower {
-    async fn slice(&mut self, rows: Vec<RowReport>, progress: Progress) -> Result<()> {
+    async fn slice(&mut self, rows: Vec<RowReport>, _report: &Report, progress: Progress) -> Result<()> {
         // The rows of the last pass are told of: those that are refused are so in both.
         let is_last = self.dry_run || progress.pass == Pass::Commit;
         for row in &rows {

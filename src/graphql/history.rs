@@ -60,11 +60,11 @@ impl ChangeEntry {
     /// The fields that differ. Of an erased patient nothing personal is left, so that the list may be empty.
     async fn fields(&self, ctx: &Context<'_>) -> Result<Vec<FieldChange>> {
         let differences = self.0.differences(context::services(ctx)?.store.secrets())?;
-        let viewer = Viewing {
-            in_full: context::sees_in_full(ctx)?,
-            time_zone: context::hospital_state(ctx).await?.time_zone,
-        };
-        try_join_all(differences.into_iter().map(|difference| viewer.change(ctx, difference))).await
+        let viewing = Viewing::of(ctx).await?;
+        let changes = differences
+            .into_iter()
+            .map(|FieldDifference { field, before, after }| viewing.change(ctx, field, before, after));
+        try_join_all(changes).await
     }
 }
 
@@ -88,7 +88,7 @@ impl ChangeEntry {
 /// A field that a change made different. Values are in words: of a department or doctor the name, of a patient the chart number and
 /// the name, of a time the local time in the hospital's time zone.
 #[derive(SimpleObject)]
-struct FieldChange {
+pub(super) struct FieldChange {
     /// The name of the field of Patient or Visit, such as scheduledAt.
     field: String,
     /// The value before the change; null if there was none. Masked like the field if the viewer may not see it, null for memos and
@@ -101,14 +101,26 @@ struct FieldChange {
 
 /// How values are shown to the viewer.
 #[derive(Clone, Copy)]
-struct Viewing {
+pub(super) struct Viewing {
     in_full: bool,
     time_zone: Tz,
 }
 
 impl Viewing {
-    async fn change(self, ctx: &Context<'_>, difference: FieldDifference) -> Result<FieldChange> {
-        let FieldDifference { field, before, after } = difference;
+    pub(super) async fn of(ctx: &Context<'_>) -> Result<Self> {
+        Ok(Self {
+            in_full: context::sees_in_full(ctx)?,
+            time_zone: context::hospital_state(ctx).await?.time_zone,
+        })
+    }
+
+    pub(super) async fn change(
+        self,
+        ctx: &Context<'_>,
+        field: &str,
+        before: Option<FieldValue>,
+        after: Option<FieldValue>,
+    ) -> Result<FieldChange> {
         let (before, after) = tokio::try_join!(self.shown(ctx, before), self.shown(ctx, after))?;
         Ok(FieldChange {
             field: field.to_owned(),

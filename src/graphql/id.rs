@@ -23,6 +23,7 @@ pub(super) enum Id {
     RecallList(i64),
     RecallEntry(i64),
     Upload(i64),
+    Import(i64),
     Statistics(SnapshotId),
     Cohort(SnapshotId, BucketRef, CohortKind),
 }
@@ -74,6 +75,7 @@ impl Id {
             Self::RecallList(id) => (b'L', id.cast_unsigned()),
             Self::RecallEntry(id) => (b'R', id.cast_unsigned()),
             Self::Upload(id) => (b'U', id.cast_unsigned()),
+            Self::Import(id) => (b'I', id.cast_unsigned()),
             Self::Statistics(_) => (b'S', 0),
             Self::Cohort(_, BucketRef::Total, _) => (b'C', 0),
             Self::Cohort(_, BucketRef::At(place), _) => (b'C', u64::from(place) + 1),
@@ -122,6 +124,7 @@ impl Id {
                     b'L' => Self::RecallList(number),
                     b'R' => Self::RecallEntry(number),
                     b'U' => Self::Upload(number),
+                    b'I' => Self::Import(number),
                     _ => return None,
                 }
             }
@@ -178,6 +181,22 @@ pub(super) fn cohort(argument: &str, id: &ID) -> Result<(SnapshotId, BucketRef, 
     }
 }
 
+/// The import that an argument names.
+pub(super) fn import(argument: &str, id: &ID) -> Result<i64> {
+    match Id::parse(argument, id)? {
+        Id::Import(number) => Ok(number),
+        _ => Err(Error::input(argument, "must be an Import.id")),
+    }
+}
+
+/// The uploaded file that an argument names.
+pub(super) fn upload(argument: &str, id: &ID) -> Result<i64> {
+    match Id::parse(argument, id)? {
+        Id::Upload(number) => Ok(number),
+        _ => Err(Error::input(argument, "must be a fileId that POST /files answered")),
+    }
+}
+
 /// The absence that an argument names.
 pub(super) fn absence(argument: &str, id: &ID) -> Result<i64> {
     match Id::parse(argument, id)? {
@@ -214,6 +233,7 @@ mod tests {
             Id::RecallList(7),
             Id::RecallEntry(8),
             Id::Upload(9),
+            Id::Import(10),
             Id::Statistics(snapshot),
             Id::Cohort(snapshot, BucketRef::Total, CohortKind::New),
             Id::Cohort(snapshot, BucketRef::At(3_659), CohortKind::Canceled),

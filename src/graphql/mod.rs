@@ -13,6 +13,7 @@ mod explain;
 mod history;
 mod hospital;
 mod id;
+mod import;
 mod kiosk;
 mod loaders;
 mod mask;

@@ -8,6 +8,7 @@ use super::context;
 use super::history::ChangeEntry;
 use super::hospital::{Department, Doctor, Hospital};
 use super::id::Id;
+use super::import::Import;
 use super::patient::Patient;
 use super::recall::{RecallEntry, RecallList};
 use super::schedule::Absence;
@@ -36,6 +37,7 @@ pub(super) enum Node {
     ChangeEntry(ChangeEntry),
     RecallList(RecallList),
     RecallEntry(RecallEntry),
+    Import(Import),
     Statistics(Statistics),
     Cohort(Cohort),
 }
@@ -56,6 +58,7 @@ pub(super) async fn find(ctx: &Context<'_>, id: Id) -> Result<Option<Node>> {
         Id::ChangeEntry(id) => ChangeEntry::find(ctx, id).await?.map(Node::ChangeEntry),
         Id::RecallList(id) => RecallList::find(ctx, id).await?.map(Node::RecallList),
         Id::RecallEntry(id) => RecallEntry::find(ctx, id).await?.map(Node::RecallEntry),
+        Id::Import(id) => Import::find(ctx, id).await?.map(Node::Import),
         // A file is no node.
         Id::Upload(_) => None,
         Id::Statistics(id) => context::services(ctx)?

@@ -11,6 +11,7 @@ use super::duplicates::{self, PatientMatch};
 use super::enums::Period;
 use super::hospital::Hospital;
 use super::id::{self, Id};
+use super::import::{self, Import, ImportConnection};
 use super::node::{self, Node};
 use super::pagination::PageArgs;
 use super::patient::{self, Patient, PatientFilter, patient_search};
@@ -222,6 +223,25 @@ impl Query {
         #[graphql(desc = "A RecallList.id.")] id: ID,
     ) -> Result<Option<RecallList>> {
         RecallList::find(ctx, id::recall_list("id", &id)?).await
+    }
+
+    /// The hospital's imports of files, the newest first. For ADMIN and DESK.
+    async fn imports(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The number of rows from the start, at most 100; 20 if neither first nor last is given.")]
+        first: Option<i32>,
+        #[graphql(desc = "Rows after this cursor; with first.")] after: Option<String>,
+        #[graphql(desc = "The number of rows from the end, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "Rows before this cursor; with last.")] before: Option<String>,
+    ) -> Result<ImportConnection> {
+        let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
+        import::page(ctx, &page_args).await
+    }
+
+    /// The import with this ID; null if the hospital has none. For ADMIN and DESK.
+    async fn import(&self, ctx: &Context<'_>, #[graphql(desc = "An Import.id.")] id: ID) -> Result<Option<Import>> {
+        Import::find(ctx, id::import("id", &id)?).await
     }
 
     /// The object with this ID; null if the hospital has none.

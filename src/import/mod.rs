@@ -6,6 +6,7 @@
 mod mapping;
 mod report;
 mod rows;
+mod run;
 mod seen_numbers;
 mod source;
 
@@ -18,13 +19,14 @@ use tabular::Reading;
 use crate::error::{Error, Result};
 use crate::records::{PatientDraft, VisitDraft};
 use crate::store::{
-    AuditAction, ConflictPolicy, Hospital, ImportOptions, ImportOutcome, Importer, NewEntry, Pass, RecordKind,
-    RowResult, Store,
+    AuditAction, ConflictPolicy, Hospital, ImportDetail, ImportOptions, ImportOutcome, ImportReading, ImportState,
+    Importer, NewEntry, NewImport, Pass, RecordKind, RowResult, Store,
 };
 
 pub use mapping::Mapping;
 pub use report::{ProblemGroup, Report, RowProblem, RowReport, Summary, UnknownWord};
 use rows::{Columns, Refusal};
+pub use run::start;
 use seen_numbers::SeenNumbers;
 use source::{Content, Message, ReadRow, Source};
 
@@ -42,6 +44,13 @@ impl FileKind {
             Self::Patients => RecordKind::Patient,
             Self::Visits => RecordKind::Visit,
         }
+    }
+
+    /// The kind that the API has this word for.
+    fn of_import(word: &str) -> Result<Self> {
+        let kind = Self::ALL.iter().find(|kind| kind.as_str().eq_ignore_ascii_case(word));
+        kind.copied()
+            .ok_or_else(|| Error::Internal(format!("import.kind holds the unknown value {word:?}")))
     }
 
     /// Our column with the number that no other row of the file may have.
@@ -97,7 +106,7 @@ pub struct Progress {
 pub trait Observer: Send {
     /// Is told of the rows of each slice once it is decided, or committed. Where it fails, the import ends: slices before stay
     /// committed.
-    async fn slice(&mut self, rows: Vec<RowReport>, progress: Progress) -> Result<()>;
+    async fn slice(&mut self, rows: Vec<RowReport>, report: &Report, progress: Progress) -> Result<()>;
 }
 
 /// A file that is checked and then committed.
@@ -109,23 +118,25 @@ pub struct FileImport<'a> {
     reading: Reading,
     columns: Arc<Columns>,
     seen: SeenNumbers,
+    /// Whether `seen` has the numbers of the whole file.
+    is_recorded: bool,
     digest: Option<[u8; 32]>,
 }
 
 impl<'a> FileImport<'a> {
-    /// Opens a file, or the standard input where the path is `-`, and finds its columns.
+    /// Opens a file, or the standard input where the path is `-`, and finds its columns. `name` is what messages call it.
     ///
     /// # Errors
     /// Where the file cannot be read, or not in one way only, or lacks a column; where the mapping is none of such a file.
     pub async fn open(
         store: &'a Store,
         hospital: &'a Hospital,
-        path: &Path,
+        (name, path): (&str, &Path),
         mapping: Option<&Mapping>,
         request: Request,
     ) -> Result<Self> {
         let kind = request.kind;
-        let source = Source::new(path, kind, mapping.unwrap_or(&Mapping::default()))?;
+        let source = Source::new(name, path, kind, mapping.unwrap_or(&Mapping::default()))?;
         let reading = source.open()?.reading().clone();
         let today = store.today(hospital.time_zone);
         let columns = Columns::new(kind, &reading.headers, mapping, hospital, today)?;
@@ -137,6 +148,7 @@ impl<'a> FileImport<'a> {
             reading,
             columns: Arc::new(columns),
             seen: SeenNumbers::new().await?,
+            is_recorded: false,
             digest: None,
         })
     }
@@ -166,8 +178,14 @@ impl<'a> FileImport<'a> {
     pub async fn check(&mut self, observer: &mut dyn Observer) -> Result<Report> {
         let mut report = Report::default();
         self.digest = self.pass(Pass::Check, &mut report, observer).await?;
+        self.is_recorded = true;
         report.summary.check()?;
         Ok(report)
+    }
+
+    /// Says that the file with this digest was checked before, by another server maybe.
+    pub fn was_checked(&mut self, digest: [u8; 32]) {
+        self.digest = Some(digest);
     }
 
     /// Commits the file, which was checked. `report` has what was committed, also where it fails: slices before stay committed, and
@@ -187,6 +205,51 @@ impl<'a> FileImport<'a> {
         report.summary.check()?;
         self.store.prune_feed(self.hospital.id).await?;
         Ok(())
+    }
+
+    /// What is recorded of this import, which is done.
+    #[must_use]
+    pub fn record(&self, report: &Report) -> NewImport {
+        NewImport {
+            kind: self.request.kind.as_str().to_ascii_uppercase(),
+            state: ImportState::Done,
+            file_digest: self.digest().unwrap_or_default(),
+            staff: self.request.staff,
+            source: self.request.source.clone(),
+            conflicts: self.request.conflicts,
+            upload: None,
+            rows_read: report.summary.read,
+            rows_total: Some(report.summary.read),
+            counts: report.counts(),
+            detail: ImportDetail {
+                reading: self.stored_reading(),
+                unknown_words: report.stored_words(),
+                ..ImportDetail::default()
+            },
+        }
+    }
+
+    fn stored_reading(&self) -> ImportReading {
+        let Reading {
+            format,
+            sheet,
+            encoding,
+            delimiter,
+            header_row,
+            headers: _,
+        } = &self.reading;
+        let columns = self.columns();
+        let columns = columns
+            .into_iter()
+            .map(|(header, column)| (header.to_owned(), column.map(str::to_owned)));
+        ImportReading {
+            format: format.as_str().to_owned(),
+            sheet: sheet.clone(),
+            encoding: encoding.map(|encoding| encoding.as_str().to_owned()),
+            delimiter: delimiter.map(|delimiter| delimiter.as_str().to_owned()),
+            header_row: *header_row,
+            columns: columns.collect(),
+        }
     }
 
     /// Calls `list` with numbers that the source said before and this file, which was checked, does not have.
@@ -226,21 +289,20 @@ impl<'a> FileImport<'a> {
                 Message::Slice(slice) => slice,
                 Message::End(digest) => return Ok(digest),
             };
-            let rows = self.slice(pass, &mut importer, slice.rows, report).await?;
+            let rows = self.slice(&mut importer, slice.rows, report).await?;
             let progress = Progress {
                 pass,
                 rows: report.summary.read,
                 bytes: slice.bytes_read,
                 total_bytes,
             };
-            observer.slice(rows, progress).await?;
+            observer.slice(rows, report, progress).await?;
         }
         Err(Error::Internal("the thread that reads the file ended".to_owned()))
     }
 
     async fn slice(
         &mut self,
-        pass: Pass,
         importer: &mut Importer<'_>,
         rows: Vec<ReadRow>,
         report: &mut Report,
@@ -250,7 +312,7 @@ impl<'a> FileImport<'a> {
             _ => None,
         });
         let numbers: Vec<(&str, u64)> = numbers.collect();
-        if pass == Pass::Check {
+        if !self.is_recorded {
             self.seen.record(&numbers).await?;
         }
         let first_lines = self.seen.lines(numbers.iter().map(|(number, _)| *number)).await?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tabular::Cells;
 
 use crate::error::{Error, Result};
-use crate::store::{FieldDifference, ImportOutcome};
+use crate::store::{FieldDifference, ImportCounts, ImportOutcome, ImportWord};
 
 /// How many rows of a file had which outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -209,6 +209,24 @@ impl Report {
         // Beyond the most that are said, one more stands for all.
         let is_beyond = words.len() > MAX_UNKNOWN_WORDS && !words.contains_key(&word);
         *words.entry(if is_beyond { String::new() } else { word }).or_default() += 1;
+    }
+
+    /// The number of rows of each outcome, in their order.
+    #[must_use]
+    pub fn counts(&self) -> ImportCounts {
+        let mut counts = ImportCounts::default();
+        for (count, outcome) in counts.iter_mut().zip(ImportOutcome::ALL) {
+            *count = self.summary.of(*outcome);
+        }
+        counts
+    }
+
+    /// The unknown words as they are stored.
+    pub(super) fn stored_words(&self) -> Vec<ImportWord> {
+        let words = self.unknown_words().into_iter();
+        words
+            .map(|UnknownWord { column, word, rows }| ImportWord { column, word, rows })
+            .collect()
     }
 
     /// The problems of rows, those of the most rows first.

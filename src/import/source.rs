@@ -61,7 +61,7 @@ pub(super) enum Content {
 
 impl Source {
     /// A file, or the standard input where the path is `-`.
-    pub(super) fn new(path: &Path, kind: FileKind, mapping: &Mapping) -> Result<Self> {
+    pub(super) fn new(name: &str, path: &Path, kind: FileKind, mapping: &Mapping) -> Result<Self> {
         let options = tabular::Options {
             columns: rows::header_columns(kind, mapping)?,
             sheet: mapping.sheet.clone(),
@@ -71,7 +71,7 @@ impl Source {
         };
         let copy = (path == Path::new("-")).then(copy_standard_input).transpose()?;
         Ok(Self {
-            name: path.display().to_string(),
+            name: name.to_owned(),
             path: copy.as_ref().map_or(path, NamedTempFile::path).to_owned(),
             options,
             _copy: copy,

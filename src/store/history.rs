@@ -10,6 +10,7 @@ use sea_orm::ActiveValue::NotSet;
 use sea_orm::{
     ActiveModelTrait as _, ConnectionTrait as _, DatabaseTransaction, DbBackend, EntityTrait as _, FromQueryResult as _,
 };
+use serde::{Deserialize, Serialize};
 use string_enum::string_enum;
 
 use super::model::stored;
@@ -105,7 +106,7 @@ pub struct FieldDifference {
 }
 
 /// The value of a field, with what it takes to show it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FieldValue {
     Text(String),
     /// A patient's name.

@@ -53,13 +53,16 @@ impl Store {
     /// Where the database fails, or a value cannot be decrypted; batches before stay re-encrypted.
     pub async fn reencrypt(&self, hospital: i64) -> Result<u64> {
         self.with_retry(|| self.reencrypt_secret(hospital)).await?;
-        let notes =
-            |table| batches(async move |after| self.with_retry(|| self.reencrypt_notes(hospital, table, after)).await);
+        let sealed = |column| {
+            batches(async move |after| self.with_retry(|| self.reencrypt_column(hospital, column, after)).await)
+        };
         let patients = batches(async |after| self.with_retry(|| self.reencrypt_patients(hospital, after)).await);
         let patients = patients.await?;
-        let visits = notes("visit").await?;
+        let visits = sealed(("visit", "note", "note")).await?;
         batches(async |after| self.with_retry(|| self.reencrypt_history(hospital, after)).await).await?;
-        notes("recall_contact").await?;
+        sealed(("recall_contact", "note", "note")).await?;
+        sealed(("import", "detail", "import")).await?;
+        self.clear_all_import_rows(hospital).await?;
         Ok(patients + visits)
     }
 
@@ -111,20 +114,25 @@ impl Store {
         text.map(|text| self.secrets.seal(hospital, purpose, &text)).transpose()
     }
 
-    /// Re-encrypts the notes of the table's next rows after one. Returns how many were changed, and the last of the batch; none at the
-    /// end.
-    async fn reencrypt_notes(&self, hospital: i64, table: &str, after: i64) -> Result<(u64, Option<i64>)> {
+    /// Re-encrypts a column of a table's next rows after one, given as table, column and purpose. Returns how many were changed, and the
+    /// last of the batch; none at the end.
+    async fn reencrypt_column(
+        &self,
+        hospital: i64,
+        (table, column, purpose): (&str, &str, &'static str),
+        after: i64,
+    ) -> Result<(u64, Option<i64>)> {
         let (transaction, _permit) = self.begin_change(hospital, ChangeContext::UNRECORDED).await?;
-        let mut sql = self.sql(&format!("SELECT id, note FROM {table} WHERE hospital_id = "));
+        let mut sql = self.sql(&format!("SELECT id, {column} FROM {table} WHERE hospital_id = "));
         sql.bind(hospital).push(" AND id > ").bind(after);
-        sql.push(&format!(" AND note IS NOT NULL ORDER BY id LIMIT {BATCH}"));
+        sql.push(&format!(" AND {column} IS NOT NULL ORDER BY id LIMIT {BATCH}"));
         let (mut last, mut done) = (None, 0);
         for row in transaction.query_all_raw(sql.done()).await? {
-            let (id, note): (i64, Vec<u8>) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+            let (id, sealed): (i64, Vec<u8>) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
             last = Some(id);
-            if let Some(note) = self.sealed_anew(hospital, "note", Some(&note))? {
-                let mut sql = self.sql(&format!("UPDATE {table} SET note = "));
-                sql.bind(note).push(" WHERE hospital_id = ").bind(hospital);
+            if let Some(sealed) = self.sealed_anew(hospital, purpose, Some(&sealed))? {
+                let mut sql = self.sql(&format!("UPDATE {table} SET {column} = "));
+                sql.bind(sealed).push(" WHERE hospital_id = ").bind(hospital);
                 sql.push(" AND id = ").bind(id);
                 transaction.execute_raw(sql.done()).await?;
                 done += 1;

@@ -56,10 +56,10 @@ pub use audit::{AuditAction, AuditQuery, AuditedList, NewEntry};
 pub use change_feed::LedgerChanges;
 pub use command::{
     AddAbsence, AddDepartment, AddDoctor, AddStaff, AssignRecallEntries, COMMANDS, ChangeDepartment, ChangeDoctor,
-    ChangePatient, ChangeStaff, ChangeVisit, ClaimRecallEntries, CloseRecallList, Command, CommandInfo, CountedCohort,
-    CreateRecallList, DeleteVisit, ErasePatient, IssueVisitCode, MergePatients, Override, PinSnapshot, RecordContact,
-    RecordVisit, RegisterPatient, RemoveAbsence, SetDoctorHours, SetPassword, UndoMerge, UnpinSnapshot,
-    UpdateDefinition, UpdateHospital, UseVisitCode,
+    ChangePatient, ChangeStaff, ChangeVisit, ClaimRecallEntries, CloseRecallList, Command, CommandInfo, CommitImport,
+    CountedCohort, CreateRecallList, DeleteVisit, DiscardImport, ErasePatient, IssueVisitCode, MergePatients, Override,
+    PinSnapshot, PrepareImport, RecordContact, RecordVisit, RegisterPatient, RemoveAbsence, SetDoctorHours,
+    SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition, UpdateHospital, UseVisitCode,
 };
 pub use complete::Recount;
 pub use connect::OpenMode;
@@ -69,7 +69,10 @@ pub use duplicates::{Person, PossibleDuplicate};
 pub use history::{ChangeEntry, FieldDifference, FieldValue, HistoryPage, RecordKind};
 pub use hospital::{NewHospital, definition_of};
 pub use import::{ConflictPolicy, DraftProblem, ImportOptions, ImportOutcome, Importer, Pass, RowResult};
-pub use imports::{ImportState, NewImport};
+pub use imports::{
+    Import, ImportCounts, ImportDetail, ImportReading, ImportRow, ImportRowDetail, ImportRowField, ImportRowProblem,
+    ImportState, ImportWord, NewImport,
+};
 pub use keyset::Keyset;
 pub use model::{AuditEntry, Department, Doctor, Hospital, Patient, RecordState, SealedText, StaffMember, Visit};
 pub use patient::{KeyedPatient, PatientKey};

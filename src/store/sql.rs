@@ -101,11 +101,11 @@ impl Sql {
             columns.join(", ")
         };
         let selected = list(|backend, place, kind| match (backend, kind) {
-            (DbBackend::Postgres, ColumnType::Bytes) => format!("decode(r.v ->> {place}, 'hex')"),
+            (DbBackend::Postgres, ColumnType::Bytes | ColumnType::Blob) => format!("decode(r.v ->> {place}, 'hex')"),
             (DbBackend::Postgres, _) => format!("(r.v ->> {place})::{}", kind.postgres()),
-            (DbBackend::MySql, ColumnType::Bytes) => format!("UNHEX(r.c{place})"),
+            (DbBackend::MySql, ColumnType::Bytes | ColumnType::Blob) => format!("UNHEX(r.c{place})"),
             (DbBackend::MySql, _) => format!("r.c{place}"),
-            (_, ColumnType::Bytes) => format!("unhex(r.value ->> {place})"),
+            (_, ColumnType::Bytes | ColumnType::Blob) => format!("unhex(r.value ->> {place})"),
             _ => format!("r.value ->> {place}"),
         });
         self.push(&format!("SELECT {selected} FROM "));
@@ -155,6 +155,8 @@ pub(super) enum ColumnType {
     Instant,
     /// Up to 1,024 bytes.
     Bytes,
+    /// Any number of bytes.
+    Blob,
 }
 
 impl ColumnType {
@@ -162,7 +164,7 @@ impl ColumnType {
         match self {
             Self::Integer => "bigint",
             Self::Boolean => "boolean",
-            Self::Text | Self::Bytes => "text",
+            Self::Text | Self::Bytes | Self::Blob => "text",
             Self::Date => "date",
             Self::Instant => "timestamptz",
         }
@@ -177,6 +179,7 @@ impl ColumnType {
             Self::Instant => "DATETIME(6)",
             // In hexadecimal.
             Self::Bytes => "VARCHAR(2048) CHARACTER SET ascii",
+            Self::Blob => "LONGTEXT CHARACTER SET ascii",
         }
     }
 }

@@ -405,6 +405,15 @@ impl Client<'_> {
     }
 
     /// Checks that a query fails with this code.
+    /// Uploads a file. Returns its id.
+    pub async fn upload(&self, content: &str) -> Value {
+        let request = self.app.http.post(format!("{}/files", self.base)).bearer_auth(&self.token);
+        let request = request.header("content-type", "text/csv").body(content.to_owned());
+        let mut answer: Value = request.send().await.unwrap().json().await.unwrap();
+        assert_ne!(answer["fileId"], Value::Null, "{answer}");
+        answer["fileId"].take()
+    }
+
     pub async fn expect_error(&self, query: &str, code: &str) {
         assert_eq!(self.graphql_error(query).await.0, code, "{query}");
     }

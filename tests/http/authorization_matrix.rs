@@ -9,7 +9,7 @@ use async_graphql::parser::types::{TypeKind, TypeSystemDefinition};
 use rollcall::permissions::Role;
 use rollcall::store::COMMANDS;
 use serde_json::{Value, json};
-use test_support::{Client, PASSWORD, TestApp, input_of};
+use test_support::{Client, PASSWORD, TestApp, input_of, wait_until};
 
 /// Who may use a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,7 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("Query", SignedIn, "viewer"),
     ("Query", ByName, "patients visits"),
     ("Query", Named, "possibleDuplicates"),
+    ("Query", Change, "import imports"),
     ("Query", Administer, "audit previewDefinition"),
     ("Mutation", Open, "refreshSession signIn"),
     ("Mutation", SignedIn, "changePassword signOut"),
@@ -71,6 +72,7 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("Mutation", Change, "changePatient erasePatient mergePatients registerPatient undoMerge"),
     ("Mutation", Change, "changeVisit deleteVisit issueVisitCode recordVisit"),
     ("Mutation", Change, "assignRecallEntries claimRecallEntries closeRecallList createRecallList recordContact"),
+    ("Mutation", Change, "commitImport discardImport prepareImport"),
     ("Mutation", UseCode, "checkInVisit confirmVisit"),
     ("Mutation", Administer, "addDepartment addDoctor changeDepartment changeDoctor updateDefinition"),
     ("Mutation", Administer, "setDoctorHours updateHospital"),
@@ -138,6 +140,14 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("CreateRecallListPayload CloseRecallListPayload", Change, "list"),
     ("RecordContactPayload", Change, "entry"),
     ("ClaimRecallEntriesPayload AssignRecallEntriesPayload", Change, "entries"),
+    // Imports.
+    ("Import", Change, "by conflicts counts createdAt fileDigest fileName id kind lastImportedAt problem reading rows"),
+    ("Import", Change, "rowsRead rowsTotal source state unknownWords"),
+    ("ImportReading ImportColumn ImportCount ImportProblem UnknownWord", Change, "*"),
+    ("ImportRow", Change, "fields line outcome problems"),
+    ("ImportConnection ImportRowConnection", Change, "edges nodes pageInfo totalCount"),
+    ("ImportEdge ImportRowEdge", Change, "cursor node"),
+    ("PrepareImportPayload CommitImportPayload DiscardImportPayload", Change, "import"),
     // Staff and the audit.
     ("StaffMember", Everyone, "disabledAt id name role"),
     ("StaffMember", Private, "createdAt login"),
@@ -515,6 +525,7 @@ pub struct HospitalFixture<'a> {
     /// A recall list of that cohort, and an entry that was worked on.
     pub recall_list: String,
     pub recall_entry: String,
+    pub import: String,
     /// The number of inputs created so far.
     made: AtomicU32,
 }
@@ -583,6 +594,7 @@ impl<'a> HospitalFixture<'a> {
             cohort: String::new(),
             recall_list: String::new(),
             recall_entry: String::new(),
+            import: String::new(),
             made: AtomicU32::new(0),
         };
         let question = format!(
@@ -597,6 +609,7 @@ impl<'a> HospitalFixture<'a> {
         fixture.snapshot = text(&now["id"]);
         fixture.cohort = text(&now["bucket"]["churnSuspected"]["id"]);
         fixture.work_on_recall_list().await;
+        fixture.import = text(&fixture.checked_import().await);
         fixture
     }
 
@@ -626,6 +639,29 @@ impl<'a> HospitalFixture<'a> {
         let visit =
             json!({"patientId": self.id("CH-7703"), "date": today, "status": "COMPLETED", "visitNo": "VN-7713"});
         self.admin.mutate("recordVisit", visit, "visit { id }").await;
+    }
+
+    /// A small file of the hospital, and an import of it that waits to be committed. Those before are discarded, but for the first.
+    async fn uploaded_file(&self) -> Value {
+        let before = self.admin.graphql("{ imports(first: 100) { nodes { id state } } }").await;
+        for import in before["imports"]["nodes"].as_array().unwrap() {
+            if import["state"] == "READY" && import["id"] != self.import.as_str() {
+                self.admin.mutate("discardImport", json!({"id": import["id"]}), "import { id }").await;
+            }
+        }
+        let file = format!("chart_no,name\nCH-7701,{MEMO}\nCH-77I,Tiberius Quuxford\n");
+        self.admin.upload(&file).await
+    }
+
+    async fn checked_import(&self) -> Value {
+        let input = json!({"fileId": self.uploaded_file().await, "kind": "PATIENTS"});
+        let import = self.admin.mutate("prepareImport", input, "import { id }").await["import"]["id"].take();
+        wait_until("the import is checked", async || {
+            let query = format!("{{ import(id: {import}) {{ state }} }}");
+            self.admin.graphql(&query).await["import"]["state"] == "READY"
+        })
+        .await;
+        import
     }
 
     fn recall_list_input(&self) -> Value {
@@ -661,6 +697,7 @@ impl<'a> HospitalFixture<'a> {
             &self.cohort,
             &self.recall_list,
             &self.recall_entry,
+            &self.import,
         ];
         self.ids.values().chain(more).map(String::as_str)
     }
@@ -690,6 +727,7 @@ impl<'a> HospitalFixture<'a> {
             }
             ("Query", "visit") => id(self.id("VN-7701")),
             ("Query", "recallList") => id(&self.recall_list),
+            ("Query", "import") => id(&self.import),
             ("RecallList", "returnedWithin") => "(days: 30)".to_owned(),
             ("Query", "node") => id(&self.cohort),
             ("Query", "nodes") => format!("(ids: {:?})", self.node_ids()),
@@ -812,10 +850,10 @@ impl<'a> HospitalFixture<'a> {
 
     fn cross_tenant_result(&self, name: &str) -> CrossTenantResult {
         match name {
-            "audit" | "hospital" | "patients" | "recallLists" | "staff" | "viewer" | "visits" | "visitsOn" => {
+            "audit" | "hospital" | "imports" | "patients" | "recallLists" | "staff" | "viewer" | "visits" | "visitsOn" => {
                 CrossTenantResult::Own
             }
-            "node" | "patient" | "recallList" | "statisticsSnapshot" | "visit" => CrossTenantResult::Finds(Value::Null),
+            "import" | "node" | "patient" | "recallList" | "statisticsSnapshot" | "visit" => CrossTenantResult::Finds(Value::Null),
             "possibleDuplicates" => CrossTenantResult::Finds(json!([])),
             "nodes" => CrossTenantResult::Finds(json!(self.node_ids().map(|_| Value::Null))),
             "previewDefinition" | "statistics" => CrossTenantResult::Refused("filter.departmentIds.0"),
@@ -921,6 +959,11 @@ impl<'a> HospitalFixture<'a> {
                 let (list, _) = self.fresh_recall_list().await;
                 (json!({"id": list, "version": 1}), refused)
             }
+            "prepareImport" => {
+                let input = json!({"fileId": self.uploaded_file().await, "kind": "PATIENTS"});
+                (input, CrossTenantResult::Refused("input.fileId"))
+            }
+            "commitImport" | "discardImport" => (json!({"id": self.checked_import().await}), refused),
             // Of the other one a recall list was made: it stays pinned.
             "pinSnapshot" | "unpinSnapshot" => (json!({"id": self.since}), refused),
             "updateDefinition" => {

@@ -19,6 +19,7 @@ mod graphql_over_http;
 mod history;
 mod idempotency;
 mod import;
+mod import_api;
 mod import_nights;
 mod kaggle;
 mod lists;

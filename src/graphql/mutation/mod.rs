@@ -1,5 +1,6 @@
 //! What can be changed: one input and one payload each.
 
+mod import;
 mod patient;
 mod recall;
 mod schedule;
@@ -28,6 +29,7 @@ pub struct Mutation(
     statistics::StatisticsMutation,
     schedule::ScheduleMutation,
     recall::RecallMutation,
+    import::ImportMutation,
 );
 
 /// The fields of an input that were refused, in the order in which they were read. One error names them all.

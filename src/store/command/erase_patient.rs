@@ -55,6 +55,7 @@ impl Command for ErasePatient {
         let visits = tx.clear_texts(&ids).await?;
         tx.clear_contact_notes(&ids).await?;
         let chart_nos: Vec<&str> = same_person.iter().filter_map(|row| row.chart_no.as_deref()).collect();
+        tx.store.clear_import_rows(&tx.transaction, tx.hospital, &ids).await?;
         tx.store
             .delete_patient_bases(&tx.transaction, tx.hospital, &chart_nos)
             .await?;

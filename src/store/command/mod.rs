@@ -20,6 +20,7 @@ mod digest;
 mod doctor_hours;
 mod doctors;
 mod erase_patient;
+mod imports;
 mod issue_visit_code;
 mod lapse_bookings;
 mod merge_patients;
@@ -69,6 +70,7 @@ use digest::DigestFields;
 pub use doctor_hours::SetDoctorHours;
 pub use doctors::{AddDoctor, ChangeDoctor};
 pub use erase_patient::ErasePatient;
+pub use imports::{CommitImport, DiscardImport, PrepareImport};
 pub use issue_visit_code::IssueVisitCode;
 pub use merge_patients::MergePatients;
 pub use pin_snapshot::{PinSnapshot, UnpinSnapshot};
@@ -103,6 +105,9 @@ pub const COMMANDS: &[&CommandInfo] = &[
     &ClaimRecallEntries::INFO,
     &AssignRecallEntries::INFO,
     &CloseRecallList::INFO,
+    &PrepareImport::INFO,
+    &CommitImport::INFO,
+    &DiscardImport::INFO,
     &AddDepartment::INFO,
     &ChangeDepartment::INFO,
     &AddDoctor::INFO,

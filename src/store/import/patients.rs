@@ -61,7 +61,7 @@ impl Importer<'_> {
     pub(super) async fn commit_patients(&self, drafts: &[PatientDraft]) -> Result<Plan> {
         let change = self.store.begin_change(self.hospital, self.change_context());
         let (transaction, _permit) = change.await?;
-        let (plan, bases, writes) = self.plan_patients(&transaction, drafts).await?;
+        let (mut plan, bases, writes) = self.plan_patients(&transaction, drafts).await?;
         for (row, mut wanted) in writes.changed {
             self.store.index_name(&transaction, &mut wanted).await?;
             let mut changed = patient::ActiveModel::from(wanted).reset_all();
@@ -70,7 +70,12 @@ impl Importer<'_> {
             changed.version = Set(row.version + 1);
             changed.update(&transaction).await?;
         }
-        self.insert_patients(&transaction, &writes.new).await?;
+        let ids = self.insert_patients(&transaction, &writes.new).await?;
+        for (draft, result) in drafts.iter().zip(&mut plan.results) {
+            if result.outcome == ImportOutcome::Insert {
+                result.patient = draft.chart_no.as_ref().and_then(|chart_no| ids.get(chart_no).copied());
+            }
+        }
         self.save_bases(&transaction, &bases, &plan).await?;
         self.store.commit_change(transaction, self.hospital).await?;
         Ok(plan)
@@ -190,14 +195,14 @@ impl Importer<'_> {
         Ok(row)
     }
 
-    /// Inserts new patients, and indexes their names.
+    /// Inserts new patients, and indexes their names. Returns their ids by chart number.
     pub(super) async fn insert_patients(
         &self,
         transaction: &DatabaseTransaction,
         new: &[patient::Model],
-    ) -> Result<()> {
+    ) -> Result<HashMap<String, i64>> {
         if new.is_empty() {
-            return Ok(());
+            return Ok(HashMap::new());
         }
         let mut rows = Rows::new(NEW_PATIENT);
         for row in new {
@@ -229,6 +234,7 @@ impl Importer<'_> {
         let named = new
             .iter()
             .filter_map(|row| Some((*ids.get(row.chart_no.as_ref()?)?, row.indexed_name.as_deref()?)));
-        self.store.add_suffixes(transaction, self.hospital, named).await
+        self.store.add_suffixes(transaction, self.hospital, named).await?;
+        Ok(ids)
     }
 }

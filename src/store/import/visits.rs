@@ -121,7 +121,7 @@ impl Importer<'_> {
         }
         let mut rows = Rows::new(NEW_VISIT);
         let mut reinserted = Vec::new();
-        for (draft, decision) in drafts.iter().zip(&decisions) {
+        for (draft, decision) in drafts.iter().zip(&mut decisions) {
             let with_ids = |draft: &VisitDraft<String>| {
                 let id = |name: Option<&String>, known: &HashMap<String, i64>| {
                     name.and_then(|name| known.get(name).copied())
@@ -136,6 +136,7 @@ impl Importer<'_> {
                 Write::New => {
                     let row = self.store.visit_with(&new_visit(self.hospital), &with_ids(draft))?;
                     reinserted.extend(row.visit_no.clone().filter(|number| around.deleted.contains(number)));
+                    decision.result.patient = Some(row.patient_id);
                     rows.push([
                         row.hospital_id.into(),
                         row.visit_no.into(),
