@@ -26,7 +26,7 @@ pub struct MergePatients {
 impl MergePatients {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "mergePatients",
-        mutation: "mergePatients",
+        mutation: Some("mergePatients"),
         action: Action::ChangeRecords,
         description: "to merge patients",
     };

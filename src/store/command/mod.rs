@@ -82,7 +82,7 @@ pub use update_definition::UpdateDefinition;
 pub use update_hospital::UpdateHospital;
 pub use use_visit_code::UseVisitCode;
 
-/// Every command.
+/// Every command that a mutation executes.
 pub const COMMANDS: &[&CommandInfo] = &[
     &RegisterPatient::INFO,
     &ChangePatient::INFO,
@@ -121,8 +121,8 @@ pub const COMMANDS: &[&CommandInfo] = &[
 pub struct CommandInfo {
     /// The name in the audit, in histories and in digests, which never changes.
     pub name: &'static str,
-    /// The mutation that executes it.
-    pub mutation: &'static str,
+    /// The mutation that executes it; none if servers execute it.
+    pub mutation: Option<&'static str>,
     /// What a role must allow.
     pub action: Action,
     /// What FORBIDDEN calls it, such as "to register a patient".

@@ -26,7 +26,7 @@ pub struct RecordContact {
 impl RecordContact {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "recordContact",
-        mutation: "recordContact",
+        mutation: Some("recordContact"),
         action: Action::WorkRecallLists,
         description: "to record a contact",
     };

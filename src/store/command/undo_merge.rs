@@ -23,7 +23,7 @@ pub struct UndoMerge {
 impl UndoMerge {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "undoMerge",
-        mutation: "undoMerge",
+        mutation: Some("undoMerge"),
         action: Action::ChangeRecords,
         description: "to undo a merge",
     };
