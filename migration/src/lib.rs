@@ -30,6 +30,7 @@ mod m0018_kiosk;
 mod m0019_chart_number_counter;
 mod m0020_recall_lists;
 mod m0023_upload;
+mod m0024_merge_history;
 pub mod triggers;
 
 /// All migrations, in order.
@@ -59,6 +60,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0019_chart_number_counter::Migration),
             Box::new(m0020_recall_lists::Migration),
             Box::new(m0023_upload::Migration),
+            Box::new(m0024_merge_history::Migration),
         ]
     }
 }

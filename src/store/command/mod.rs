@@ -275,12 +275,7 @@ impl Store {
         by: Option<(&Viewer, Option<&str>)>,
         command: &dyn Command,
     ) -> Result<Executed> {
-        let context = ChangeContext {
-            staff: by.map(|(viewer, _)| viewer.staff),
-            source: command.info().name,
-            reason: command.reason(),
-            recorded: true,
-        };
+        let context = change_context(by.map(|(viewer, _)| viewer.staff), command);
         let (transaction, _turn) = self.begin_change(hospital, context).await?;
         let tx = CommandTx {
             store: self,
@@ -387,6 +382,15 @@ impl CommandTx<'_> {
             .exec_without_returning(&self.transaction)
             .await?;
         Ok(())
+    }
+}
+
+fn change_context(staff: Option<i64>, command: &dyn Command) -> ChangeContext<'_> {
+    ChangeContext {
+        staff,
+        source: command.info().name,
+        reason: command.reason(),
+        recorded: true,
     }
 }
 
