@@ -1,5 +1,5 @@
 //! A change of a patient's or a visit's row, with the row's values before it; written by triggers, and where a
-//! patient was contacted.
+//! patient was contacted or another one was merged into the patient.
 
 use sea_orm::entity::prelude::*;
 
@@ -58,6 +58,8 @@ pub struct Model {
     pub note: Option<Vec<u8>>,
     /// The contact of a recall list that this is: it changed nothing of the patient.
     pub contact_id: Option<i64>,
+    /// The patient who was merged into this one, or no longer is: it changed nothing of this patient.
+    pub merged_patient_id: Option<i64>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -31,6 +31,7 @@ mod m0019_chart_number_counter;
 mod m0020_recall_lists;
 mod m0021_imports;
 mod m0023_upload;
+mod m0024_merge_history;
 pub mod triggers;
 
 /// All migrations, in order.
@@ -61,6 +62,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0020_recall_lists::Migration),
             Box::new(m0021_imports::Migration),
             Box::new(m0023_upload::Migration),
+            Box::new(m0024_merge_history::Migration),
         ]
     }
 }

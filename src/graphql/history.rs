@@ -89,7 +89,8 @@ impl ChangeEntry {
 /// the name, of a time the local time in the hospital's time zone.
 #[derive(SimpleObject)]
 pub(super) struct FieldChange {
-    /// The name of the field of Patient or Visit, such as scheduledAt.
+    /// The name of the field of Patient or Visit, such as scheduledAt; mergedPatient for a patient who was merged into this one, or no
+    /// longer is; outcome, note and dueOn of a contact.
     field: String,
     /// The value before the change; null if there was none. Masked like the field if the viewer may not see it, null for memos and
     /// notes.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use string_enum::string_enum;
 
 use super::model::stored;
-use super::{RecallContact, Sql, Store};
+use super::{RecallContact, Sql, Store, UndoMerge};
 use crate::error::Result;
 use crate::secrets::Secrets;
 
@@ -94,6 +94,17 @@ pub struct ChangeEntry {
     after: Option<Arc<record_change::Model>>,
     /// The contact of a recall list that it is, instead of a change of the row.
     contact: Option<RecallContact>,
+    /// The patient who was merged into this one, or no longer is, instead of a change of the row.
+    merged: Option<i64>,
+}
+
+/// What a patient's history has besides changes of the patient's row.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum HistoryEvent {
+    /// The contact with this id.
+    Contact(i64),
+    /// This patient was merged into the one of the history, or no longer is.
+    Merge(i64),
 }
 
 /// A field that a change made different.
@@ -135,7 +146,7 @@ impl ChangeEntry {
     pub fn patients(&self) -> impl Iterator<Item = i64> {
         let own = (self.record == RecordKind::Patient).then_some(self.record_id);
         let rows = self.before.iter().chain(&self.after);
-        rows.filter_map(|row| row.patient_id).chain(own)
+        rows.filter_map(|row| row.patient_id).chain(own).chain(self.merged)
     }
 
     /// The fields that differ, in the order of the API's fields.
@@ -145,6 +156,17 @@ impl ChangeEntry {
     pub fn differences(&self, secrets: &Secrets) -> Result<Vec<FieldDifference>> {
         if let Some(contact) = &self.contact {
             return contact_values(contact, secrets);
+        }
+        if let Some(merged) = self.merged {
+            let (merged, is_undone) = (
+                FieldValue::Patient(merged),
+                self.source.as_deref() == Some(UndoMerge::INFO.name),
+            );
+            return Ok(vec![FieldDifference {
+                field: "mergedPatient",
+                before: is_undone.then(|| merged.clone()),
+                after: (!is_undone).then_some(merged),
+            }]);
         }
         let values = |row: &Option<Arc<record_change::Model>>| {
             let row = row.as_deref();
@@ -342,21 +364,28 @@ impl Store {
         Ok(())
     }
 
-    /// Records in a patient's history that the patient was contacted, by whom and by which command.
-    pub(super) async fn record_contact(
+    /// Records an event in the history of a patient, whose current row this is.
+    pub(super) async fn record_event(
         &self,
         transaction: &DatabaseTransaction,
         patient: patient::Model,
-        contact: i64,
-        (staff, source): (Option<i64>, &str),
+        event: HistoryEvent,
+        at: DateTime<Utc>,
+        context: ChangeContext<'_>,
     ) -> Result<()> {
+        let (contact_id, merged_patient_id) = match event {
+            HistoryEvent::Contact(id) => (Some(id), None),
+            HistoryEvent::Merge(id) => (None, Some(id)),
+        };
         let row = record_change::Model {
             record: RecordKind::Patient.as_str().to_owned(),
             kind: ChangeKind::Changed.as_str().to_owned(),
-            changed_at: self.now(),
-            staff_id: staff,
-            source: Some(source.to_owned()),
-            contact_id: Some(contact),
+            changed_at: at,
+            staff_id: context.staff,
+            source: Some(context.source.to_owned()),
+            reason: context.reason.map(str::to_owned),
+            contact_id,
+            merged_patient_id,
             ..current_patient(patient)
         };
         let row = record_change::ActiveModel {
@@ -554,5 +583,6 @@ pub(super) fn entry(
         before: (kind != ChangeKind::Added).then(|| Arc::clone(row)),
         after: after.filter(|_| kind != ChangeKind::Deleted),
         contact,
+        merged: row.merged_patient_id,
     })
 }

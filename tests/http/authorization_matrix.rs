@@ -396,7 +396,7 @@ fn every_command_has_a_mutation_a_rule_and_docs() {
         .collect();
     let mut missing = Vec::new();
     for command in COMMANDS {
-        let mutation = command.mutation;
+        let mutation = command.mutation.unwrap_or_default();
         let Some(description) = descriptions.remove(mutation) else {
             missing.push(format!("{} has no mutation {mutation}", command.name));
             continue;

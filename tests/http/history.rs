@@ -84,6 +84,17 @@ on_each_database! {
                 "birthYear: - > 1999", "sex: - > UNKNOWN", format!("registeredOn: - > {today}"), "memo: - > Needles", "doNotContact: - > NO",
             ]]),
         ]);
+        // Also in that of the patient who stays, whose other changes are shown as they were made.
+        desk.mutate("changePatient", json!({"id": a, "version": 1, "memo": "Deaf"}), "patient { id }").await;
+        let stays = patient_history(&desk, &a).await;
+        assert_eq!(stays[..3], [
+            json!([name, "changePatient", null, ["memo: - > Deaf"]]),
+            json!([name, "undoMerge", "She is not", ["mergedPatient: 00042 Zoë Zed > -"]]),
+            json!([name, "mergePatients", "Same person", ["mergedPatient: - > 00042 Zoë Zed"]]),
+        ]);
+        assert_eq!((stays.len(), &stays[3][1]), (4, &json!("IMPORT")));
+        let support = app.sign_in("support").await;
+        assert_eq!(patient_history(&support, &a).await[2], json!([name, "mergePatients", null, ["mergedPatient: - > 00042 Z** Z**"]]));
     }
 
     async fn each_mutation_of_a_visit_is_in_the_history(app: TestApp) {
@@ -257,6 +268,8 @@ on_each_database! {
         let name = own_name(&desk).await;
         assert_eq!(patient_history(&desk, &made).await, [
             json!([name, "erasePatient", null, ["state: ACTIVE > ERASED"]]),
+            json!([name, "undoMerge", null, ["mergedPatient: A Ann Ash > -"]]),
+            json!([name, "mergePatients", null, ["mergedPatient: - > A Ann Ash"]]),
             json!([name, "changePatient", null, []]),
             json!([name, "registerPatient", null, ["state: - > ACTIVE", "sex: - > UNKNOWN", "doNotContact: - > NO"]]),
         ]);

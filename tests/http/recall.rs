@@ -425,9 +425,9 @@ on_each_database! {
         // Changes before and after it are shown as they were made.
         let change = json!({"id": id["P01"], "version": 1, "memo": "Deaf"});
         desk.mutate("changePatient", change, "patient { id }").await;
-        let fields = "query ($patient: ID!) { patient(id: $patient) { history(first: 3) { nodes { source fields { field } } } } }";
+        let fields = "query ($patient: ID!) { patient(id: $patient) { history(first: 4) { nodes { source fields { field } } } } }";
         let nodes_of = desk.graphql_with(fields, json!({"patient": id["P01"]})).await["patient"]["history"]["nodes"].take();
-        assert_eq!((&nodes_of[0], &nodes_of[2]["source"]), (&json!({"source": "changePatient", "fields": [{"field": "memo"}]}), &json!("IMPORT")));
+        assert_eq!((&nodes_of[0], &nodes_of[3]["source"]), (&json!({"source": "changePatient", "fields": [{"field": "memo"}]}), &json!("IMPORT")));
         // Who opened entries is in the audit, and whom they are about.
         let audit = "{ audit(first: 1, filter: {actions: [VIEWED_PATIENTS]}) { nodes { staff { login } patientIds } } }";
         entries(&support, &list, "(first: 1)", "nodes { outcome }").await;

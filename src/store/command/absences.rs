@@ -34,7 +34,7 @@ pub struct AddAbsence {
 impl AddAbsence {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "addAbsence",
-        mutation: "addAbsence",
+        mutation: Some("addAbsence"),
         action: Action::ChangeAbsences,
         description: DESCRIPTION,
     };
@@ -87,7 +87,7 @@ pub struct RemoveAbsence {
 impl RemoveAbsence {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "removeAbsence",
-        mutation: "removeAbsence",
+        mutation: Some("removeAbsence"),
         action: Action::ChangeAbsences,
         description: DESCRIPTION,
     };

@@ -22,7 +22,7 @@ pub struct AddStaff {
 impl AddStaff {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "addStaff",
-        mutation: "addStaff",
+        mutation: Some("addStaff"),
         action: Action::Administer,
         description: DESCRIPTION,
     };

@@ -24,7 +24,7 @@ pub struct AssignRecallEntries {
 impl AssignRecallEntries {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "assignRecallEntries",
-        mutation: "assignRecallEntries",
+        mutation: Some("assignRecallEntries"),
         action: Action::WorkRecallLists,
         description: "to assign entries of a recall list",
     };

@@ -19,7 +19,7 @@ pub struct ChangePatient {
 impl ChangePatient {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "changePatient",
-        mutation: "changePatient",
+        mutation: Some("changePatient"),
         action: Action::ChangeRecords,
         description: "to change a patient",
     };

@@ -22,7 +22,7 @@ pub struct ChangeStaff {
 impl ChangeStaff {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "changeStaff",
-        mutation: "changeStaff",
+        mutation: Some("changeStaff"),
         action: Action::Administer,
         description: DESCRIPTION,
     };

@@ -26,7 +26,7 @@ pub struct ChangeVisit {
 impl ChangeVisit {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "changeVisit",
-        mutation: "changeVisit",
+        mutation: Some("changeVisit"),
         action: Action::ChangeRecords,
         description: "to change a visit",
     };

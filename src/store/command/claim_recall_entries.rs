@@ -25,7 +25,7 @@ pub struct ClaimRecallEntries {
 impl ClaimRecallEntries {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "claimRecallEntries",
-        mutation: "claimRecallEntries",
+        mutation: Some("claimRecallEntries"),
         action: Action::WorkRecallLists,
         description: "to claim entries of a recall list",
     };

@@ -21,7 +21,7 @@ pub struct CloseRecallList {
 impl CloseRecallList {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "closeRecallList",
-        mutation: "closeRecallList",
+        mutation: Some("closeRecallList"),
         action: Action::WorkRecallLists,
         description: "to close a recall list",
     };

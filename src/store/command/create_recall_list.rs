@@ -47,7 +47,7 @@ pub struct CreateRecallList {
 impl CreateRecallList {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "createRecallList",
-        mutation: "createRecallList",
+        mutation: Some("createRecallList"),
         action: Action::WorkRecallLists,
         description: "to make a recall list",
     };

@@ -20,7 +20,7 @@ pub struct DeleteVisit {
 impl DeleteVisit {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "deleteVisit",
-        mutation: "deleteVisit",
+        mutation: Some("deleteVisit"),
         action: Action::ChangeRecords,
         description: "to delete a visit",
     };

@@ -21,7 +21,7 @@ pub struct AddDepartment {
 impl AddDepartment {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "addDepartment",
-        mutation: "addDepartment",
+        mutation: Some("addDepartment"),
         action: Action::Administer,
         description: DESCRIPTION,
     };
@@ -57,7 +57,7 @@ pub struct ChangeDepartment {
 impl ChangeDepartment {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "changeDepartment",
-        mutation: "changeDepartment",
+        mutation: Some("changeDepartment"),
         action: Action::Administer,
         description: DESCRIPTION,
     };

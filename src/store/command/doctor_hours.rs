@@ -25,7 +25,7 @@ pub struct SetDoctorHours {
 impl SetDoctorHours {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "setDoctorHours",
-        mutation: "setDoctorHours",
+        mutation: Some("setDoctorHours"),
         action: Action::Administer,
         description: "to change the hours of doctors",
     };

@@ -24,7 +24,7 @@ pub struct AddDoctor {
 impl AddDoctor {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "addDoctor",
-        mutation: "addDoctor",
+        mutation: Some("addDoctor"),
         action: Action::Administer,
         description: DESCRIPTION,
     };
@@ -63,7 +63,7 @@ pub struct ChangeDoctor {
 impl ChangeDoctor {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "changeDoctor",
-        mutation: "changeDoctor",
+        mutation: Some("changeDoctor"),
         action: Action::Administer,
         description: DESCRIPTION,
     };

@@ -25,7 +25,7 @@ pub struct ErasePatient {
 impl ErasePatient {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "erasePatient",
-        mutation: "erasePatient",
+        mutation: Some("erasePatient"),
         action: Action::ChangeRecords,
         description: "to erase a patient",
     };

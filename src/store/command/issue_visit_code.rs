@@ -22,7 +22,7 @@ pub struct IssueVisitCode {
 impl IssueVisitCode {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "issueVisitCode",
-        mutation: "issueVisitCode",
+        mutation: Some("issueVisitCode"),
         action: Action::ChangeRecords,
         description: "to issue a code",
     };

@@ -17,13 +17,12 @@ use crate::store::sql::Sql;
 /// Bookings that one transaction cancels.
 const BATCH: usize = 500;
 
-/// Executed by servers, not by a mutation.
 struct LapseBookings;
 
 impl LapseBookings {
     const INFO: CommandInfo = CommandInfo {
         name: "lapseBookings",
-        mutation: "",
+        mutation: None,
         action: Action::ChangeRecords,
         description: "to cancel bookings that have lapsed",
     };

@@ -12,6 +12,7 @@ use super::{Command, CommandInfo, Outcome};
 use crate::error::{Error, Result};
 use crate::permissions::Action;
 use crate::store::RecordState;
+use crate::store::history::HistoryEvent;
 
 /// Moves the visits of a patient to another, who is the same person. Where one of the two is not to be contacted, the other one is not
 /// either: undoing the merge leaves that as it is.
@@ -26,7 +27,7 @@ pub struct MergePatients {
 impl MergePatients {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "mergePatients",
-        mutation: "mergePatients",
+        mutation: Some("mergePatients"),
         action: Action::ChangeRecords,
         description: "to merge patients",
     };
@@ -64,10 +65,11 @@ impl Command for MergePatients {
         let row = tx.active_patient("input.id", id).await?;
         check_version("the patient", self.version, row.version)?;
         let stays = tx.active_patient("input.intoId", into).await?;
+        let now = Utc::now().trunc_subsecs(6);
         let columns = [
             ("patient_id", id.into()),
             ("into_id", into.into()),
-            ("merged_at", Utc::now().trunc_subsecs(6).into()),
+            ("merged_at", now.into()),
             ("staff_id", tx.staff().into()),
             ("reason", self.reason.as_str().into()),
         ];
@@ -84,6 +86,8 @@ impl Command for MergePatients {
         sql.bind(into).push(" WHERE hospital_id = ").bind(tx.hospital);
         sql.push(" AND merged_into = ").bind(id);
         tx.run(sql).await?;
+        tx.record_event(self, stays.clone(), HistoryEvent::Merge(id), now)
+            .await?;
         if row.do_not_contact && !stays.do_not_contact {
             tx.write_patient(patient::Model {
                 do_not_contact: true,

@@ -84,7 +84,7 @@ pub use update_definition::UpdateDefinition;
 pub use update_hospital::UpdateHospital;
 pub use use_visit_code::UseVisitCode;
 
-/// Every command.
+/// Every command that a mutation executes.
 pub const COMMANDS: &[&CommandInfo] = &[
     &RegisterPatient::INFO,
     &ChangePatient::INFO,
@@ -126,8 +126,8 @@ pub const COMMANDS: &[&CommandInfo] = &[
 pub struct CommandInfo {
     /// The name in the audit, in histories and in digests, which never changes.
     pub name: &'static str,
-    /// The mutation that executes it.
-    pub mutation: &'static str,
+    /// The mutation that executes it; none if servers execute it.
+    pub mutation: Option<&'static str>,
     /// What a role must allow.
     pub action: Action,
     /// What FORBIDDEN calls it, such as "to register a patient".
@@ -280,12 +280,7 @@ impl Store {
         by: Option<(&Viewer, Option<&str>)>,
         command: &dyn Command,
     ) -> Result<Executed> {
-        let context = ChangeContext {
-            staff: by.map(|(viewer, _)| viewer.staff),
-            source: command.info().name,
-            reason: command.reason(),
-            recorded: true,
-        };
+        let context = change_context(by.map(|(viewer, _)| viewer.staff), command);
         let (transaction, _turn) = self.begin_change(hospital, context).await?;
         let tx = CommandTx {
             store: self,
@@ -392,6 +387,15 @@ impl CommandTx<'_> {
             .exec_without_returning(&self.transaction)
             .await?;
         Ok(())
+    }
+}
+
+fn change_context(staff: Option<i64>, command: &dyn Command) -> ChangeContext<'_> {
+    ChangeContext {
+        staff,
+        source: command.info().name,
+        reason: command.reason(),
+        recorded: true,
     }
 }
 

@@ -20,7 +20,7 @@ pub struct PinSnapshot {
 impl PinSnapshot {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "pinSnapshot",
-        mutation: "pinSnapshot",
+        mutation: Some("pinSnapshot"),
         action: Action::KeepSnapshots,
         description: DESCRIPTION,
     };
@@ -51,7 +51,7 @@ pub struct UnpinSnapshot {
 impl UnpinSnapshot {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "unpinSnapshot",
-        mutation: "unpinSnapshot",
+        mutation: Some("unpinSnapshot"),
         action: Action::KeepSnapshots,
         description: DESCRIPTION,
     };

@@ -11,6 +11,7 @@ use super::transaction::{CommandTx, check_version};
 use super::{Command, CommandInfo, Outcome};
 use crate::error::{Error, Result};
 use crate::permissions::Action;
+use crate::store::history::HistoryEvent;
 
 /// Records a contact, which ends the claim of the entry.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ pub struct RecordContact {
 impl RecordContact {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "recordContact",
-        mutation: "recordContact",
+        mutation: Some("recordContact"),
         action: Action::WorkRecallLists,
         description: "to record a contact",
     };
@@ -68,10 +69,11 @@ impl Command for RecordContact {
         let patient = tx.active_patient(ARGUMENT, entry.patient).await?;
         let note = self.note.as_ref();
         let note = note.map(|note| tx.store.secrets.seal(tx.hospital, "note", note));
+        let now = tx.store.now();
         let columns = [
             ("entry_id", entry.row.id.into()),
             ("patient_id", entry.patient.into()),
-            ("contacted_at", tx.store.now().into()),
+            ("contacted_at", now.into()),
             ("staff_id", tx.staff().into()),
             ("outcome", self.outcome.as_str().into()),
             ("note", note.transpose()?.into()),
@@ -86,9 +88,7 @@ impl Command for RecordContact {
             .bind(tx.hospital);
         sql.push(" AND id = ").bind(entry.row.id);
         tx.run(sql).await?;
-        let source = Self::INFO.name;
-        tx.store
-            .record_contact(&tx.transaction, patient, contact, (tx.staff(), source))
+        tx.record_event(self, patient, HistoryEvent::Contact(contact), now)
             .await?;
         let patients = BTreeSet::from([entry.row.patient_id, entry.patient]);
         Ok(Outcome::of_patients(entry.row.id, patients))

@@ -22,7 +22,7 @@ pub struct RecordVisit {
 impl RecordVisit {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "recordVisit",
-        mutation: "recordVisit",
+        mutation: Some("recordVisit"),
         action: Action::ChangeRecords,
         description: "to record a visit",
     };

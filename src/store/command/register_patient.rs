@@ -18,7 +18,7 @@ pub struct RegisterPatient(pub PatientDraft);
 impl RegisterPatient {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "registerPatient",
-        mutation: "registerPatient",
+        mutation: Some("registerPatient"),
         action: Action::ChangeRecords,
         description: "to register a patient",
     };

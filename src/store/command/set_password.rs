@@ -23,7 +23,7 @@ pub struct SetPassword {
 impl SetPassword {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "setPassword",
-        mutation: "resetPassword",
+        mutation: Some("resetPassword"),
         action: Action::Administer,
         description: DESCRIPTION,
     };

@@ -1,11 +1,14 @@
 //! The transaction of a command, and what several commands do in it.
 
 use chrono::{DateTime, SubsecRound as _, Utc};
+use entity::patient;
 use sea_orm::{ConnectionTrait as _, DatabaseTransaction};
 
+use super::{Command, change_context};
 use crate::error::{Error, Result};
 use crate::permissions::{Action, Viewer};
 use crate::statistics::MAX_DIMENSION_IDS;
+use crate::store::history::HistoryEvent;
 use crate::store::hospital::full;
 use crate::store::sql::one_count;
 use crate::store::{Sql, Store};
@@ -50,6 +53,19 @@ impl CommandTx<'_> {
         let row = self.transaction.query_one_raw(sql.done()).await?;
         let row = row.ok_or_else(|| Error::Internal(format!("a row of {table} was inserted and has no id")))?;
         Ok(row.try_get_by_index(0)?)
+    }
+
+    /// Records an event of this command in the history of a patient, whose current row this is.
+    pub(super) async fn record_event(
+        &self,
+        command: &dyn Command,
+        patient: patient::Model,
+        event: HistoryEvent,
+        at: DateTime<Utc>,
+    ) -> Result<()> {
+        let context = change_context(self.staff(), command);
+        let (store, transaction) = (self.store, &self.transaction);
+        store.record_event(transaction, patient, event, at, context).await
     }
 
     /// Refuses a value that another row of the table has in the column; `except` is the row's own id.

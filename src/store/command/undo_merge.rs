@@ -12,6 +12,7 @@ use super::{Command, CommandInfo, Outcome};
 use crate::error::{Error, Result};
 use crate::permissions::Action;
 use crate::store::RecordState;
+use crate::store::history::HistoryEvent;
 
 /// Moves the visits back that the patient's merge moved, where they are still the other patient's.
 #[derive(Clone, Debug)]
@@ -21,9 +22,9 @@ pub struct UndoMerge {
 }
 
 impl UndoMerge {
-    pub(super) const INFO: CommandInfo = CommandInfo {
+    pub(in crate::store) const INFO: CommandInfo = CommandInfo {
         name: "undoMerge",
-        mutation: "undoMerge",
+        mutation: Some("undoMerge"),
         action: Action::ChangeRecords,
         description: "to undo a merge",
     };
@@ -84,8 +85,11 @@ impl Command for UndoMerge {
             ..row
         })
         .await?;
+        let now = Utc::now().trunc_subsecs(6);
+        let stayed = tx.patient("input.id", merge.into_id).await?;
+        tx.record_event(self, stayed, HistoryEvent::Merge(id), now).await?;
         let mut undone = patient_merge::ActiveModel::from(merge);
-        undone.undone_at = Set(Some(Utc::now().trunc_subsecs(6)));
+        undone.undone_at = Set(Some(now));
         undone.update(&tx.transaction).await?;
         Ok(Outcome::patient(id))
     }

@@ -23,7 +23,7 @@ pub struct UpdateDefinition {
 impl UpdateDefinition {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "updateDefinition",
-        mutation: "updateDefinition",
+        mutation: Some("updateDefinition"),
         action: Action::Administer,
         description: "to change the definition",
     };

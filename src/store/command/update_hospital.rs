@@ -20,7 +20,7 @@ pub struct UpdateHospital {
 impl UpdateHospital {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "updateHospital",
-        mutation: "updateHospital",
+        mutation: Some("updateHospital"),
         action: Action::Administer,
         description: "to change the hospital's settings",
     };

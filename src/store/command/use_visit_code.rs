@@ -27,13 +27,13 @@ pub struct UseVisitCode {
 impl UseVisitCode {
     pub(super) const CONFIRM: CommandInfo = CommandInfo {
         name: "confirmVisit",
-        mutation: "confirmVisit",
+        mutation: Some("confirmVisit"),
         action: Action::UseVisitCodes,
         description: "to confirm a visit by code",
     };
     pub(super) const CHECK_IN: CommandInfo = CommandInfo {
         name: "checkInVisit",
-        mutation: "checkInVisit",
+        mutation: Some("checkInVisit"),
         action: Action::UseVisitCodes,
         description: "to check in a visit by code",
     };
