@@ -29,6 +29,7 @@ mod m0017_record_change;
 mod m0018_kiosk;
 mod m0019_chart_number_counter;
 mod m0020_recall_lists;
+mod m0022_search_order;
 pub mod triggers;
 
 /// All migrations, in order.
@@ -57,6 +58,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0018_kiosk::Migration),
             Box::new(m0019_chart_number_counter::Migration),
             Box::new(m0020_recall_lists::Migration),
+            Box::new(m0022_search_order::Migration),
         ]
     }
 }

@@ -32,12 +32,20 @@ impl Store {
         hospital: i64,
         names: impl Iterator<Item = (i64, &str)>,
     ) -> Result<()> {
-        let rows: Vec<(i64, String)> = names
-            .flat_map(|(id, name)| name_suffixes(name).into_iter().map(move |suffix| (id, suffix)))
-            .collect();
+        let rows: Vec<(i64, String, usize)> = names.flat_map(|(id, name)| suffix_rows(id, name)).collect();
         for rows in rows.chunks(ROWS) {
-            let mut sql = self.sql("INSERT INTO patient_name_suffix (hospital_id, patient_id, suffix) ");
-            pairs_of(&mut sql, hospital, rows);
+            let mut sql = self.sql(
+                "INSERT INTO patient_name_suffix (hospital_id, suffix, patient_id, shared, name, chart_no, registered_on)
+                SELECT p.hospital_id, n.suffix, p.id, n.shared, p.name, p.chart_no, p.registered_on FROM ",
+            );
+            rows_sql(&mut sql, rows);
+            let join = match sql.backend() {
+                DbBackend::Sqlite => "CROSS JOIN",
+                DbBackend::MySql => "STRAIGHT_JOIN",
+                _ => "JOIN",
+            };
+            sql.push(&format!(" n {join} patient p ON p.id = n.id AND p.hospital_id = "))
+                .bind(hospital);
             transaction.execute_raw(sql.done()).await?;
         }
         Ok(())
@@ -140,26 +148,42 @@ impl Store {
     }
 }
 
-/// Adds a SELECT of the hospital with each of the pairs, which are bound as one value or two.
-fn pairs_of(sql: &mut Sql, hospital: i64, rows: &[(i64, String)]) {
-    sql.push("SELECT ").bind(hospital);
+/// The patient, each suffix of the name, and the number of characters that it shares with the one before it.
+fn suffix_rows(id: i64, name: &str) -> Vec<(i64, String, usize)> {
+    let mut rows: Vec<(i64, String, usize)> = Vec::new();
+    for suffix in name_suffixes(name) {
+        let shared = rows.last().map_or(0, |(_, before, _)| {
+            let pairs = before.chars().zip(suffix.chars());
+            pairs.take_while(|(one, other)| one == other).count()
+        });
+        rows.push((id, suffix, shared));
+    }
+    rows
+}
+
+/// Adds the rows as a table with the columns id, suffix and shared, which are bound as one value or three.
+fn rows_sql(sql: &mut Sql, rows: &[(i64, String, usize)]) {
     match sql.backend() {
         DbBackend::Postgres => {
-            let (ids, texts): (Vec<i64>, Vec<String>) = rows.iter().cloned().unzip();
-            sql.push("::bigint, n.id, n.text FROM unnest(").bind(ids);
-            sql.push("::bigint[], ").bind(texts).push("::text[]) n (id, text)")
+            let ids: Vec<i64> = rows.iter().map(|(id, ..)| *id).collect();
+            let suffixes: Vec<String> = rows.iter().map(|(_, suffix, _)| suffix.clone()).collect();
+            let shared: Vec<i64> = rows.iter().map(|(.., shared)| *shared as i64).collect();
+            sql.push("(SELECT * FROM unnest(").bind(ids);
+            sql.push("::bigint[], ").bind(suffixes).push("::text[], ").bind(shared);
+            sql.push("::bigint[]) n (id, suffix, shared))")
         }
         DbBackend::MySql => {
-            sql.push(", n.id, n.text FROM JSON_TABLE(")
-                .bind(Value::from(json(rows)));
+            sql.push("JSON_TABLE(").bind(Value::from(json(rows)));
             sql.push(
                 ", '$[*]' COLUMNS (id BIGINT PATH '$[0]',
-                    text VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PATH '$[1]')) n",
+                    suffix VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PATH '$[1]',
+                    shared INTEGER PATH '$[2]'))",
             )
         }
         _ => {
-            sql.push(", value ->> 0, value ->> 1 FROM json_each(").bind(json(rows));
-            sql.push(")")
+            sql.push("(SELECT value ->> 0 AS id, value ->> 1 AS suffix, value ->> 2 AS shared FROM json_each(")
+                .bind(json(rows));
+            sql.push("))")
         }
     };
 }
