@@ -187,3 +187,27 @@ fn rows_sql(sql: &mut Sql, rows: &[(i64, String, usize)]) {
         }
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However long a text is: of a patient's suffixes that start with it, one alone shares fewer characters than it has.
+    #[test]
+    fn one_suffix_of_a_patient_shares_less_than_what_is_searched() {
+        for name in ["김영수", "김김김수", "Ann Anna An", "ab ab ab", "Öst Ö Ösa", "x", ""] {
+            let rows = suffix_rows(1, name);
+            for (_, suffix, _) in &rows {
+                let ends = suffix.char_indices().map(|(at, c)| at + c.len_utf8());
+                for (length, end) in (1..).zip(ends) {
+                    let found = rows.iter().filter(|(_, other, _)| other.starts_with(&suffix[..end]));
+                    assert_eq!(
+                        found.filter(|(.., shared)| *shared < length).count(),
+                        1,
+                        "{name} {suffix} {length}"
+                    );
+                }
+            }
+        }
+    }
+}

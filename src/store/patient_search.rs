@@ -478,7 +478,7 @@ impl Store {
             self.named_sql(sql, hospital, start, &part.conditions)
         } else {
             sql.push(&format!("SELECT p.id, {expression} AS sort_key FROM "));
-            self.part_sql(sql, hospital, part)
+            self.part_sql(sql, hospital, part, Some(key))
         }
     }
 
@@ -502,24 +502,35 @@ impl Store {
         };
         let covered = part.covered_name(key).is_some();
         let id = if covered { "p.patient_id" } else { "p.id" };
-        let rows = |sql: &mut Sql| -> Result<()> {
-            self.keyed_sql(sql, hospital, part, key, column)?;
-            sql.push(&format!(" AND {column} IS {}NULL", if null { "" } else { "NOT " }));
-            Ok(())
+        let has_key = format!(" AND {column} IS {}NULL", if null { "" } else { "NOT " });
+        let direction = if seek.descending == seek.backwards {
+            "ASC"
+        } else {
+            "DESC"
         };
-        rows(sql)?;
-        // An index has the ids of equal keys in the direction of the keys. So the last key of the page is found first.
-        let against_index =
-            seek.descending && !null && !covered && self.readers.get_database_backend() != DbBackend::Postgres;
-        if against_index {
-            let (past, last) = if seek.backwards { ("<=", "MAX") } else { (">=", "MIN") };
-            sql.push(&format!(" AND {column} {past} (SELECT {last}(sort_key) FROM ("));
-            rows(sql)?;
-            seek_conditions_sql(sql, column, false, id, &seek, bind);
-            let direction = if seek.backwards { "ASC" } else { "DESC" };
-            sql.push(&format!(" ORDER BY {column} {direction} LIMIT {}) page)", seek.limit));
+        // MariaDB's indexes have the ids of equal keys in the direction of the keys. So the keys of the page are found first.
+        let is_mariadb = self.readers.get_database_backend() == DbBackend::MySql;
+        if is_mariadb && seek.descending && !null && !covered && key != PatientKey::ChartNo {
+            sql.push(&format!(
+                "SELECT p.id, {column} AS sort_key FROM (SELECT DISTINCT sort_key FROM ("
+            ));
+            self.keyed_sql(sql, hospital, part, key, column)?;
+            seek_conditions_sql(sql.push(&has_key), column, false, id, seek, bind);
+            sql.push(&format!(" ORDER BY {column} {direction} LIMIT {}", seek.limit));
+            sql.push(") page) page_keys STRAIGHT_JOIN ");
+            self.part_sql(sql, hospital, part, Some(key))?;
+            sql.push(&format!(" AND {column} = page_keys.sort_key"));
+        } else {
+            self.keyed_sql(sql, hospital, part, key, column)?;
+            sql.push(&has_key);
         }
-        seek_sql(sql, column, false, id, seek, bind);
+        if key == PatientKey::ChartNo && !null {
+            // It is unique.
+            seek_conditions_sql(sql, column, false, id, seek, bind);
+            sql.push(&format!(" ORDER BY {column} {direction} LIMIT {}", seek.limit));
+        } else {
+            seek_sql(sql, column, false, id, seek, bind);
+        }
         Ok(())
     }
 
@@ -581,7 +592,7 @@ impl Store {
             }
             None => {
                 for part in plan.parts(PatientKey::ChartNo) {
-                    self.part_sql(&mut sql, hospital, &part)?;
+                    self.part_sql(&mut sql, hospital, &part, None)?;
                 }
             }
         }
@@ -598,7 +609,9 @@ impl Store {
         };
         let mut sql = self.sql("SELECT 0");
         for number in own() {
-            sql.push(" + (SELECT COUNT(*) FROM patient p WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
+            sql.push(" + (SELECT COUNT(*) FROM ")
+                .push(&self.patients_by(index_of(&number.criterion)))
+                .push(" WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
                 .bind(hospital);
             for condition in std::iter::once(&number.criterion).chain(filters.iter().copied()) {
                 self.condition_sql(sql.push(" AND "), hospital, condition)?;
@@ -627,13 +640,14 @@ impl Store {
     }
 
     /// Adds what follows FROM in a SELECT of a part's patients as `p`; it ends in conditions.
-    fn part_sql(&self, sql: &mut Sql, hospital: i64, part: &Part<'_>) -> Result<()> {
+    fn part_sql(&self, sql: &mut Sql, hospital: i64, part: &Part<'_>, order: Option<PatientKey>) -> Result<()> {
         match part.source {
             // Each index that comes into question has all of this.
             Source::Entries(criterion @ (Criterion::Registered(_) | Criterion::ChartNo(_)))
                 if only_registered(part.conditions.iter().copied()) && part.alternatives.is_empty() =>
             {
-                sql.push("patient p WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
+                sql.push(&self.patients_by(index_of(criterion)))
+                    .push(" WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
                     .bind(hospital);
                 self.condition_sql(sql.push(" AND "), hospital, criterion)?;
             }
@@ -649,7 +663,8 @@ impl Store {
                 sql.push(" WHERE p.state = 'ACTIVE'");
             }
             Source::Order(criterion) => {
-                sql.push("patient p WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
+                sql.push(&self.patients_by(order.and_then(index_of_order)))
+                    .push(" WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
                     .bind(hospital);
                 if let Some(criterion) = criterion {
                     self.condition_sql(sql.push(" AND "), hospital, criterion)?;
@@ -667,6 +682,14 @@ impl Store {
             sql.push(")");
         }
         Ok(())
+    }
+
+    /// The patients as `p`, read by an index. MariaDB would rather sort all patients of the hospital.
+    fn patients_by(&self, index: Option<&str>) -> String {
+        match (self.readers.get_database_backend(), index) {
+            (DbBackend::MySql, Some(index)) => format!("patient p FORCE INDEX ({index})"),
+            _ => "patient p".to_owned(),
+        }
     }
 
     /// The join of entries `e` with their patients; what follows is the hospital. The entries are to be read first.
@@ -697,7 +720,9 @@ impl Store {
                 }
             }
             _ => {
-                sql.push("SELECT p.id FROM patient p WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
+                sql.push("SELECT p.id FROM ")
+                    .push(&self.patients_by(index_of(criterion)))
+                    .push(" WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
                     .bind(hospital);
                 self.condition_sql(sql.push(" AND "), hospital, criterion)?;
             }
@@ -763,6 +788,25 @@ impl Store {
             );
         }
         Ok(())
+    }
+}
+
+/// The index of the patients who meet a criterion, where it has their state.
+const fn index_of(criterion: &Criterion) -> Option<&'static str> {
+    match criterion {
+        Criterion::ChartNo(_) => index_of_order(PatientKey::ChartNo),
+        Criterion::Registered(_) => index_of_order(PatientKey::RegisteredOn),
+        _ => None,
+    }
+}
+
+/// The index of the patients in the order of a key.
+const fn index_of_order(key: PatientKey) -> Option<&'static str> {
+    match key {
+        PatientKey::ChartNo => Some("patient_by_number"),
+        PatientKey::Name => Some("patient_by_name"),
+        PatientKey::RegisteredOn => Some("patient_by_registered_on"),
+        PatientKey::FirstVisit | PatientKey::LastVisit => None,
     }
 }
 
