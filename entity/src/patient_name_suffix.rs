@@ -9,9 +9,15 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub hospital_id: i64,
     #[sea_orm(primary_key, auto_increment = false)]
-    pub patient_id: i64,
-    #[sea_orm(primary_key, auto_increment = false)]
     pub suffix: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub patient_id: i64,
+    /// The number of characters with which it begins like the one before it of the same patient, in their order.
+    pub shared: i32,
+    /// What lists are sorted by, as the patient has it; kept so by a trigger.
+    pub name: Option<String>,
+    pub chart_no: Option<String>,
+    pub registered_on: Option<Date>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -30,6 +30,7 @@ mod m0018_kiosk;
 mod m0019_chart_number_counter;
 mod m0020_recall_lists;
 mod m0021_imports;
+mod m0022_search_order;
 mod m0023_upload;
 mod m0024_merge_history;
 pub mod triggers;
@@ -61,6 +62,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0019_chart_number_counter::Migration),
             Box::new(m0020_recall_lists::Migration),
             Box::new(m0021_imports::Migration),
+            Box::new(m0022_search_order::Migration),
             Box::new(m0023_upload::Migration),
             Box::new(m0024_merge_history::Migration),
         ]

@@ -16,7 +16,7 @@ pub struct Keyset<K> {
 }
 
 /// An `ORDER BY` list: by an expression, nulls last in either direction, then by id. `backwards` reverses all of it. An
-/// expression that is not `nullable` may be ordered by an index.
+/// expression that is not `nullable` may be ordered by an index; not by MariaDB and SQLite if it descends, because of the ids.
 pub(super) fn order_sql(expression: &str, nullable: bool, id: &str, descending: bool, backwards: bool) -> String {
     let direction = |descending: bool| if descending == backwards { "ASC" } else { "DESC" };
     let (key, ties) = (direction(descending), direction(false));
@@ -31,6 +31,22 @@ pub(super) fn order_sql(expression: &str, nullable: bool, id: &str, descending: 
 /// Adds the conditions, order and limit of a page to a statement that ends in a `WHERE` clause. `bind` adds a key to the
 /// statement as a value of the expression's type. With `backwards` the rows come in reverse.
 pub(super) fn seek_sql(
+    sql: &mut Sql,
+    expression: &str,
+    nullable: bool,
+    id: &str,
+    seek: &Keyset<Option<String>>,
+    bind: impl Fn(&mut Sql, &str),
+) {
+    seek_conditions_sql(sql, expression, nullable, id, seek, bind);
+    sql.push(" ORDER BY ")
+        .push(&order_sql(expression, nullable, id, seek.descending, seek.backwards));
+    // As text: with a bound limit PostgreSQL does not know its value and makes a new plan each time.
+    sql.push(&format!(" LIMIT {}", seek.limit));
+}
+
+/// Adds the conditions alone.
+pub(super) fn seek_conditions_sql(
     sql: &mut Sql,
     expression: &str,
     nullable: bool,
@@ -72,10 +88,6 @@ pub(super) fn seek_sql(
             }
         }
     }
-    sql.push(" ORDER BY ")
-        .push(&order_sql(expression, nullable, id, seek.descending, seek.backwards));
-    // As text: with a bound limit PostgreSQL does not know its value and makes a new plan each time.
-    sql.push(&format!(" LIMIT {}", seek.limit));
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 //! patients that SQL changed in `patient_to_index`; they are indexed before the next search, and every hour.
 
 use entity::patient;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Value};
 
 use super::Store;
 use super::model::RecordState;
-use super::sql::{ColumnType, Rows};
+use super::sql::{Sql, json};
 use crate::error::Result;
 use crate::text::name_suffixes;
 
@@ -15,6 +15,9 @@ const BATCH: usize = 500;
 
 /// Patients that a search indexes first, at most.
 const MAX_BATCHES_OF_SEARCH: usize = 20;
+
+/// Suffixes that one statement inserts.
+const ROWS: usize = 5_000;
 
 /// The name that search finds the patient by: only those of ACTIVE patients are indexed, so that counts need not read the patients.
 pub(super) fn name_to_index(row: &patient::Model) -> Option<String> {
@@ -29,18 +32,23 @@ impl Store {
         hospital: i64,
         names: impl Iterator<Item = (i64, &str)>,
     ) -> Result<()> {
-        let columns = [
-            ("hospital_id", ColumnType::Integer),
-            ("patient_id", ColumnType::Integer),
-            ("suffix", ColumnType::Text),
-        ];
-        let mut rows = Rows::new(&columns);
-        for (id, name) in names {
-            for suffix in name_suffixes(name) {
-                rows.push([hospital.into(), id.into(), suffix.into()]);
-            }
+        let rows: Vec<(i64, String, usize)> = names.flat_map(|(id, name)| suffix_rows(id, name)).collect();
+        for rows in rows.chunks(ROWS) {
+            let mut sql = self.sql(
+                "INSERT INTO patient_name_suffix (hospital_id, suffix, patient_id, shared, name, chart_no, registered_on)
+                SELECT p.hospital_id, n.suffix, p.id, n.shared, p.name, p.chart_no, p.registered_on FROM ",
+            );
+            rows_sql(&mut sql, rows);
+            let join = match sql.backend() {
+                DbBackend::Sqlite => "CROSS JOIN",
+                DbBackend::MySql => "STRAIGHT_JOIN",
+                _ => "JOIN",
+            };
+            sql.push(&format!(" n {join} patient p ON p.id = n.id AND p.hospital_id = "))
+                .bind(hospital);
+            transaction.execute_raw(sql.done()).await?;
         }
-        self.insert_rows(transaction, "patient_name_suffix", rows, "").await
+        Ok(())
     }
 
     /// Removes the suffixes of at most a few hundred patients from the index.
@@ -137,5 +145,69 @@ impl Store {
         self.add_suffixes(&transaction, hospital, names).await?;
         transaction.commit().await?;
         Ok(noted.len() as u64)
+    }
+}
+
+/// The patient, each suffix of the name, and the number of characters that it shares with the one before it.
+fn suffix_rows(id: i64, name: &str) -> Vec<(i64, String, usize)> {
+    let mut rows: Vec<(i64, String, usize)> = Vec::new();
+    for suffix in name_suffixes(name) {
+        let shared = rows.last().map_or(0, |(_, before, _)| {
+            let pairs = before.chars().zip(suffix.chars());
+            pairs.take_while(|(one, other)| one == other).count()
+        });
+        rows.push((id, suffix, shared));
+    }
+    rows
+}
+
+/// Adds the rows as a table with the columns id, suffix and shared, which are bound as one value or three.
+fn rows_sql(sql: &mut Sql, rows: &[(i64, String, usize)]) {
+    match sql.backend() {
+        DbBackend::Postgres => {
+            let ids: Vec<i64> = rows.iter().map(|(id, ..)| *id).collect();
+            let suffixes: Vec<String> = rows.iter().map(|(_, suffix, _)| suffix.clone()).collect();
+            let shared: Vec<i64> = rows.iter().map(|(.., shared)| *shared as i64).collect();
+            sql.push("(SELECT * FROM unnest(").bind(ids);
+            sql.push("::bigint[], ").bind(suffixes).push("::text[], ").bind(shared);
+            sql.push("::bigint[]) n (id, suffix, shared))")
+        }
+        DbBackend::MySql => {
+            sql.push("JSON_TABLE(").bind(Value::from(json(rows)));
+            sql.push(
+                ", '$[*]' COLUMNS (id BIGINT PATH '$[0]',
+                    suffix VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PATH '$[1]',
+                    shared INTEGER PATH '$[2]'))",
+            )
+        }
+        _ => {
+            sql.push("(SELECT value ->> 0 AS id, value ->> 1 AS suffix, value ->> 2 AS shared FROM json_each(")
+                .bind(json(rows));
+            sql.push("))")
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However long a text is: of a patient's suffixes that start with it, one alone shares fewer characters than it has.
+    #[test]
+    fn one_suffix_of_a_patient_shares_less_than_what_is_searched() {
+        for name in ["김영수", "김김김수", "Ann Anna An", "ab ab ab", "Öst Ö Ösa", "x", ""] {
+            let rows = suffix_rows(1, name);
+            for (_, suffix, _) in &rows {
+                let ends = suffix.char_indices().map(|(at, c)| at + c.len_utf8());
+                for (length, end) in (1..).zip(ends) {
+                    let found = rows.iter().filter(|(_, other, _)| other.starts_with(&suffix[..end]));
+                    assert_eq!(
+                        found.filter(|(.., shared)| *shared < length).count(),
+                        1,
+                        "{name} {suffix} {length}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -105,13 +105,18 @@ impl Store {
         Ok(keys)
     }
 
-    /// The SQL of a sort key as text. A date sorts as text as it does as a date.
-    pub(super) fn patient_key(&self, key: PatientKey, today: chrono::NaiveDate) -> String {
-        let date = |expression: String| match self.readers.get_database_backend() {
+    /// The SQL of a date as text.
+    pub(super) fn date_text(&self, expression: &str) -> String {
+        match self.readers.get_database_backend() {
             DbBackend::MySql => format!("DATE_FORMAT({expression}, '%Y-%m-%d')"),
             DbBackend::Postgres => format!("CAST({expression} AS TEXT) COLLATE \"C\""),
-            _ => expression,
-        };
+            _ => expression.to_owned(),
+        }
+    }
+
+    /// The SQL of a sort key as text. A date sorts as text as it does as a date.
+    pub(super) fn patient_key(&self, key: PatientKey, today: chrono::NaiveDate) -> String {
+        let date = |expression: String| self.date_text(&expression);
         let visit = |end: &str| {
             date(format!(
                 "(SELECT {end}(v.date) FROM visit v WHERE v.hospital_id = p.hospital_id AND v.patient_id = p.id

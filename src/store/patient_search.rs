@@ -5,7 +5,7 @@
 use chrono::NaiveDate;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 
-use super::keyset::{order_sql, seek_sql};
+use super::keyset::{order_sql, seek_conditions_sql, seek_sql};
 use super::model::Patient;
 use super::patient::{KeyedPatient, PatientKey};
 use super::sql::{Sql, one_count};
@@ -18,6 +18,9 @@ use crate::text;
 /// So many times as many matches are sorted where other criteria leave some of them out: a page in the list's order may be far from
 /// its start.
 const SEVERAL_CRITERIA: u64 = 5;
+
+/// The same for days of registration alone: their index also has the chart numbers.
+const ALONE: u64 = 25;
 
 /// The most zeros before what is searched as the start of a chart number.
 pub const MAX_LEADING_ZEROS: usize = 20;
@@ -103,6 +106,12 @@ enum Criterion {
     Registered(DayRange),
 }
 
+impl Criterion {
+    const fn is_number(&self) -> bool {
+        matches!(self, Self::ChartNo(_) | Self::MergedChartNo(_))
+    }
+}
+
 /// A criterion, and how many entries it has in its index, up to a bound.
 #[derive(Clone, Debug)]
 struct Counted {
@@ -137,6 +146,31 @@ struct Part<'a> {
     alternatives: Vec<&'a Criterion>,
 }
 
+impl Part<'_> {
+    /// The start of the names, if the entries have all that the part needs of the patients.
+    fn covered_name(&self, key: PatientKey) -> Option<&str> {
+        match self.source {
+            Source::Entries(Criterion::Name(start))
+                if self.alternatives.is_empty()
+                    && has_index(key)
+                    && only_registered(self.conditions.iter().copied()) =>
+            {
+                Some(start)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether an index has the patients in this order, and the suffixes of names have the key.
+const fn has_index(key: PatientKey) -> bool {
+    matches!(key, PatientKey::ChartNo | PatientKey::Name | PatientKey::RegisteredOn)
+}
+
+fn only_registered<'a>(mut conditions: impl Iterator<Item = &'a Criterion>) -> bool {
+    conditions.all(|condition| matches!(condition, Criterion::Registered(_)))
+}
+
 impl SearchPlan {
     /// Whether nobody matches.
     fn is_empty(&self) -> bool {
@@ -150,16 +184,40 @@ impl SearchPlan {
             .texts
             .as_ref()
             .map(|texts| texts.iter().map(|text| text.entries).sum());
-        let max = of_texts.unwrap_or(u64::MAX).min(self.max_sorted * SEVERAL_CRITERIA);
-        (narrowest.entries <= max).then_some(&narrowest.criterion)
+        // The entries of a name have the day of registration: many are read as fast as few patients.
+        let most = match &self.texts {
+            Some(_) if self.name_alone().is_some() => self.max_sorted / 4,
+            Some(_) => self.max_sorted * SEVERAL_CRITERIA,
+            None if self.filters.len() == 1 => self.max_sorted * ALONE,
+            None => self.max_sorted * SEVERAL_CRITERIA,
+        };
+        (narrowest.entries <= of_texts.unwrap_or(u64::MAX).min(most)).then_some(&narrowest.criterion)
     }
 
-    fn parts(&self) -> Vec<Part<'_>> {
+    /// The text as the start of a name, if it cannot match otherwise and there is no filter but the day of registration.
+    fn name_alone(&self) -> Option<&Counted> {
+        match self.texts.as_deref() {
+            Some([name]) if matches!(name.criterion, Criterion::Name(_)) => {
+                only_registered(self.filters.iter().map(|filter| &filter.criterion)).then_some(name)
+            }
+            _ => None,
+        }
+    }
+
+    fn parts(&self, key: PatientKey) -> Vec<Part<'_>> {
         let filters = || self.filters.iter().map(|filter| &filter.criterion);
         let texts = || self.texts.iter().flatten();
+        // Registered days are a range of their index, which is in the order of the list.
+        let in_order = key == PatientKey::RegisteredOn && only_registered(filters());
         if let Some(narrowest) = self.narrowest_filter() {
+            let of_filter = self.filters.iter().map(|filter| filter.entries).min().unwrap_or(0);
+            let in_order = self.texts.is_none() && (in_order || key == PatientKey::Name && of_filter > self.max_sorted);
             return vec![Part {
-                source: Source::Entries(narrowest),
+                source: if in_order {
+                    Source::Order(Some(narrowest))
+                } else {
+                    Source::Entries(narrowest)
+                },
                 conditions: filters().filter(|filter| !std::ptr::eq(*filter, narrowest)).collect(),
                 alternatives: texts().map(|text| &text.criterion).collect(),
             }];
@@ -172,18 +230,63 @@ impl SearchPlan {
             }];
         }
         let several = if self.filters.is_empty() { 1 } else { SEVERAL_CRITERIA };
-        let few = self.max_sorted * several;
-        let parts = texts().map(|text| Part {
-            source: if text.entries <= few {
-                Source::Entries(&text.criterion)
-            } else {
-                Source::Order(Some(&text.criterion))
-            },
-            conditions: filters().collect(),
-            alternatives: Vec::new(),
+        let parts = texts().map(|text| {
+            let sorted = match &text.criterion {
+                Criterion::Name(_) if has_index(key) && only_registered(filters()) => {
+                    let few = text.entries <= self.max_sorted * SEVERAL_CRITERIA;
+                    // Frequent names are close to each other in the order of names, and those registered in some period may be in
+                    // that of chart numbers.
+                    self.max_sorted > 0 && (few || key == PatientKey::Name || !self.filters.is_empty() && !in_order)
+                }
+                // A range of the order itself.
+                Criterion::ChartNo(_) if key == PatientKey::ChartNo => false,
+                // Their index has the day of registration.
+                Criterion::ChartNo(_) if !self.filters.is_empty() && only_registered(filters()) => !in_order,
+                _ => text.entries <= self.max_sorted * several,
+            };
+            Part {
+                source: if sorted {
+                    Source::Entries(&text.criterion)
+                } else {
+                    Source::Order(Some(&text.criterion))
+                },
+                conditions: filters().collect(),
+                alternatives: Vec::new(),
+            }
         });
         parts.collect()
     }
+
+    /// The number of patients, if the counted entries are all.
+    fn total(&self) -> Option<u64> {
+        let counted = match (self.texts.as_deref(), self.filters.as_slice()) {
+            (None, [filter]) => std::slice::from_ref(filter),
+            (Some(texts), [])
+                if texts.len() == 1 || texts.iter().all(|text| matches!(text.criterion, Criterion::ChartNo(_))) =>
+            {
+                texts
+            }
+            _ => return None,
+        };
+        let alone = counted.len() == 1;
+        let exact = |counted: &Counted| {
+            counted.entries < bound(self.max_sorted, &counted.criterion, alone)
+                && !matches!(counted.criterion, Criterion::MergedChartNo(_))
+        };
+        counted
+            .iter()
+            .all(exact)
+            .then(|| counted.iter().map(|counted| counted.entries).sum())
+    }
+}
+
+/// Up to how many entries are counted.
+const fn bound(max_sorted: u64, criterion: &Criterion, alone: bool) -> u64 {
+    let times = match criterion {
+        Criterion::Registered(_) if alone => ALONE,
+        _ => SEVERAL_CRITERIA,
+    };
+    max_sorted * times + 1
 }
 
 impl Store {
@@ -226,8 +329,9 @@ impl Store {
         let mut sql =
             self.sql("SELECT (SELECT COUNT(*) FROM (SELECT 1 AS one FROM patient_to_index WHERE hospital_id = ");
         sql.bind(hospital).push(" LIMIT 1) t)");
-        let bound = self.limits.max_sorted_patients * SEVERAL_CRITERIA + 1;
+        let alone = criteria.len() == 1;
         for criterion in criteria {
+            let bound = bound(self.limits.max_sorted_patients, criterion, alone);
             sql.push(", (SELECT COUNT(*) FROM (");
             self.entries_sql(&mut sql, hospital, criterion)?;
             sql.push(&format!(" LIMIT {bound}) e)"));
@@ -256,15 +360,13 @@ impl Store {
         if plan.is_empty() {
             return Ok(Vec::new());
         }
-        let parts = plan.parts();
+        let parts = plan.parts(key);
         let in_order = parts.iter().any(|part| matches!(part.source, Source::Order(_)));
-        let mut rows = match key {
-            PatientKey::ChartNo if in_order => self.page_by_index(hospital, &parts, "p.chart_no", seek).await?,
-            PatientKey::Name if in_order => self.page_by_index(hospital, &parts, "p.name", seek).await?,
-            _ => {
-                self.page_of(hospital, &parts, &self.patient_key(key, today), None, seek)
-                    .await?
-            }
+        let mut rows = if in_order && has_index(key) {
+            self.page_by_index(hospital, &parts, key, seek).await?
+        } else {
+            let expression = self.patient_key(key, today);
+            self.page_of(hospital, &parts, key, &expression, None, seek).await?
         };
         if seek.backwards {
             rows.reverse();
@@ -278,9 +380,14 @@ impl Store {
         &self,
         hospital: i64,
         parts: &[Part<'_>],
-        column: &str,
+        key: PatientKey,
         seek: &Keyset<Option<String>>,
     ) -> Result<Vec<KeyedPatient>> {
+        let column = match key {
+            PatientKey::Name => "p.name",
+            PatientKey::RegisteredOn => "p.registered_on",
+            _ => "p.chart_no",
+        };
         let from_null = seek.from.as_ref().map(|(key, _)| key.is_none());
         let mut rows = Vec::new();
         let halves = if seek.backwards { [true, false] } else { [false, true] };
@@ -296,7 +403,7 @@ impl Store {
             if half.limit == 0 {
                 break;
             }
-            rows.extend(self.page_of(hospital, parts, column, Some(null), &half).await?);
+            rows.extend(self.page_of(hospital, parts, key, column, Some(null), &half).await?);
         }
         Ok(rows)
     }
@@ -307,7 +414,8 @@ impl Store {
         &self,
         hospital: i64,
         parts: &[Part<'_>],
-        key: &str,
+        key: PatientKey,
+        expression: &str,
         null: Option<bool>,
         seek: &Keyset<Option<String>>,
     ) -> Result<Vec<KeyedPatient>> {
@@ -316,31 +424,29 @@ impl Store {
             let (key, id) = (format!("{of}sort_key"), format!("{of}id"));
             order_sql(&key, nullable, &id, seek.descending, seek.backwards)
         };
-        let mut sql = self.sql("SELECT p.*, k.sort_key FROM (SELECT * FROM (");
+        // The key as text; by an index it is read as the column is.
+        let shown = match (key, null) {
+            (PatientKey::RegisteredOn, Some(_)) => self.date_text("k.sort_key"),
+            _ => "k.sort_key".to_owned(),
+        };
+        let mut sql = self.sql(&format!("SELECT p.*, {shown} AS shown_key FROM (SELECT * FROM ("));
         for (place, part) in parts.iter().enumerate() {
             sql.push(if place > 0 {
                 " UNION SELECT * FROM ("
             } else {
                 "SELECT * FROM ("
             });
-            if null.is_none() {
-                sql.push("SELECT * FROM (");
-            }
-            sql.push(&format!("SELECT p.id, {key} AS sort_key FROM "));
-            self.part_sql(&mut sql, hospital, part)?;
-            let (key, id) = match null {
-                Some(null) => {
-                    sql.push(&format!(" AND {key} IS {}NULL", if null { "" } else { "NOT " }));
-                    (key, "p.id")
-                }
+            match null {
                 None => {
+                    sql.push("SELECT * FROM (");
+                    self.keyed_sql(&mut sql, hospital, part, key, expression)?;
                     sql.push(") c WHERE 1 = 1");
-                    ("c.sort_key", "c.id")
+                    seek_sql(&mut sql, "c.sort_key", true, "c.id", seek, |sql, value| {
+                        sql.bind(value);
+                    });
                 }
-            };
-            seek_sql(&mut sql, key, nullable, id, seek, |sql, value| {
-                sql.bind(value);
-            });
+                Some(null) => self.part_in_order_sql(&mut sql, hospital, part, key, (expression, null), seek)?,
+            }
             sql.push(&format!(") part{place}"));
         }
         sql.push(&format!(") u ORDER BY {} LIMIT {}", order("u."), seek.limit));
@@ -352,10 +458,90 @@ impl Store {
             .map(|row| {
                 Ok((
                     Patient::try_from(entity::patient::Model::from_query_result(row, "")?)?,
-                    row.try_get("", "sort_key")?,
+                    row.try_get("", "shown_key")?,
                 ))
             })
             .collect()
+    }
+
+    /// Adds a SELECT of the ids of a part's patients and of a key.
+    fn keyed_sql(
+        &self,
+        sql: &mut Sql,
+        hospital: i64,
+        part: &Part<'_>,
+        key: PatientKey,
+        expression: &str,
+    ) -> Result<()> {
+        if let Some(start) = part.covered_name(key) {
+            sql.push(&format!("SELECT p.patient_id AS id, {expression} AS sort_key FROM "));
+            self.named_sql(sql, hospital, start, &part.conditions)
+        } else {
+            sql.push(&format!("SELECT p.id, {expression} AS sort_key FROM "));
+            self.part_sql(sql, hospital, part, Some(key))
+        }
+    }
+
+    /// Adds the page of a part by a column that has an index: of patients with a value, or of those without.
+    fn part_in_order_sql(
+        &self,
+        sql: &mut Sql,
+        hospital: i64,
+        part: &Part<'_>,
+        key: PatientKey,
+        (column, null): (&str, bool),
+        seek: &Keyset<Option<String>>,
+    ) -> Result<()> {
+        let bind = |sql: &mut Sql, value: &str| match (key, value.parse::<NaiveDate>()) {
+            (PatientKey::RegisteredOn, Ok(date)) => {
+                sql.bind(date);
+            }
+            _ => {
+                sql.bind(value);
+            }
+        };
+        let covered = part.covered_name(key).is_some();
+        let id = if covered { "p.patient_id" } else { "p.id" };
+        let has_key = format!(" AND {column} IS {}NULL", if null { "" } else { "NOT " });
+        let direction = if seek.descending == seek.backwards {
+            "ASC"
+        } else {
+            "DESC"
+        };
+        // MariaDB's indexes have the ids of equal keys in the direction of the keys. So the keys of the page are found first.
+        let is_mariadb = self.readers.get_database_backend() == DbBackend::MySql;
+        if is_mariadb && seek.descending && !null && !covered && key != PatientKey::ChartNo {
+            sql.push(&format!(
+                "SELECT p.id, {column} AS sort_key FROM (SELECT DISTINCT sort_key FROM ("
+            ));
+            self.keyed_sql(sql, hospital, part, key, column)?;
+            seek_conditions_sql(sql.push(&has_key), column, false, id, seek, bind);
+            sql.push(&format!(" ORDER BY {column} {direction} LIMIT {}", seek.limit));
+            sql.push(") page) page_keys STRAIGHT_JOIN ");
+            self.part_sql(sql, hospital, part, Some(key))?;
+            sql.push(&format!(" AND {column} = page_keys.sort_key"));
+        } else {
+            self.keyed_sql(sql, hospital, part, key, column)?;
+            sql.push(&has_key);
+        }
+        if key == PatientKey::ChartNo && !null {
+            // It is unique.
+            seek_conditions_sql(sql, column, false, id, seek, bind);
+            sql.push(&format!(" ORDER BY {column} {direction} LIMIT {}", seek.limit));
+        } else {
+            seek_sql(sql, column, false, id, seek, bind);
+        }
+        Ok(())
+    }
+
+    /// Adds what follows FROM in a SELECT of the entries of names as `p`, which stand for the patients; it ends in conditions.
+    fn named_sql(&self, sql: &mut Sql, hospital: i64, start: &str, conditions: &[&Criterion]) -> Result<()> {
+        sql.push("patient_name_suffix p WHERE p.hospital_id = ").bind(hospital);
+        name_starts_with(sql, "p", start);
+        for condition in conditions {
+            self.condition_sql(sql.push(" AND "), hospital, condition)?;
+        }
+        Ok(())
     }
 
     /// The number of patients that match.
@@ -369,22 +555,27 @@ impl Store {
         if plan.texts.is_none() && plan.filters.is_empty() {
             return self.patient_count(hospital).await;
         }
+        if let Some(total) = plan.total() {
+            return Ok(total);
+        }
+        let narrow = plan.narrowest_filter().is_some();
+        let filters: Vec<&Criterion> = plan.filters.iter().map(|filter| &filter.criterion).collect();
+        if let (false, Some(texts)) = (narrow, &plan.texts) {
+            let numbers = texts.iter().all(|text| text.criterion.is_number());
+            if numbers {
+                return self.total_of_numbers(hospital, texts, &filters).await;
+            }
+        }
         let mut sql = self.sql("SELECT COUNT(*) FROM ");
-        let of_parts = || plan.texts.as_ref().filter(|_| plan.narrowest_filter().is_none());
-        match of_parts().map(Vec::as_slice) {
-            // The index has ACTIVE patients only.
+        match plan.texts.as_deref().filter(|_| !narrow) {
             Some(
                 [
                     Counted {
-                        criterion: name @ Criterion::Name(_),
+                        criterion: Criterion::Name(start),
                         ..
                     },
                 ],
-            ) if plan.filters.is_empty() => {
-                sql.push("(SELECT DISTINCT id FROM (");
-                self.entries_sql(&mut sql, hospital, name)?;
-                sql.push(") f) e");
-            }
+            ) if only_registered(filters.iter().copied()) => self.named_sql(&mut sql, hospital, start, &filters)?,
             Some(texts) => {
                 sql.push("(SELECT DISTINCT id FROM (");
                 for (place, text) in texts.iter().enumerate() {
@@ -400,25 +591,80 @@ impl Store {
                 }
             }
             None => {
-                for part in plan.parts() {
-                    self.part_sql(&mut sql, hospital, &part)?;
+                for part in plan.parts(PatientKey::ChartNo) {
+                    self.part_sql(&mut sql, hospital, &part, None)?;
                 }
             }
         }
         one_count(self.readers.query_one_raw(sql.done()).await?)
     }
 
+    /// The number of patients whose chart number, or that of a record merged into them, starts with one of several texts, none of
+    /// which is the start of another.
+    async fn total_of_numbers(&self, hospital: i64, texts: &[Counted], filters: &[&Criterion]) -> Result<u64> {
+        let own = || {
+            texts
+                .iter()
+                .filter(|text| matches!(text.criterion, Criterion::ChartNo(_)))
+        };
+        let mut sql = self.sql("SELECT 0");
+        for number in own() {
+            sql.push(" + (SELECT COUNT(*) FROM ")
+                .push(&self.patients_by(index_of(&number.criterion)))
+                .push(" WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
+                .bind(hospital);
+            for condition in std::iter::once(&number.criterion).chain(filters.iter().copied()) {
+                self.condition_sql(sql.push(" AND "), hospital, condition)?;
+            }
+            sql.push(")");
+        }
+        for merged in texts
+            .iter()
+            .filter(|text| !matches!(text.criterion, Criterion::ChartNo(_)))
+        {
+            sql.push(" + (SELECT COUNT(DISTINCT e.id) FROM (");
+            self.entries_sql(&mut sql, hospital, &merged.criterion)?;
+            sql.push(") e").push(&self.join_patients()).bind(hospital);
+            sql.push(" WHERE p.state = 'ACTIVE'");
+            for condition in filters {
+                self.condition_sql(sql.push(" AND "), hospital, condition)?;
+            }
+            for number in own() {
+                // Not true: the number may be null.
+                self.condition_sql(sql.push(" AND (CASE WHEN "), hospital, &number.criterion)?;
+                sql.push(" THEN 1 ELSE 0 END) = 0");
+            }
+            sql.push(")");
+        }
+        one_count(self.readers.query_one_raw(sql.done()).await?)
+    }
+
     /// Adds what follows FROM in a SELECT of a part's patients as `p`; it ends in conditions.
-    fn part_sql(&self, sql: &mut Sql, hospital: i64, part: &Part<'_>) -> Result<()> {
+    fn part_sql(&self, sql: &mut Sql, hospital: i64, part: &Part<'_>, order: Option<PatientKey>) -> Result<()> {
         match part.source {
+            // Each index that comes into question has all of this.
+            Source::Entries(criterion @ (Criterion::Registered(_) | Criterion::ChartNo(_)))
+                if only_registered(part.conditions.iter().copied()) && part.alternatives.is_empty() =>
+            {
+                sql.push(&self.patients_by(index_of(criterion)))
+                    .push(" WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
+                    .bind(hospital);
+                self.condition_sql(sql.push(" AND "), hospital, criterion)?;
+            }
             Source::Entries(criterion) => {
-                sql.push("(SELECT DISTINCT id FROM (");
+                let distinct = matches!(criterion, Criterion::MergedChartNo(_));
+                sql.push(if distinct {
+                    "(SELECT DISTINCT id FROM ("
+                } else {
+                    "(SELECT id FROM ("
+                });
                 self.entries_sql(sql, hospital, criterion)?;
                 sql.push(") f) e").push(&self.join_patients()).bind(hospital);
                 sql.push(" WHERE p.state = 'ACTIVE'");
             }
             Source::Order(criterion) => {
-                sql.push("patient p WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
+                sql.push(&self.patients_by(order.and_then(index_of_order)))
+                    .push(" WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
                     .bind(hospital);
                 if let Some(criterion) = criterion {
                     self.condition_sql(sql.push(" AND "), hospital, criterion)?;
@@ -438,6 +684,14 @@ impl Store {
         Ok(())
     }
 
+    /// The patients as `p`, read by an index. MariaDB would rather sort all patients of the hospital.
+    fn patients_by(&self, index: Option<&str>) -> String {
+        match (self.readers.get_database_backend(), index) {
+            (DbBackend::MySql, Some(index)) => format!("patient p FORCE INDEX ({index})"),
+            _ => "patient p".to_owned(),
+        }
+    }
+
     /// The join of entries `e` with their patients; what follows is the hospital. The entries are to be read first.
     fn join_patients(&self) -> String {
         let join = match self.readers.get_database_backend() {
@@ -448,31 +702,27 @@ impl Store {
         format!(" {join} patient p ON p.id = e.id AND p.hospital_id = ")
     }
 
-    /// Adds a SELECT of the ids of the patients that meet a criterion, from its index. The same patient may come several times, and
-    /// some may not be ACTIVE.
+    /// Adds a SELECT of the ids of the ACTIVE patients that meet a criterion, from its index; of those into whom others were merged,
+    /// the same patient may come several times, and some may not be ACTIVE.
     fn entries_sql(&self, sql: &mut Sql, hospital: i64, criterion: &Criterion) -> Result<()> {
         match criterion {
             Criterion::Name(start) => {
-                sql.push("SELECT patient_id AS id FROM patient_name_suffix WHERE hospital_id = ")
+                sql.push("SELECT s.patient_id AS id FROM patient_name_suffix s WHERE s.hospital_id = ")
                     .bind(hospital);
-                starts_with(sql.push(" AND "), "suffix", start);
+                name_starts_with(sql, "s", start);
             }
             Criterion::MergedChartNo(prefixes) => {
-                sql.push(
-                    "SELECT m.merged_into AS id FROM patient m WHERE m.merged_into IS NOT NULL AND m.state = 'MERGED'",
-                );
-                sql.push(" AND m.hospital_id = ").bind(hospital);
                 for (place, prefix) in prefixes.iter().enumerate() {
-                    starts_with(
-                        sql.push(if place == 0 { " AND (" } else { " OR " }),
-                        "m.chart_no",
-                        prefix,
-                    );
+                    sql.push(if place == 0 { "" } else { " UNION ALL " });
+                    sql.push("SELECT m.merged_into AS id FROM patient m WHERE m.merged_into IS NOT NULL AND m.state = 'MERGED'");
+                    sql.push(" AND m.hospital_id = ").bind(hospital);
+                    starts_with(sql.push(" AND "), "m.chart_no", prefix);
                 }
-                sql.push(")");
             }
             _ => {
-                sql.push("SELECT p.id FROM patient p WHERE p.hospital_id = ")
+                sql.push("SELECT p.id FROM ")
+                    .push(&self.patients_by(index_of(criterion)))
+                    .push(" WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
                     .bind(hospital);
                 self.condition_sql(sql.push(" AND "), hospital, criterion)?;
             }
@@ -541,6 +791,25 @@ impl Store {
     }
 }
 
+/// The index of the patients who meet a criterion, where it has their state.
+const fn index_of(criterion: &Criterion) -> Option<&'static str> {
+    match criterion {
+        Criterion::ChartNo(_) => index_of_order(PatientKey::ChartNo),
+        Criterion::Registered(_) => index_of_order(PatientKey::RegisteredOn),
+        _ => None,
+    }
+}
+
+/// The index of the patients in the order of a key.
+const fn index_of_order(key: PatientKey) -> Option<&'static str> {
+    match key {
+        PatientKey::ChartNo => Some("patient_by_number"),
+        PatientKey::Name => Some("patient_by_name"),
+        PatientKey::RegisteredOn => Some("patient_by_registered_on"),
+        PatientKey::FirstVisit | PatientKey::LastVisit => None,
+    }
+}
+
 /// Adds the condition that the column is one of the values, which are as many as there are keys.
 fn one_of(sql: &mut Sql, column: &str, values: Vec<Vec<u8>>) {
     for (place, value) in values.into_iter().enumerate() {
@@ -552,6 +821,12 @@ fn one_of(sql: &mut Sql, column: &str, values: Vec<Vec<u8>>) {
         sql.bind(value);
     }
     sql.push(")");
+}
+
+/// Adds the conditions that an entry of names starts with a text and is the first of its patient that does.
+fn name_starts_with(sql: &mut Sql, entry: &str, start: &str) {
+    starts_with(sql.push(" AND "), &format!("{entry}.suffix"), start);
+    sql.push(&format!(" AND {entry}.shared < {}", start.chars().count()));
 }
 
 /// Adds the condition that the column starts with a text, as a range that an index has.

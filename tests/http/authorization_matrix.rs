@@ -643,10 +643,15 @@ impl<'a> HospitalFixture<'a> {
 
     /// A small file of the hospital, and an import of it that waits to be committed. Those before are discarded, but for the first.
     async fn uploaded_file(&self) -> Value {
-        let before = self.admin.graphql("{ imports(first: 100) { nodes { id state } } }").await;
+        let before = self
+            .admin
+            .graphql("{ imports(first: 100) { nodes { id state } } }")
+            .await;
         for import in before["imports"]["nodes"].as_array().unwrap() {
             if import["state"] == "READY" && import["id"] != self.import.as_str() {
-                self.admin.mutate("discardImport", json!({"id": import["id"]}), "import { id }").await;
+                self.admin
+                    .mutate("discardImport", json!({"id": import["id"]}), "import { id }")
+                    .await;
             }
         }
         let file = format!("chart_no,name\nCH-7701,{MEMO}\nCH-77I,Tiberius Quuxford\n");
@@ -850,10 +855,11 @@ impl<'a> HospitalFixture<'a> {
 
     fn cross_tenant_result(&self, name: &str) -> CrossTenantResult {
         match name {
-            "audit" | "hospital" | "imports" | "patients" | "recallLists" | "staff" | "viewer" | "visits" | "visitsOn" => {
-                CrossTenantResult::Own
+            "audit" | "hospital" | "imports" | "patients" | "recallLists" | "staff" | "viewer" | "visits"
+            | "visitsOn" => CrossTenantResult::Own,
+            "import" | "node" | "patient" | "recallList" | "statisticsSnapshot" | "visit" => {
+                CrossTenantResult::Finds(Value::Null)
             }
-            "import" | "node" | "patient" | "recallList" | "statisticsSnapshot" | "visit" => CrossTenantResult::Finds(Value::Null),
             "possibleDuplicates" => CrossTenantResult::Finds(json!([])),
             "nodes" => CrossTenantResult::Finds(json!(self.node_ids().map(|_| Value::Null))),
             "previewDefinition" | "statistics" => CrossTenantResult::Refused("filter.departmentIds.0"),

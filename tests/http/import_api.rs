@@ -16,7 +16,9 @@ async fn prepared(user: &Client<'_>, content: &str, more: Value) -> Value {
 /// The import, once it is in the state.
 async fn in_state(user: &Client<'_>, id: &Value, state: &str) -> Value {
     wait_until("the import is in the state", async || {
-        let import = user.graphql(&format!("{{ import(id: {id}) {{ state problem }} }}")).await;
+        let import = user
+            .graphql(&format!("{{ import(id: {id}) {{ state problem }} }}"))
+            .await;
         let now = import["import"]["state"].as_str().unwrap();
         assert!(now == state || matches!(now, "CHECKING" | "COMMITTING"), "{import}");
         now == state
@@ -32,7 +34,9 @@ async fn in_state(user: &Client<'_>, id: &Value, state: &str) -> Value {
 
 fn count(import: &Value, outcome: &str) -> u64 {
     let counts = import["counts"].as_array().unwrap();
-    counts.iter().find(|count| count["outcome"] == outcome).unwrap()["rows"].as_u64().unwrap()
+    counts.iter().find(|count| count["outcome"] == outcome).unwrap()["rows"]
+        .as_u64()
+        .unwrap()
 }
 
 on_each_database! {

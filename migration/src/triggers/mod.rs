@@ -39,5 +39,6 @@ pub fn create_all(backend: DbBackend, schema: &str) -> Vec<String> {
     statements.extend(audit::create_v13(backend, schema));
     statements.extend(scheduled_at::create_v10(backend));
     statements.extend(patient_search::create_v16(backend, schema));
+    statements.extend(patient_search::create_v22(backend, schema));
     statements.iter().map(|statement| expand(backend, statement)).collect()
 }

@@ -54,6 +54,56 @@ pub(crate) fn drop_v16(backend: DbBackend) -> Vec<String> {
     }
 }
 
+const SORTED_BY: &str = "patient_sorted_by";
+
+/// What lists are sorted by is in the rows of the suffixes, too.
+pub(crate) fn create_v22(backend: DbBackend, schema: &str) -> Vec<String> {
+    let columns = ["name", "chart_no", "registered_on"];
+    let set = |row: &str| columns.map(|column| format!("{column} = {row}.{column}")).join(", ");
+    let equal = |is: &str| columns.map(|column| format!("NEW.{column} {is} OLD.{column}"));
+    let update = format!(
+        "UPDATE patient_name_suffix SET {} WHERE hospital_id = NEW.hospital_id AND patient_id = NEW.id;",
+        set("NEW")
+    );
+    let row_trigger = format!("TRIGGER {SORTED_BY} AFTER UPDATE ON patient FOR EACH ROW");
+    match backend {
+        DbBackend::Postgres => vec![
+            format!(
+                "CREATE OR REPLACE FUNCTION {SORTED_BY}() RETURNS trigger LANGUAGE plpgsql SET search_path = {schema}, pg_temp AS $$
+            BEGIN
+                UPDATE patient_name_suffix s SET {}
+                    FROM new_rows n JOIN old_rows o ON o.hospital_id = n.hospital_id AND o.id = n.id
+                    WHERE s.hospital_id = n.hospital_id AND s.patient_id = n.id AND ({}) IS DISTINCT FROM ({});
+                RETURN NULL;
+            END $$",
+                set("n"),
+                columns.map(|column| format!("n.{column}")).join(", "),
+                columns.map(|column| format!("o.{column}")).join(", "),
+            ),
+            format!(
+                "CREATE OR REPLACE TRIGGER {SORTED_BY} AFTER UPDATE ON patient
+                REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows EXECUTE FUNCTION {SORTED_BY}()"
+            ),
+            format!("ALTER TABLE patient ENABLE ALWAYS TRIGGER {SORTED_BY}"),
+        ],
+        DbBackend::MySql => vec![format!(
+            "CREATE OR REPLACE {row_trigger} BEGIN IF NOT ({}) THEN {update} END IF; END",
+            equal("<=>").join(" AND ")
+        )],
+        _ => vec![
+            format!("DROP TRIGGER IF EXISTS {SORTED_BY}"),
+            format!("CREATE {row_trigger} WHEN {} BEGIN {update} END", equal("IS NOT").join(" OR ")),
+        ],
+    }
+}
+
+pub(crate) fn drop_v22(backend: DbBackend) -> Vec<String> {
+    vec![match backend {
+        DbBackend::Postgres => format!("DROP FUNCTION IF EXISTS {SORTED_BY} CASCADE"),
+        _ => format!("DROP TRIGGER IF EXISTS {SORTED_BY}"),
+    }]
+}
+
 /// For statements, like those of change tracking.
 fn create_for_postgres(schema: &str) -> Vec<String> {
     let function = |name: &str, body: &str| {

@@ -36,7 +36,7 @@ pub struct DiscardImport {
 impl PrepareImport {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "prepareImport",
-        mutation: "prepareImport",
+        mutation: Some("prepareImport"),
         action: Action::ChangeRecords,
         description: "to import files",
     };
@@ -45,7 +45,7 @@ impl PrepareImport {
 impl CommitImport {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "commitImport",
-        mutation: "commitImport",
+        mutation: Some("commitImport"),
         action: Action::ChangeRecords,
         description: "to import files",
     };
@@ -54,7 +54,7 @@ impl CommitImport {
 impl DiscardImport {
     pub(super) const INFO: CommandInfo = CommandInfo {
         name: "discardImport",
-        mutation: "discardImport",
+        mutation: Some("discardImport"),
         action: Action::ChangeRecords,
         description: "to discard imports",
     };
