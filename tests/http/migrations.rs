@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use migration::{Migrator, MigratorTrait as _, triggers};
 use sea_orm::{ConnectionTrait as _, Statement};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
@@ -133,6 +134,38 @@ on_each_database! {
         assert_eq!(user.graphql(&query).await["statistics"]["total"]["visitors"]["visitCount"], 7);
         app.execute("DELETE FROM visit WHERE visit_no = '5'").await;
         assert_eq!(user.graphql(&query).await["statistics"]["total"]["visitors"]["visitCount"], 6);
+    }
+
+    async fn changes_from_before_histories_are_copied(app: TestApp) {
+        app.import_example();
+        let desk = app.sign_in("desk").await;
+        let visits = desk.graphql("{ visits(first: 100) { nodes { id visitNo } } }").await["visits"]["nodes"].take();
+        let id = |number: &str| visits.as_array().unwrap().iter().find(|visit| visit["visitNo"] == number).unwrap()["id"].clone();
+        let migrations = Migrator::migrations();
+        let place = migrations.iter().position(|migration| migration.name() == "m0017_record_change").unwrap();
+        Migrator::down(&app.sql, Some(u32::try_from(migrations.len() - place).unwrap())).await.unwrap();
+        app.execute("UPDATE visit SET status = 'CANCELED' WHERE visit_no = '8'").await;
+        app.execute("UPDATE visit_change SET reason = 'Called'").await;
+        app.execute("UPDATE visit SET status = 'NO_SHOW' WHERE visit_no = '8'").await;
+        app.execute("DELETE FROM visit WHERE visit_no = '5'").await;
+        app.run_cli(&["migrate"]);
+        app.execute("UPDATE visit SET status = 'COMPLETED' WHERE visit_no = '8'").await;
+        let query = "query ($id: ID!) { visit(id: $id) { history { nodes { source reason fields { field before after } } } } }";
+        let history = async |number: &str| desk.graphql_with(query, json!({"id": id(number)})).await["visit"]["history"]["nodes"].take();
+        let status = |source: &str, reason: Value, before: &str, after: &str| {
+            json!({"source": source, "reason": reason, "fields": [{"field": "status", "before": before, "after": after}]})
+        };
+        assert_eq!(history("8").await, json!([
+            status("SQL", Value::Null, "NO_SHOW", "COMPLETED"),
+            status("UNKNOWN", Value::Null, "CANCELED", "NO_SHOW"),
+            status("UNKNOWN", json!("Called"), "COMPLETED", "CANCELED"),
+        ]));
+        // What is known of a visit that was deleted.
+        let deleted = history("5").await;
+        assert_eq!((deleted.as_array().unwrap().len(), &deleted[0]["source"]), (1, &json!("UNKNOWN")));
+        let field = |name: &str| deleted[0]["fields"].as_array().unwrap().iter().find(|field| field["field"] == name).cloned();
+        assert_eq!(field("date"), Some(json!({"field": "date", "before": "2025-06-03", "after": null})));
+        assert_eq!(field("visitNo"), None);
     }
 
     async fn invalid_commands_explain_why_they_fail(app: TestApp) {

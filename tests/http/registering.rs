@@ -312,14 +312,18 @@ on_each_database! {
         desk.mutate("undoMerge", undo, "patient { id }").await;
         assert_eq!(flags(&desk).await, "B C");
         let history = async || {
-            let query = "query ($id: ID!) { patient(id: $id) { history(first: 1) { nodes { source reason fields { field before after } } } } }";
-            desk.graphql_with(query, json!({"id": into["id"]})).await["patient"]["history"]["nodes"][0].take()
+            let query = "query ($id: ID!) { patient(id: $id) { history(first: 4) { nodes { source reason fields { field before after } } } } }";
+            desk.graphql_with(query, json!({"id": into["id"]})).await["patient"]["history"]["nodes"].take()
         };
         let entry = |reason: Value| json!({"source": "mergePatients", "reason": reason, "fields": [{"field": "doNotContact", "before": "NO", "after": "YES"}]});
-        assert_eq!(history().await, entry(json!("Quuxford came")));
+        let before = history().await;
+        assert_eq!(before[2], entry(json!("Quuxford came")));
+        assert_eq!([&before[0]["reason"], &before[3]["reason"]], ["Not Quuxford", "Quuxford came"]);
         // The reason may speak of either.
         erase(&desk, "B").await;
-        assert_eq!(history().await, entry(Value::Null));
+        let after = history().await;
+        assert_eq!(after[2], entry(Value::Null));
+        assert_eq!(after[0], json!({"source": "undoMerge", "reason": null, "fields": [{"field": "mergedPatient", "before": "ERASED", "after": null}]}));
         assert_eq!(holding(app, "Quuxford").await, Vec::<String>::new());
         assert_eq!(flags(&desk).await, "C");
     }
