@@ -85,9 +85,17 @@ impl MigrationTrait for Migration {
                 drop_tables(manager, &["patient_name_suffix_old"]).await?;
             }
             _ => {
+                let of_sqlite = backend == DbBackend::Sqlite;
+                // SQLite refuses to rename while a trigger names a table that is missing.
+                if of_sqlite {
+                    run(manager, &patient_search::drop_v16(backend)).await?;
+                }
                 drop_tables(manager, &["patient_name_suffix"]).await?;
                 let rename = "ALTER TABLE patient_name_suffix_new RENAME TO patient_name_suffix";
                 run(manager, &[rename]).await?;
+                if of_sqlite {
+                    run(manager, &patient_search::create_v16(backend, "")).await?;
+                }
             }
         }
         let by_patient =
