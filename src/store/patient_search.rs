@@ -611,7 +611,6 @@ impl Store {
         for number in own() {
             sql.push(" + (SELECT COUNT(*) FROM ")
                 .push(&self.patients_by(index_of(&number.criterion)))
-                .push(" WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
                 .bind(hospital);
             for condition in std::iter::once(&number.criterion).chain(filters.iter().copied()) {
                 self.condition_sql(sql.push(" AND "), hospital, condition)?;
@@ -646,9 +645,7 @@ impl Store {
             Source::Entries(criterion @ (Criterion::Registered(_) | Criterion::ChartNo(_)))
                 if only_registered(part.conditions.iter().copied()) && part.alternatives.is_empty() =>
             {
-                sql.push(&self.patients_by(index_of(criterion)))
-                    .push(" WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
-                    .bind(hospital);
+                sql.push(&self.patients_by(index_of(criterion))).bind(hospital);
                 self.condition_sql(sql.push(" AND "), hospital, criterion)?;
             }
             Source::Entries(criterion) => {
@@ -663,8 +660,8 @@ impl Store {
                 sql.push(" WHERE p.state = 'ACTIVE'");
             }
             Source::Order(criterion) => {
-                sql.push(&self.patients_by(order.and_then(index_of_order)))
-                    .push(" WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
+                let of_condition = || part.conditions.iter().copied().chain(criterion).find_map(index_of);
+                sql.push(&self.patients_by(order.and_then(index_of_order).or_else(of_condition)))
                     .bind(hospital);
                 if let Some(criterion) = criterion {
                     self.condition_sql(sql.push(" AND "), hospital, criterion)?;
@@ -684,12 +681,15 @@ impl Store {
         Ok(())
     }
 
-    /// The patients as `p`, read by an index. MariaDB would rather sort all patients of the hospital.
+    /// The ACTIVE patients as `p`, by an index; what follows is the hospital. MariaDB would rather sort all patients of the hospital
+    /// than follow the index.
     fn patients_by(&self, index: Option<&str>) -> String {
-        match (self.readers.get_database_backend(), index) {
-            (DbBackend::MySql, Some(index)) => format!("patient p FORCE INDEX ({index})"),
-            _ => "patient p".to_owned(),
-        }
+        let hint = match (self.readers.get_database_backend(), index) {
+            (DbBackend::MySql, Some(index)) => format!(" FORCE INDEX ({index})"),
+            (DbBackend::Sqlite, Some(index)) => format!(" INDEXED BY {index}"),
+            _ => String::new(),
+        };
+        format!("patient p{hint} WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
     }
 
     /// The join of entries `e` with their patients; what follows is the hospital. The entries are to be read first.
@@ -722,7 +722,6 @@ impl Store {
             _ => {
                 sql.push("SELECT p.id FROM ")
                     .push(&self.patients_by(index_of(criterion)))
-                    .push(" WHERE p.state = 'ACTIVE' AND p.hospital_id = ")
                     .bind(hospital);
                 self.condition_sql(sql.push(" AND "), hospital, criterion)?;
             }
