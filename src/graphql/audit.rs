@@ -40,7 +40,7 @@ enum AuditAction {
     /// Patients were searched by name, chart number or phone. The entry names those found on the page, even if only their number
     /// was returned; the search text is not stored.
     Searched,
-    /// A file was imported from the command line.
+    /// A file was imported.
     Imported,
     /// A page of a snapshot's list was returned.
     OpenedList,

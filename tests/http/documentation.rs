@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use async_graphql::parser::parse_query;
 use serde_json::{Map, Value, json};
-use test_support::{Client, DatabaseKind, TestApp, with_app};
+use test_support::{Client, DatabaseKind, TestApp, wait_until, with_app};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const FENCE: &str = "```";
@@ -131,12 +131,26 @@ async fn demo(app: &TestApp) -> (Client<'_>, Map<String, Value>) {
         let selection = "list { id entries(first: 1) { nodes { id } } }";
         admin.mutate("createRecallList", input, selection).await["list"].take()
     };
+    let import = async || {
+        let input = json!({"fileId": admin.upload("chart_no,name\n020500,김서윤\n").await, "kind": "PATIENTS"});
+        let import = admin.mutate("prepareImport", input, "import { id }").await["import"]["id"].take();
+        wait_until("the import is checked", async || {
+            let query = format!("{{ import(id: {import}) {{ state }} }}");
+            admin.graphql(&query).await["import"]["state"] == "READY"
+        })
+        .await;
+        import
+    };
     let staff = admin.graphql("{ staff { id } }").await["staff"][0]["id"].take();
     let values = json!({
+        "checkedImport": import().await,
         "cohort": list,
         "dueOn": known["hospital"]["today"],
         "entry": recall_list().await["entries"]["nodes"][0]["id"],
+        "file": admin.upload("chart_no\n1\n").await,
         "finishedList": recall_list().await["id"],
+        "import": import().await,
+        "unwantedImport": import().await,
         "recallList": recall_list().await["id"],
         "staff": staff,
         "absence": absence["absence"]["id"],

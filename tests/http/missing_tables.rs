@@ -91,6 +91,11 @@ fn resolvers(fixture: &HospitalFixture<'_>) -> Vec<(&'static str, &'static str, 
         ("staff", "recallList.createdBy", recall_list("createdBy { name }")),
         ("recall_list", "node", node(&fixture.recall_entry, "RecallEntry", "id")),
         ("recall_contact", "patient.history", patient("history { nodes { id } }").replace(fixture.id("CH-7701"), fixture.id("CH-7703"))),
+        ("import", "imports", "{ imports { nodes { id } } }".to_owned()),
+        ("import", "imports.totalCount", "{ imports { totalCount } }".to_owned()),
+        ("import", "import", import("state")),
+        ("import_row", "import.rows", import("rows { nodes { line } }")),
+        ("import_row", "import.rows.totalCount", import("rows { totalCount }")),
         ("staff", "staff", "{ staff { id } }".to_owned()),
         ("audit_patient", "audit.nodes.0.patientIds", "{ audit(first: 1) { nodes { patientIds } } }".to_owned()),
         ("staff", "audit.nodes.0.staff", "{ audit(first: 1, filter: {actions: [CHANGED]}) { nodes { staff { name } } } }".to_owned()),
@@ -229,9 +234,9 @@ on_each_database! {
         }
         assert!(ending.join_all().await.iter().all(std::process::ExitStatus::success));
         assert_eq!(always_succeeded, BTreeSet::new(), "these never failed");
-        // Used only at startup, by cleanups or by uploads, or if rows were deleted in SQL.
+        // Used only at startup or by cleanups, or if rows were deleted in SQL.
         unused.retain(|table| *table != "truncate_guard" && *table != "patient_to_index");
-        assert_eq!(unused, ["audit_retention", "encryption_key", "patient_tombstone", "seaql_migrations", "upload", "upload_chunk"]);
+        assert_eq!(unused, ["audit_retention", "encryption_key", "patient_tombstone", "seaql_migrations"]);
 
         let spans = String::from_utf8_lossy(&spans.lock().unwrap()).into_owned();
         let logs_text = logs.iter().map(|log| std::fs::read_to_string(log).unwrap());

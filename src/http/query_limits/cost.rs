@@ -18,7 +18,7 @@ const STATISTICS_COST: usize = 1_000;
 const LIST_COST: usize = 10;
 
 /// Fields that are connections.
-pub(super) const CONNECTIONS: [&str; 9] = [
+pub(super) const CONNECTIONS: [&str; 11] = [
     "patients",
     "visits",
     "entered",
@@ -28,12 +28,15 @@ pub(super) const CONNECTIONS: [&str; 9] = [
     "history",
     "recallLists",
     "entries",
+    "imports",
+    // Of an import; the numbers of rows of the same name have no selection.
+    "rows",
 ];
 
 const NESTED: &str = "nested selections";
 
 /// Lists whose length depends on no argument, with the length that is assumed: a usual one, not the longest possible.
-const LISTS: [(&str, usize); 29] = [
+const LISTS: [(&str, usize); 33] = [
     // The visits of a day.
     ("visitsOn", 200),
     ("departments", 50),
@@ -53,6 +56,10 @@ const LISTS: [(&str, usize); 29] = [
     ("leftOut", 6),
     ("outcomes", 6),
     ("contacts", 3),
+    ("counts", 6),
+    ("columns", 20),
+    ("unknownWords", 5),
+    ("problems", 1),
     // Their payloads have as many entries.
     ("claimRecallEntries", 20),
     ("assignRecallEntries", 20),
