@@ -16,6 +16,7 @@ pub mod login_throttle;
 pub mod observe;
 pub mod password;
 pub mod permissions;
+mod private_files;
 pub mod records;
 pub mod reporting;
 pub mod secrets;

@@ -18,6 +18,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use crate::error::{Error, Result};
+use crate::private_files::create_folder;
 
 /// Bytes of a nonce.
 const NONCE: usize = 12;
@@ -181,7 +182,7 @@ impl Secrets {
             Ok(text) => text,
             Err(error) if create && error.kind() == std::io::ErrorKind::NotFound => {
                 if let Some(folder) = path.parent() {
-                    fs::create_dir_all(folder).map_err(|error| failed(path, "cannot create its directory", &error))?;
+                    create_folder(folder).map_err(|error| failed(path, "cannot create its directory", &error))?;
                 }
                 let text = new_key() + "\n";
                 write_key_file(path, &text).map_err(|error| failed(path, "cannot be created", &error))?;

@@ -20,6 +20,7 @@ use super::database::DatabaseArgs;
 use super::{hospital_by_code, name_argument, word_parser};
 use crate::error::{Error, Result};
 use crate::import::{FileImport, FileKind, Mapping, Observer, Progress, Report, Request, RowReport};
+use crate::private_files::create_file;
 use crate::signals::told_to_stop;
 use crate::store::{ConflictPolicy, FieldValue, ImportOutcome, ImportState, Pass};
 
@@ -465,11 +466,7 @@ struct RefusedRows {
 impl RefusedRows {
     /// Creates the file, which its owner alone may read. It must not exist.
     fn create(path: &Path, reading: &Reading) -> Result<Self> {
-        let mut options = File::options();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path).map_err(|error| unwritable(path, &error))?;
+        let file = create_file(path).map_err(|error| unwritable(path, &error))?;
         let mut refused = Self {
             path: path.to_owned(),
             writer: csv::Writer::from_writer(file),

@@ -5,6 +5,7 @@ mod hospital;
 mod import;
 mod keys;
 mod limits;
+mod mapping;
 mod migrate;
 mod recount;
 mod serve;
@@ -47,6 +48,9 @@ enum CliCommand {
     Keys(keys::KeysCommand),
     /// Imports a CSV or XLSX file. Importing the same file again changes nothing
     Import(import::ImportArgs),
+    /// Helps with mapping files
+    #[command(subcommand)]
+    Mapping(mapping::MappingCommand),
     /// Recounts visits and patients, and makes every server reload its ledger: needed after rows were added or removed without the
     /// triggers
     Recount(recount::RecountArgs),
@@ -108,6 +112,7 @@ async fn run(command: CliCommand) -> Result<ExitCode> {
         CliCommand::Staff(command) => command.run().await?,
         CliCommand::Keys(command) => command.run().await?,
         CliCommand::Import(args) => return args.run().await,
+        CliCommand::Mapping(command) => command.run()?,
         CliCommand::Recount(args) => args.run().await?,
         CliCommand::Schema => {
             print!("{}", graphql::sdl());

@@ -16,6 +16,7 @@ use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::password::NewPassword;
 use crate::permissions::{Role, Viewer};
+use crate::private_files::create_folder;
 use crate::records::{Patch, PatientDraft, VisitDraft};
 use crate::reporting::{Reporting, StatisticsRequest};
 use crate::secrets::Secrets;
@@ -71,7 +72,7 @@ pub async fn open(folder: &Path, clock: Clock, limits: Arc<Limits>) -> Result<St
     let failed = |error: std::io::Error| Error::Internal(format!("{}: {error}", folder.display()));
     let key = folder.join("demo.key");
     if !finished.exists() {
-        std::fs::create_dir_all(folder).map_err(failed)?;
+        create_folder(folder).map_err(failed)?;
         let unfinished = folder.join("demo-unfinished.db");
         // Files of an interrupted run.
         for ending in ["", "-wal", "-shm"] {

@@ -86,7 +86,7 @@ pub(super) enum ConflictPolicy {
 
 /// An import in the response. Only [`Self::find`] and [`page`] create one, for viewers who may import.
 #[derive(Clone)]
-pub(super) struct Import(store::Import);
+pub(super) struct Import(Arc<store::Import>);
 
 /// A file on its way in: checked first, committed second.
 #[Object]
@@ -264,7 +264,7 @@ impl Import {
         let viewer = context::viewer(ctx)?;
         viewer.require(Action::ChangeRecords, "to see imports")?;
         let found = context::services(ctx)?.store.import(viewer.hospital, id).await?;
-        Ok(found.map(Self))
+        Ok(found.map(|import| Self(Arc::new(import))))
     }
 }
 
@@ -491,7 +491,7 @@ pub(super) async fn page(ctx: &Context<'_>, page_args: &PageArgs) -> Result<Impo
         scope: Arc::clone(&scope),
         key: None,
         id: row.id,
-        row: Import(row),
+        row: Import(Arc::new(row)),
     };
     Ok(ImportConnection {
         rows: rows.into_iter().map(keyed).collect(),

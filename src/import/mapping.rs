@@ -29,6 +29,9 @@ pub struct Mapping {
     /// The header row's line; lines above are not read.
     #[serde(default)]
     pub header_row: Option<u64>,
+    /// Words in the column of the number whose rows are skipped, such as that of a total row.
+    #[serde(default)]
+    pub skip_rows: Vec<String>,
     /// Columns: our name, and the name in the file.
     #[serde(default)]
     pub columns: BTreeMap<String, FileColumns>,
@@ -94,7 +97,7 @@ pub struct DateFormat {
 }
 
 impl DateFormat {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let mut pattern = text.to_owned();
         for (word, field) in [("YYYY", "%Y"), ("MM", "%m"), ("DD", "%d")] {
             if pattern.matches(word).count() != 1 {
@@ -271,6 +274,7 @@ mod tests {
             encoding = \"shift_jis\"
             delimiter = \"tab\"
             header_row = 3
+            skip_rows = [\"Total\"]
             date_format = \"DD.MM.YYYY\"
             columns = { visit_no = \"Pra\u{308}senz\" }
             constants = { channel = \"PHONE\" }
@@ -283,6 +287,7 @@ mod tests {
             (DateMeaning::CalendarDay, true)
         );
         assert_eq!(mapping.columns["visit_no"].names(), ["Pr\u{e4}senz"]);
+        assert_eq!(mapping.skip_rows, ["Total"]);
         assert_eq!((mapping.sheet.as_deref(), mapping.header_row), (Some("2025"), Some(3)));
         assert_eq!(
             (mapping.encoding, mapping.delimiter),

@@ -9,6 +9,7 @@ mod rows;
 mod run;
 mod seen_numbers;
 mod source;
+mod suggest;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use rows::{Columns, Refusal};
 pub use run::start;
 use seen_numbers::SeenNumbers;
 use source::{Content, Message, ReadRow, Source};
+pub use suggest::suggest;
 
 string_enum::string_enum!(
     /// What a file contains.
@@ -315,7 +317,7 @@ impl<'a> FileImport<'a> {
         if !self.is_recorded {
             self.seen.record(&numbers).await?;
         }
-        let first_lines = self.seen.lines(numbers.iter().map(|(number, _)| *number)).await?;
+        let repeated = self.seen.repeated(&numbers).await?;
         let (mut reports, mut taken) = (Vec::with_capacity(rows.len()), Vec::new());
         let (mut patients, mut visits) = (Vec::new(), Vec::new());
         for ReadRow { line, cells, content } in rows {
@@ -335,7 +337,7 @@ impl<'a> FileImport<'a> {
                         report.add_unknown_word(column, word);
                     }
                 }
-                Content::Row(content, _) if first_lines.get(content.number()) != Some(&line) => {
+                Content::Row(..) if repeated.contains(&line) => {
                     let column = self.columns.in_file(self.request.kind.number_column());
                     row.refuse((Some(column), "an earlier row of this file has this number".to_owned()));
                 }

@@ -196,8 +196,21 @@ impl Columns {
         }
     }
 
-    /// Whether no mapped column has a value.
+    /// Whether the mapping says that rows with this word for a number are skipped.
+    fn is_skipped(&self, row: &tabular::Row) -> bool {
+        let is_word = |cell: &str| {
+            let cell = folded_word(cell);
+            self.mapping.skip_rows.iter().any(|word| folded_word(word) == cell)
+        };
+        let mut positions = self.positions.get(self.kind.number_column()).into_iter().flatten();
+        !self.mapping.skip_rows.is_empty() && positions.any(|position| row.cells.get(*position).is_some_and(is_word))
+    }
+
+    /// Whether no mapped column has a value, or the row is to be skipped.
     pub(super) fn is_blank(&self, row: &tabular::Row) -> bool {
+        if self.is_skipped(row) {
+            return true;
+        }
         let is_mapped = |problem: &tabular::Problem| problem.cell.is_none_or(|cell| self.is_mapped(cell));
         let mut cells = self
             .positions
@@ -777,6 +790,21 @@ mod tests {
             Some("name")
         );
         assert_eq!(columns.check(&row("A1,,Kim", None)).unwrap_err().0, None);
+    }
+
+    #[test]
+    fn rows_of_words_that_the_mapping_names_are_skipped() {
+        let columns = columns(
+            FileKind::Patients,
+            "chart_no,name",
+            Some(&mapping("skip_rows = [\"Total\"]")),
+        );
+        let row = |line: &str| tabular::Row {
+            line: 9,
+            cells: cells(line),
+            problems: Vec::new(),
+        };
+        assert!(columns.is_blank(&row(" TOTAL,9 patients")) && !columns.is_blank(&row("Total 1,Kim")));
     }
 
     #[test]

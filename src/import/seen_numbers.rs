@@ -1,6 +1,6 @@
 //! The numbers of a file's rows so far, in a temporary database, so that memory does not grow with the file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 use tempfile::TempDir;
@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 
 pub(super) struct SeenNumbers {
     scratch: DatabaseConnection,
+    /// Whether a number came twice.
+    has_duplicates: bool,
     /// Deleted when this is dropped.
     _folder: TempDir,
 }
@@ -32,6 +34,7 @@ impl SeenNumbers {
             .await?;
         Ok(Self {
             scratch,
+            has_duplicates: false,
             _folder: folder,
         })
     }
@@ -39,8 +42,19 @@ impl SeenNumbers {
     /// Records numbers with their lines. A number that is known already keeps its line.
     pub(super) async fn record(&mut self, numbers: &[(&str, u64)]) -> Result<()> {
         let insert = "INSERT OR IGNORE INTO seen SELECT value ->> 0, value ->> 1 FROM json_each(?)";
-        self.scratch.execute_raw(statement(insert, json(numbers))).await?;
+        let inserted = self.scratch.execute_raw(statement(insert, json(numbers))).await?;
+        self.has_duplicates |= inserted.rows_affected() < numbers.len() as u64;
         Ok(())
+    }
+
+    /// Of numbers that were recorded, those of which another line came first.
+    pub(super) async fn repeated(&mut self, numbers: &[(&str, u64)]) -> Result<HashSet<u64>> {
+        if !self.has_duplicates {
+            return Ok(HashSet::new());
+        }
+        let first = self.lines(numbers.iter().map(|(number, _)| *number)).await?;
+        let repeated = numbers.iter().filter(|(number, line)| first.get(*number) != Some(line));
+        Ok(repeated.map(|(_, line)| *line).collect())
     }
 
     /// The lines of those numbers that were recorded.

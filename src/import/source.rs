@@ -1,6 +1,6 @@
 //! A file that is read twice: checked to its end, and as it is committed.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -69,7 +69,9 @@ impl Source {
             delimiter: mapping.delimiter,
             header_row: mapping.header_row,
         };
-        let copy = (path == Path::new("-")).then(copy_standard_input).transpose()?;
+        let copy = (path == Path::new("-"))
+            .then(|| copy_standard_input(&options))
+            .transpose()?;
         Ok(Self {
             name: name.to_owned(),
             path: copy.as_ref().map_or(path, NamedTempFile::path).to_owned(),
@@ -88,7 +90,7 @@ impl Source {
     }
 
     pub(super) fn unreadable(&self, error: &tabular::Error) -> Error {
-        Error::input("file", format!("{}: {error}", self.name))
+        unreadable(&self.name, error)
     }
 
     /// Reads the rows in a thread of its own, while those before are taken into the database.
@@ -99,8 +101,7 @@ impl Source {
         let (sender, receiver) = mpsc::channel(1);
         tokio::task::spawn_blocking(move || {
             loop {
-                let message =
-                    next_slice(&mut table, &columns).map_err(|error| Error::input("file", format!("{name}: {error}")));
+                let message = next_slice(&mut table, &columns).map_err(|error| unreadable(&name, &error));
                 let is_last = !matches!(message, Ok(Message::Slice(_)));
                 // The receiver is dropped where the import failed.
                 if sender.blocking_send(message).is_err() || is_last {
@@ -148,17 +149,35 @@ fn read_row(row: tabular::Row, columns: &Columns) -> ReadRow {
     ReadRow { line, cells, content }
 }
 
-fn copy_standard_input() -> Result<NamedTempFile> {
-    let copy = || -> std::io::Result<NamedTempFile> {
-        let mut file = NamedTempFile::new()?;
-        std::io::copy(&mut std::io::stdin().lock(), &mut file)?;
-        file.flush()?;
-        Ok(file)
+/// How much of the standard input is looked at before it is copied whole, in bytes.
+const BEGINNING: u64 = 4 << 20;
+
+/// Copies the standard input to a temporary file, unless it does not begin as a file that can be imported: it may have no end.
+fn copy_standard_input(options: &tabular::Options) -> Result<NamedTempFile> {
+    let failed = |error: std::io::Error| {
+        let message = format!("the standard input cannot be copied to a temporary file: {error}");
+        Error::input("file", message)
     };
-    copy().map_err(|error| {
-        Error::input(
-            "file",
-            format!("the standard input cannot be copied to a temporary file: {error}"),
-        )
-    })
+    let mut input = std::io::stdin().lock();
+    let mut file = NamedTempFile::new().map_err(failed)?;
+    let begun = std::io::copy(&mut (&mut input).take(BEGINNING), &mut file).map_err(failed)?;
+    file.flush().map_err(failed)?;
+    // The end of an XLSX file says what it has.
+    if begun == BEGINNING && !is_zip(file.path()).map_err(failed)? {
+        let mut table = tabular::open(file.path(), options).map_err(|error| unreadable("-", &error))?;
+        table.next().transpose().map_err(|error| unreadable("-", &error))?;
+    }
+    std::io::copy(&mut input, &mut file).map_err(failed)?;
+    file.flush().map_err(failed)?;
+    Ok(file)
+}
+
+fn is_zip(path: &Path) -> std::io::Result<bool> {
+    let mut signature = [0; 2];
+    std::fs::File::open(path)?.read_exact(&mut signature)?;
+    Ok(&signature == b"PK")
+}
+
+fn unreadable(name: &str, error: &tabular::Error) -> Error {
+    Error::input("file", format!("{name}: {error}"))
 }

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::observe::{Metrics, record};
+use crate::private_files::{create_file_if_missing, create_folder};
 use crate::secrets::Secrets;
 
 /// The prefixes of database URLs. `mariadb:` is replaced by `mysql:` first.
@@ -38,13 +39,17 @@ impl Store {
     /// [`Limits::database_connect_timeout`].
     pub async fn connect(url: &str, secrets: Secrets, open: OpenMode, limits: Arc<Limits>) -> Result<Self> {
         let url = supported_url(url)?;
-        let folder = sqlite_folder(&url);
-        if let (OpenMode::Create, Some(folder)) = (open, folder) {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| Error::Internal(format!("cannot create the folder {}: {error}", folder.display())))?;
+        let file = sqlite_file(&url);
+        if let (OpenMode::Create, Some(file)) = (open, file) {
+            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let created = folder.map_or(Ok(()), create_folder);
+            // SQLite gives its other files the permissions of this one.
+            created
+                .and_then(|()| create_file_if_missing(file))
+                .map_err(|error| Error::Internal(format!("cannot create {}: {error}", file.display())))?;
         }
         check_connection(&url, &limits).await?;
-        let hint = match (open, folder) {
+        let hint = match (open, file) {
             (OpenMode::Existing | OpenMode::Serve, Some(_)) => {
                 "; if it does not exist yet, run `rollcall migrate` first"
             }
@@ -104,11 +109,11 @@ fn supported_url(url: &str) -> Result<String> {
     ))
 }
 
-/// The folder of an SQLite file; none for other databases.
-fn sqlite_folder(url: &str) -> Option<&Path> {
+/// An SQLite file; none for other databases.
+fn sqlite_file(url: &str) -> Option<&Path> {
     let path = url.strip_prefix("sqlite:")?;
     let path = path.strip_prefix("//").unwrap_or(path);
-    Path::new(path.split_once('?').map_or(path, |(path, _)| path)).parent()
+    Some(Path::new(path.split_once('?').map_or(path, |(path, _)| path)))
 }
 
 /// Opens a pool, whose statements are counted and timed.
@@ -191,14 +196,17 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_is_read_from_an_sqlite_url() {
-        for (url, folder) in [
-            ("sqlite:///var/lib/rollcall/main.db?mode=rwc", Some("/var/lib/rollcall")),
-            ("sqlite://data/main.db", Some("data")),
-            ("sqlite:main.db", Some("")),
+    fn the_file_is_read_from_an_sqlite_url() {
+        for (url, file) in [
+            (
+                "sqlite:///var/lib/rollcall/main.db?mode=rwc",
+                Some("/var/lib/rollcall/main.db"),
+            ),
+            ("sqlite://data/main.db", Some("data/main.db")),
+            ("sqlite:main.db", Some("main.db")),
             ("postgres://db/rollcall", None),
         ] {
-            assert_eq!(sqlite_folder(url), folder.map(Path::new), "{url}");
+            assert_eq!(sqlite_file(url), file.map(Path::new), "{url}");
         }
     }
 }

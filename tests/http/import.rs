@@ -1,7 +1,9 @@
 //! Imports of CSV and XLSX files.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::json;
-use test_support::{TestApp, on_each_database};
+use test_support::{DatabaseKind, TestApp, on_each_database};
 
 fn refused(app: &TestApp, args: &[&str]) -> String {
     let output = app.try_run_cli(args);
@@ -140,6 +142,45 @@ on_each_database! {
     async fn the_standard_input_is_imported(app: TestApp) {
         let summary = app.run_cli_with_input(&["import", "patients", "--hospital", "H1", "-"], "chart_no;name\n1;Kim\n");
         assert_eq!(summary, "1 rows read: 1 inserted, 0 changed, 0 unchanged, 0 conflicts, 0 refused, 0 blank; 0 values left empty\n");
+    }
+
+    async fn a_mapping_is_suggested(app: TestApp) {
+        let file = app.write_file("clinic.csv", "Our patients,,,\nMRN,LAST,FIRST,Gender\n17,Kim,Min,F\nTotal,,,\n");
+        let file = file.to_str().unwrap();
+        let mapping = app.run_cli(&["mapping", "suggest", file]);
+        let mapping = app.write_file("suggested.toml", format!("skip_rows = [\"Total\"]\n{mapping}"));
+        let summary = app.run_cli(&["import", "patients", "--hospital", "H1", file, "--mapping", mapping.to_str().unwrap()]);
+        assert_eq!(summary, "2 rows read: 1 inserted, 0 changed, 0 unchanged, 0 conflicts, 0 refused, 1 blank; 0 values left empty\n");
+        let patients = app.sign_in("admin").await.graphql("{ patients { nodes { chartNo name sex } } }").await;
+        assert_eq!(patients["patients"]["nodes"], json!([{"chartNo": "17", "name": "Kim Min", "sex": "FEMALE"}]));
+        assert!(refused(app, &["mapping", "suggest", "absent.csv"]).contains("absent.csv: cannot be read"));
+    }
+
+    async fn a_standard_input_without_end_is_refused(app: TestApp) {
+        let endless = std::process::Command::new("yes").stdout(std::process::Stdio::piped()).spawn();
+        let mut endless = endless.unwrap();
+        let output = app
+            .command(&["import", "patients", "--hospital", "H1", "-"])
+            .stdin(endless.stdout.take().unwrap())
+            .output()
+            .unwrap();
+        endless.wait().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && errors.contains("no header row was found"), "{errors}");
+    }
+
+    async fn an_sqlite_file_and_its_folder_are_for_their_owner_alone(app: TestApp) {
+        if app.kind() != DatabaseKind::Sqlite {
+            return;
+        }
+        let folder = app.write_file("x", "").with_file_name("new").join("folder");
+        let file = folder.join("rollcall.db");
+        let url = format!("sqlite://{}", file.display());
+        assert!(app.command_at(&url, &["import", "patients", "--hospital", "H1", "x"]).output().unwrap().status.code() == Some(1));
+        assert!(!file.exists(), "only migrate creates it");
+        assert!(app.command_at(&url, &["migrate"]).status().unwrap().success());
+        let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
     }
 
     async fn unreadable_files_change_nothing(app: TestApp) {

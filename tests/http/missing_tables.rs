@@ -22,6 +22,7 @@ fn resolvers(fixture: &HospitalFixture<'_>) -> Vec<(&'static str, &'static str, 
     let patient = |fields: &str| format!("{{ patient(id: \"{}\") {{ {fields} }} }}", fixture.id("CH-7701"));
     let snapshot = |fields: &str| format!("{{ statisticsSnapshot(id: \"{}\") {{ {fields} }} }}", fixture.snapshot);
     let recall_list = |fields: &str| format!("{{ recallList(id: \"{}\") {{ {fields} }} }}", fixture.recall_list);
+    let import = |fields: &str| format!("{{ import(id: \"{}\") {{ {fields} }} }}", fixture.import);
     let affected = |fields: &str| format!("{{ statistics{} {{ {fields} }} }}", fixture.question("").replace("2025-08-31", "2025-08-30"));
     let explained = |fields: &str| snapshot(&format!("explain(patientId: \"{}\") {{ {fields} }}", fixture.id("CH-7703")));
     let entered = |fields: &str| {

@@ -143,14 +143,14 @@ mod tests {
     use crate::records::Sex;
     use crate::scheduling::{VisitCode, VisitCodePurpose};
     use crate::statistics::{CohortKind, VisitChannel, VisitStatus};
-    use crate::store::RecallEntryQuery;
     use crate::store::command::{
         AddAbsence, AddDepartment, AddDoctor, AddStaff, AssignRecallEntries, COMMANDS, ChangeDepartment, ChangeDoctor,
-        ChangePatient, ChangeStaff, ChangeVisit, ClaimRecallEntries, CloseRecallList, CountedCohort, CreateRecallList,
-        DeleteVisit, ErasePatient, IssueVisitCode, MergePatients, PinSnapshot, RecordContact, RecordVisit,
-        RegisterPatient, RemoveAbsence, SetDoctorHours, SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition,
-        UpdateHospital, UseVisitCode,
+        ChangePatient, ChangeStaff, ChangeVisit, ClaimRecallEntries, CloseRecallList, CommitImport, CountedCohort,
+        CreateRecallList, DeleteVisit, DiscardImport, ErasePatient, IssueVisitCode, MergePatients, PinSnapshot,
+        PrepareImport, RecordContact, RecordVisit, RegisterPatient, RemoveAbsence, SetDoctorHours, SetPassword,
+        UndoMerge, UnpinSnapshot, UpdateDefinition, UpdateHospital, UseVisitCode,
     };
+    use crate::store::{ConflictPolicy, RecallEntryQuery};
 
     fn date(text: &str) -> NaiveDate {
         text.parse().unwrap()
@@ -353,6 +353,18 @@ mod tests {
                 Box::new(CloseRecallList { id: 1, version: 2 }),
                 r#"[1,"closeRecallList",[["id",1],["version",2]]]"#,
             ),
+            (
+                Box::new(PrepareImport {
+                    upload: 1,
+                    kind: "VISITS".to_owned(),
+                    mapping: Some("M".to_owned()),
+                    conflicts: ConflictPolicy::Keep,
+                    source: name(),
+                }),
+                r#"[1,"prepareImport",[["fileId",1],["kind","VISITS"],["mapping","M"],["conflicts","KEEP"],["source","N"]]]"#,
+            ),
+            (Box::new(CommitImport { id: 1 }), r#"[1,"commitImport",[["id",1]]]"#),
+            (Box::new(DiscardImport { id: 1 }), r#"[1,"discardImport",[["id",1]]]"#),
             (
                 Box::new(AddDepartment { name: name() }),
                 r#"[1,"addDepartment",[["name","N"]]]"#,
