@@ -550,7 +550,7 @@ on_each_database! {
         let output = app.try_run_cli(&["import", "visits", "--hospital", "H1", path.to_str().unwrap()]);
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         assert_eq!(text(&output.stdout), "3 rows read: 1 inserted, 0 changed, 0 unchanged, 0 conflicts, 2 refused, 0 blank; 0 values left empty\n");
-        for expected in ["line 3: department: the hospital already has 65535 departments", "line 4: doctor: the hospital already has 65535 doctors"] {
+        for expected in ["line 3, column department: the hospital already has 65535 departments", "line 4, column doctor: the hospital already has 65535 doctors"] {
             assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
         }
         // A ledger that is full accepts a new one once an old one is gone.

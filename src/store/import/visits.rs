@@ -119,6 +119,14 @@ impl Importer<'_> {
         for (table, known) in [("department", &departments), ("doctor", &doctors)] {
             refuse_without_room(table, drafts, &mut decisions, |name| known.contains_key(name));
         }
+        // The source is to be believed the next time, when there may be room.
+        let refused: HashSet<&str> = drafts
+            .iter()
+            .zip(&decisions)
+            .filter(|(_, decision)| decision.result.outcome == ImportOutcome::Refused)
+            .filter_map(|(draft, _)| visit_no(draft))
+            .collect();
+        plan.bases.retain(|(number, _)| !refused.contains(number.as_str()));
         let mut rows = Rows::new(NEW_VISIT);
         let mut reinserted = Vec::new();
         for (draft, decision) in drafts.iter().zip(&mut decisions) {
