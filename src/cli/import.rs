@@ -209,12 +209,12 @@ impl ImportArgs {
                     "fileDigest": digest,
                     "importedBefore": before.map(|(at, _)| at.to_rfc3339_opts(SecondsFormat::Secs, true)),
                     "dryRun": self.dry_run,
-                    "reading": reading_json(&import),
+                    "reading": import.stored_reading(),
                     "rowsRead": report.summary.read,
                     "counts": counts(&report),
                     "valuesLeftEmpty": report.summary.values_left_empty,
                     "problems": problems(&report),
-                    "unknownWords": unknown_words(&report),
+                    "unknownWords": report.stored_words(),
                     "missingNumbers": self.full_extract.then_some(missing),
                 })
             );
@@ -264,22 +264,6 @@ fn reading(reading: &Reading) -> String {
     parts.join(", ")
 }
 
-fn reading_json(import: &FileImport<'_>) -> Value {
-    let reading = import.reading();
-    let columns = import.columns();
-    let columns = columns
-        .iter()
-        .map(|(header, column)| json!({ "header": header, "column": column }));
-    json!({
-        "format": reading.format.as_str(),
-        "sheet": reading.sheet,
-        "encoding": reading.encoding.map(|encoding| encoding.as_str()),
-        "delimiter": reading.delimiter.map(|delimiter| delimiter.as_str()),
-        "headerRow": reading.header_row,
-        "columns": columns.collect::<Vec<_>>(),
-    })
-}
-
 fn counts(report: &Report) -> Value {
     let count = |outcome: &ImportOutcome| (outcome.as_str().to_owned(), report.summary.of(*outcome).into());
     Value::Object(ImportOutcome::ALL.iter().map(count).collect())
@@ -288,11 +272,6 @@ fn counts(report: &Report) -> Value {
 fn problems(report: &Report) -> Value {
     let group = |group: crate::import::ProblemGroup| json!({ "column": group.column, "message": group.message, "rows": group.rows, "firstLines": group.lines });
     report.problems().into_iter().map(group).collect()
-}
-
-fn unknown_words(report: &Report) -> Value {
-    let word = |unknown: crate::import::UnknownWord| json!({ "column": unknown.column, "word": unknown.word, "rows": unknown.rows });
-    report.unknown_words().into_iter().map(word).collect()
 }
 
 /// Follows an import on the terminal.

@@ -172,7 +172,7 @@ impl Import {
             delimiter,
             header_row,
             columns: columns
-                .map(|(header, column)| ImportColumn { header, column })
+                .map(|store::ImportColumn { header, column }| ImportColumn { header, column })
                 .collect(),
         }
     }

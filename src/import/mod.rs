@@ -20,8 +20,8 @@ use tabular::Reading;
 use crate::error::{Error, Result};
 use crate::records::{PatientDraft, VisitDraft};
 use crate::store::{
-    AuditAction, ConflictPolicy, Hospital, ImportDetail, ImportOptions, ImportOutcome, ImportReading, ImportState,
-    Importer, NewEntry, NewImport, Pass, RecordKind, RowResult, Store,
+    AuditAction, ConflictPolicy, Hospital, ImportColumn, ImportDetail, ImportOptions, ImportOutcome, ImportReading,
+    ImportState, Importer, NewEntry, NewImport, Pass, RecordKind, RowResult, Store,
 };
 
 pub use mapping::Mapping;
@@ -161,10 +161,30 @@ impl<'a> FileImport<'a> {
         &self.reading
     }
 
-    /// The file's columns with our names; none for those that are not mapped.
+    /// The same, and which column became what.
     #[must_use]
-    pub fn columns(&self) -> Vec<(&str, Option<&'static str>)> {
-        self.columns.list()
+    pub fn stored_reading(&self) -> ImportReading {
+        let Reading {
+            format,
+            sheet,
+            encoding,
+            delimiter,
+            header_row,
+            headers: _,
+        } = &self.reading;
+        let columns = self.columns.list().into_iter();
+        let columns = columns.map(|(header, column)| ImportColumn {
+            header: header.to_owned(),
+            column: column.map(str::to_owned),
+        });
+        ImportReading {
+            format: format.as_str().to_owned(),
+            sheet: sheet.clone(),
+            encoding: encoding.map(|encoding| encoding.as_str().to_owned()),
+            delimiter: delimiter.map(|delimiter| delimiter.as_str().to_owned()),
+            header_row: *header_row,
+            columns: columns.collect(),
+        }
     }
 
     /// SHA-256 of the file's bytes in hexadecimal, once it was checked.
@@ -228,29 +248,6 @@ impl<'a> FileImport<'a> {
                 unknown_words: report.stored_words(),
                 ..ImportDetail::default()
             },
-        }
-    }
-
-    fn stored_reading(&self) -> ImportReading {
-        let Reading {
-            format,
-            sheet,
-            encoding,
-            delimiter,
-            header_row,
-            headers: _,
-        } = &self.reading;
-        let columns = self.columns();
-        let columns = columns
-            .into_iter()
-            .map(|(header, column)| (header.to_owned(), column.map(str::to_owned)));
-        ImportReading {
-            format: format.as_str().to_owned(),
-            sheet: sheet.clone(),
-            encoding: encoding.map(|encoding| encoding.as_str().to_owned()),
-            delimiter: delimiter.map(|delimiter| delimiter.as_str().to_owned()),
-            header_row: *header_row,
-            columns: columns.collect(),
         }
     }
 

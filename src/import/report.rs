@@ -222,7 +222,8 @@ impl Report {
     }
 
     /// The unknown words as they are stored.
-    pub(super) fn stored_words(&self) -> Vec<ImportWord> {
+    #[must_use]
+    pub fn stored_words(&self) -> Vec<ImportWord> {
         let words = self.unknown_words().into_iter();
         words
             .map(|UnknownWord { column, word, rows }| ImportWord { column, word, rows })

@@ -11,6 +11,7 @@ use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryTra
 use string_enum::string_enum;
 use tokio::sync::oneshot;
 
+use super::keyset::seek_by_id_sql;
 use super::{AuditEntry, Keyset, Sql, Store};
 use crate::error::{Error, Result};
 use crate::observe::request_id;
@@ -372,16 +373,7 @@ impl Store {
         let mut sql = self.sql("SELECT * FROM audit_entry WHERE hospital_id = ");
         sql.bind(hospital);
         query.conditions(&mut sql, hospital);
-        let upwards = seek.descending == seek.backwards;
-        if let Some((_, from)) = &seek.from {
-            sql.push(if upwards { " AND id > " } else { " AND id < " }).bind(*from);
-        }
-        sql.push(if upwards {
-            " ORDER BY id LIMIT "
-        } else {
-            " ORDER BY id DESC LIMIT "
-        });
-        sql.bind(i64::try_from(seek.limit).unwrap_or(i64::MAX));
+        seek_by_id_sql(&mut sql, "id", seek);
         let mut rows = Vec::new();
         for row in self.readers.query_all_raw(sql.done()).await? {
             rows.push(AuditEntry::try_from(audit_entry::Model::from_query_result(&row, "")?)?);

@@ -8,6 +8,7 @@ use string_enum::string_enum;
 
 use super::history::FieldValue;
 use super::import::ImportOutcome;
+use super::keyset::seek_by_id_sql;
 use super::model::stored;
 use super::sql::{ColumnType, Rows, Sql, one_count};
 use super::{ConflictPolicy, Keyset, Store};
@@ -55,8 +56,16 @@ pub struct ImportReading {
     pub encoding: Option<String>,
     pub delimiter: Option<String>,
     pub header_row: u64,
-    /// The file's columns with our names; none for those that are not mapped.
-    pub columns: Vec<(String, Option<String>)>,
+    pub columns: Vec<ImportColumn>,
+}
+
+/// A column of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportColumn {
+    /// As the file has it.
+    pub header: String,
+    /// Ours; none where it is ignored.
+    pub column: Option<String>,
 }
 
 /// A word of a file that no status, channel or sex stands for; none for more than can be said.
@@ -255,7 +264,7 @@ impl Store {
     pub async fn import_page(&self, hospital: i64, seek: &Keyset<Option<String>>) -> Result<Vec<Import>> {
         let mut sql = self.sql("SELECT * FROM import WHERE hospital_id = ");
         sql.bind(hospital);
-        seek_by(&mut sql, "id", seek);
+        seek_by_id_sql(&mut sql, "id", seek);
         let mut imports = Vec::new();
         for row in self.readers.query_all_raw(sql.done()).await? {
             imports.push(self.import_from(import::Model::from_query_result(&row, "")?)?);
@@ -290,7 +299,7 @@ impl Store {
         let mut sql = self.sql("SELECT * FROM import_row WHERE hospital_id = ");
         sql.bind(hospital).push(" AND import_id = ").bind(id);
         with_outcomes(&mut sql, outcomes);
-        seek_by(&mut sql, "line", seek);
+        seek_by_id_sql(&mut sql, "line", seek);
         let mut rows = Vec::new();
         for row in self.readers.query_all_raw(sql.done()).await? {
             let row = import_row::Model::from_query_result(&row, "")?;
@@ -518,15 +527,4 @@ fn with_outcomes(sql: &mut Sql, outcomes: Option<&[ImportOutcome]>) {
         let words: Vec<&str> = outcomes.iter().map(|outcome| outcome.as_str()).collect();
         sql.push(" AND outcome").few(&words);
     }
-}
-
-/// Adds the condition, order and limit of a page by a column.
-fn seek_by(sql: &mut Sql, column: &str, seek: &Keyset<Option<String>>) {
-    let upwards = seek.descending == seek.backwards;
-    if let Some((_, from)) = &seek.from {
-        let past = if upwards { ">" } else { "<" };
-        sql.push(&format!(" AND {column} {past} ")).bind(*from);
-    }
-    let direction = if upwards { "" } else { " DESC" };
-    sql.push(&format!(" ORDER BY {column}{direction} LIMIT {}", seek.limit));
 }

@@ -90,6 +90,17 @@ pub(super) fn seek_conditions_sql(
     }
 }
 
+/// Adds the conditions, order and limit of a page by id, or another column of numbers, to a statement that ends in a `WHERE` clause. With
+/// `backwards` the rows come in reverse.
+pub(super) fn seek_by_id_sql(sql: &mut Sql, id: &str, seek: &Keyset<Option<String>>) {
+    let upwards = seek.descending == seek.backwards;
+    let (past, direction) = if upwards { (">", "ASC") } else { ("<", "DESC") };
+    if let Some((_, from)) = &seek.from {
+        sql.push(&format!(" AND {id} {past} ")).bind(*from);
+    }
+    sql.push(&format!(" ORDER BY {id} {direction} LIMIT {}", seek.limit));
+}
+
 #[cfg(test)]
 mod tests {
     use std::cmp::Ordering;

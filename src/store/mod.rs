@@ -70,8 +70,8 @@ pub use history::{ChangeEntry, FieldDifference, FieldValue, HistoryPage, RecordK
 pub use hospital::{NewHospital, definition_of};
 pub use import::{ConflictPolicy, DraftProblem, ImportOptions, ImportOutcome, Importer, Pass, RowResult};
 pub use imports::{
-    Import, ImportCounts, ImportDetail, ImportReading, ImportRow, ImportRowDetail, ImportRowField, ImportRowProblem,
-    ImportState, ImportWord, NewImport,
+    Import, ImportColumn, ImportCounts, ImportDetail, ImportReading, ImportRow, ImportRowDetail, ImportRowField,
+    ImportRowProblem, ImportState, ImportWord, NewImport,
 };
 pub use keyset::Keyset;
 pub use model::{AuditEntry, Department, Doctor, Hospital, Patient, RecordState, SealedText, StaffMember, Visit};

@@ -10,7 +10,7 @@ use entity::{recall_contact, recall_list};
 use scheduling::{ContactOutcome, LeftOutReason, RecallCounts};
 use sea_orm::{ConnectionTrait, DbBackend, EntityTrait as _, FromQueryResult as _, QueryResult};
 
-use super::keyset::{Keyset, seek_sql};
+use super::keyset::{Keyset, seek_by_id_sql, seek_sql};
 use super::model::{SealedText, stored};
 use super::sql::{Sql, one_count};
 use super::visit::attended_sql;
@@ -336,7 +336,7 @@ impl Store {
     ) -> Result<Vec<RecallList>> {
         let mut sql = self.sql("SELECT * FROM recall_list WHERE hospital_id = ");
         sql.bind(hospital).push(open_sql(open));
-        push_seek_by_id(&mut sql, "id", seek);
+        seek_by_id_sql(&mut sql, "id", seek);
         let mut rows = Vec::new();
         for row in self.readers.query_all_raw(sql.done()).await? {
             rows.push(RecallList::try_from(recall_list::Model::from_query_result(&row, "")?)?);
@@ -475,7 +475,7 @@ impl Store {
                     ));
                 }
                 sql.push(") x WHERE 1 = 1");
-                push_seek_by_id(&mut sql, "x.patient_id", &page.seek);
+                seek_by_id_sql(&mut sql, "x.patient_id", &page.seek);
                 sql.push(&format!(") t{place}"));
             }
             for row in self.readers.query_all_raw(sql.done()).await? {
@@ -697,16 +697,6 @@ const fn open_sql(open: Option<bool>) -> &'static str {
         Some(true) => " AND closed_at IS NULL",
         Some(false) => " AND closed_at IS NOT NULL",
     }
-}
-
-/// Adds the conditions, order and limit of a page by id to a statement that ends in a `WHERE` clause.
-fn push_seek_by_id(sql: &mut Sql, id: &str, seek: &Keyset<Option<String>>) {
-    let upwards = seek.descending == seek.backwards;
-    let (past, direction) = if upwards { (">", "ASC") } else { ("<", "DESC") };
-    if let Some((_, from)) = &seek.from {
-        sql.push(&format!(" AND {id} {past} ")).bind(*from);
-    }
-    sql.push(&format!(" ORDER BY {id} {direction} LIMIT {}", seek.limit));
 }
 
 /// The number of the part that a row is of.

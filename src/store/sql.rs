@@ -184,7 +184,7 @@ impl ColumnType {
     }
 }
 
-/// Rows to be inserted. Databases parse one long value far faster than as many short ones in the text of a statement.
+/// Rows to be inserted. They are bound as one value, so that a statement is the same for any number of rows.
 pub(super) struct Rows<'a> {
     columns: &'a [(&'a str, ColumnType)],
     rows: Vec<Vec<Value>>,

@@ -17,7 +17,7 @@ use crate::store::name_index::name_to_index;
 use crate::store::sql::{ColumnType, Rows};
 
 /// Why rows of an erased patient are left out.
-pub(super) const OF_ERASED: &str = "the patient was erased: all rows with this chart number are left out";
+const OF_ERASED: &str = "the patient was erased: all rows with this chart number are left out";
 
 /// The columns that imports write of new patients; the others have their defaults.
 const NEW_PATIENT: &[(&str, ColumnType)] = &[
@@ -163,9 +163,8 @@ impl Importer<'_> {
 
     /// The result of a row of an erased patient, which is reported once for each chart number.
     pub(super) fn left_out_erased(&self, plan: &mut Plan, chart_no: &str, reported: bool) -> RowResult {
-        let is_known = |chart_no: &String| reported || self.reported_erased.contains(chart_no);
         let chart_no = chart_no.to_owned();
-        if is_known(&chart_no) || plan.erased.contains(&chart_no) {
+        if reported || self.reported_erased.contains(&chart_no) || plan.erased.contains(&chart_no) {
             return RowResult::new(ImportOutcome::Unchanged);
         }
         plan.erased.push(chart_no);
