@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sea_orm::sqlx::mysql::MySqlConnectOptions;
+use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbBackend};
 use tokio::sync::Semaphore;
 
@@ -154,10 +156,12 @@ fn options(url: &str, connections: u32, open: OpenMode, limits: &Limits) -> Conn
         .max_lifetime(None)
         .sqlx_logging(false)
         .map_sqlx_postgres_pool_opts(move |pool| {
-            with_release_timeout(pool, &postgres, first_postgres.clone(), release_timeout)
+            let port = postgres.parse().map_or(5432, |url: PgConnectOptions| url.get_port());
+            with_release_timeout(pool, (&postgres, port), first_postgres.clone(), release_timeout)
         })
         .map_sqlx_mysql_pool_opts(move |pool| {
-            with_release_timeout(pool, &mariadb, first_mariadb.clone(), release_timeout)
+            let port = mariadb.parse().map_or(3306, |url: MySqlConnectOptions| url.get_port());
+            with_release_timeout(pool, (&mariadb, port), first_mariadb.clone(), release_timeout)
         })
         .map_sqlx_sqlite_opts(move |sqlite| {
             sqlite

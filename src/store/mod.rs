@@ -21,6 +21,7 @@ mod keyset;
 mod ledger_load;
 mod model;
 mod name_index;
+mod no_delay;
 mod patient;
 mod patient_search;
 mod pool;

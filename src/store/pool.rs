@@ -9,6 +9,7 @@ use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Connection, Database, Error, 
 use sea_orm::{DatabaseConnection, DbBackend};
 
 use super::Store;
+use super::no_delay::set_no_delay;
 use crate::config::Limits;
 use crate::error;
 use crate::observe::Pool;
@@ -33,7 +34,7 @@ pub(super) fn session_settings_sql(database: DbBackend, statement_timeout: Durat
     }
 }
 
-/// Adds hooks to a pool of connections to `url`: a new connection executes the statement `first`, and a released one must be
+/// Adds hooks to a pool of connections to `url`, whose database listens on `port`: a new connection executes the statement `first`, and a released one must be
 /// ready within `release_timeout`.
 ///
 /// A released connection first reads the rest of the response to a cancelled request. The driver has no timeout for that, and
@@ -41,7 +42,7 @@ pub(super) fn session_settings_sql(database: DbBackend, statement_timeout: Durat
 /// would use up the pool. So a connection that is not ready in time is replaced by a new one.
 pub(super) fn with_release_timeout<D>(
     pool: PoolOptions<D>,
-    url: &str,
+    (url, port): (&str, u16),
     first: Option<String>,
     release_timeout: Duration,
 ) -> PoolOptions<D>
@@ -52,7 +53,7 @@ where
     let (url, first_of_replacement) = (url.to_owned(), first.clone());
     let pool = pool.after_connect(move |connection, _| {
         let first = first.clone();
-        Box::pin(async move { begin::<D>(connection, first).await })
+        Box::pin(async move { begin::<D>(connection, port, first).await })
     });
     pool.after_release(move |connection, _| {
         let (url, first) = (url.clone(), first_of_replacement.clone());
@@ -64,7 +65,7 @@ where
             let options = options.disable_statement_logging();
             let new = async || {
                 let mut new = options.connect().await?;
-                begin::<D>(&mut new, first.clone()).await?;
+                begin::<D>(&mut new, port, first.clone()).await?;
                 Ok::<_, Error>(new)
             };
             *connection = loop {
@@ -122,11 +123,12 @@ async fn connect_once<C: Connection>(options: C::Options, place: &str, limits: &
     Err(error::Error::Internal(format!("cannot connect to {place}: {why}")))
 }
 
-async fn begin<D>(connection: &mut D::Connection, first: Option<String>) -> Result<(), Error>
+async fn begin<D>(connection: &mut D::Connection, port: u16, first: Option<String>) -> Result<(), Error>
 where
     D: Database,
     for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
 {
+    set_no_delay(port);
     match first {
         Some(first) => connection.execute(AssertSqlSafe(first)).await.map(drop),
         None => Ok(()),
@@ -204,7 +206,7 @@ mod tests {
         let pool = PoolOptions::new().idle_timeout(None).max_lifetime(None);
         let limits = Limits::default();
         let settings = session_settings_sql(kind, Duration::from_secs(1), &limits);
-        let pool = with_release_timeout(pool, &url, Some(settings), limits.connection_release_timeout);
+        let pool = with_release_timeout(pool, (&url, 5432), Some(settings), limits.connection_release_timeout);
         let pool = pool.connect(&url).await.unwrap();
         Some((url, pool))
     }
