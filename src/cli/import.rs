@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::import::{FileImport, FileKind, Mapping, Observer, Progress, Report, Request, RowReport};
 use crate::private_files::create_file;
 use crate::signals::told_to_stop;
-use crate::store::{ConflictPolicy, FieldValue, ImportOutcome, ImportState, Pass};
+use crate::store::{ConflictPolicy, FieldValue, ImportColumn, ImportOutcome, ImportState, Pass};
 
 #[derive(Args)]
 pub(super) struct ImportArgs {
@@ -141,6 +141,11 @@ impl ImportArgs {
         let file = (name.as_str(), self.file.as_path());
         let mut import = FileImport::open(&store, &hospital, file, mapping.as_ref(), request.clone()).await?;
         eprintln!("read as {}", reading(import.reading()));
+        if import.columns_were_found() {
+            for ImportColumn { header, column } in import.stored_reading().columns {
+                eprintln!("column {header:?} is {}", column.as_deref().unwrap_or("not read"));
+            }
+        }
         let mut follower = Follower::new(&self, hospital.time_zone, import.reading())?;
         let checked = import.check(&mut follower).await;
         follower.meter.finish();

@@ -1,11 +1,12 @@
 //! Mapping files, which say how files of other systems are read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use chrono::NaiveDate;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+use string_enum::StringEnum;
 use tabular::{Delimiter, Encoding};
 
 use crate::error::{Error, Result};
@@ -40,13 +41,13 @@ pub struct Mapping {
     pub constants: BTreeMap<String, String>,
     /// Statuses: the value in the file, and ours.
     #[serde(default)]
-    pub statuses: BTreeMap<String, String>,
+    pub statuses: Words<VisitStatus>,
     /// Channels: the value in the file, and ours.
     #[serde(default)]
-    pub channels: BTreeMap<String, String>,
+    pub channels: Words<VisitChannel>,
     /// Sexes: the value in the file, and ours.
     #[serde(default)]
-    pub sexes: BTreeMap<String, String>,
+    pub sexes: Words<Sex>,
     /// What the column `date` holds.
     #[serde(default)]
     pub date: DateMeaning,
@@ -133,21 +134,17 @@ impl<'de> Deserialize<'de> for DateFormat {
 }
 
 fn encoding<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Encoding>, D::Error> {
-    one_of(deserializer, Encoding::ALL, Encoding::as_str)
+    one_of(deserializer)
 }
 
 fn delimiter<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Delimiter>, D::Error> {
-    one_of(deserializer, Delimiter::ALL, Delimiter::as_str)
+    one_of(deserializer)
 }
 
-fn one_of<'de, D: Deserializer<'de>, T: Copy>(
-    deserializer: D,
-    all: &[T],
-    as_str: fn(T) -> &'static str,
-) -> std::result::Result<Option<T>, D::Error> {
+fn one_of<'de, D: Deserializer<'de>, T: StringEnum>(deserializer: D) -> std::result::Result<Option<T>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let found = all.iter().find(|value| as_str(**value).eq_ignore_ascii_case(&text));
-    let words = || all.iter().map(|value| as_str(*value)).collect::<Vec<_>>().join(" ");
+    let found = T::ALL.iter().find(|value| value.as_str().eq_ignore_ascii_case(&text));
+    let words = || T::ALL.iter().map(|value| value.as_str()).collect::<Vec<_>>().join(" ");
     found
         .copied()
         .map(Some)
@@ -159,43 +156,78 @@ pub(super) fn folded_word(word: &str) -> String {
     text::folded(&word.replace('_', " "))
 }
 
-/// One of our words, as `folded_word` compares them.
-pub(super) fn our_word<T: Copy>(word: &str, all: &[T], as_str: fn(T) -> &'static str) -> Option<T> {
-    let folded = folded_word(word);
-    all.iter().copied().find(|value| folded_word(as_str(*value)) == folded)
+/// The words of a column, and what each stands for: ours, and those that a mapping has for them.
+#[derive(Clone, Debug)]
+pub struct Words<T> {
+    /// By [`folded_word`].
+    values: HashMap<String, T>,
+    /// The folded words of the mapping.
+    mapped: Vec<String>,
 }
 
-/// Folds the words of a file, and checks the words of ours that they stand for.
-fn checked_words<T: Copy + PartialEq>(
-    key: &str,
-    words: &mut BTreeMap<String, String>,
-    constant: (&str, Option<&String>),
-    all: &[T],
-    as_str: fn(T) -> &'static str,
-) -> Result<()> {
-    let ours = || all.iter().map(|value| as_str(*value)).collect::<Vec<_>>().join(", ");
-    let unknown = |place: String, word: &str| {
-        Error::input(
-            "mapping",
-            format!("{place}: unknown word {word:?}; must be one of: {}", ours()),
-        )
-    };
-    if let (name, Some(word)) = constant {
-        our_word(word, all, as_str).ok_or_else(|| unknown(format!("constants.{name}"), word))?;
-    }
-    let mut folded: BTreeMap<String, String> = BTreeMap::new();
-    for (word, target) in std::mem::take(words) {
-        let value = our_word(&target, all, as_str).ok_or_else(|| unknown(format!("{key}.{word:?}"), &target))?;
-        let other = folded.insert(folded_word(&word), as_str(value).to_owned());
-        if other.is_some_and(|other| other != as_str(value)) {
-            return Err(Error::input(
-                "mapping",
-                format!("{key}: {word:?} differs from another word in case or blanks only"),
-            ));
+impl<T: StringEnum> Default for Words<T> {
+    fn default() -> Self {
+        let ours = T::ALL.iter().map(|value| (folded_word(value.as_str()), *value));
+        Self {
+            values: ours.collect(),
+            mapped: Vec::new(),
         }
     }
-    *words = folded;
-    Ok(())
+}
+
+impl<T: StringEnum> Words<T> {
+    pub(super) fn get(&self, word: &str) -> Option<T> {
+        self.values.get(&folded_word(word)).copied()
+    }
+
+    /// Every word, as messages list them.
+    pub(super) fn list(&self) -> String {
+        let ours = T::ALL.iter().map(|value| value.as_str());
+        ours.chain(self.mapped.iter().map(String::as_str))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    /// Adds a word of a mapping, which goes before ours.
+    ///
+    /// # Errors
+    /// Where the mapping has the word for another value.
+    pub(super) fn add(&mut self, word: &str, value: T) -> std::result::Result<(), String> {
+        let folded = folded_word(word);
+        let before = self.values.insert(folded.clone(), value);
+        if !self.mapped.contains(&folded) {
+            self.mapped.push(folded);
+        } else if before != Some(value) {
+            return Err(format!("{word:?} differs from another word in case or blanks only"));
+        }
+        Ok(())
+    }
+}
+
+impl<'de, T: StringEnum> Deserialize<'de> for Words<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let (ours, mut words) = (Self::default(), Self::default());
+        for (word, target) in BTreeMap::<String, String>::deserialize(deserializer)? {
+            let value = ours.get(&target).ok_or_else(|| {
+                let list = ours.list();
+                D::Error::custom(format!("{word:?}: unknown word {target:?}; must be one of: {list}"))
+            })?;
+            words.add(&word, value).map_err(D::Error::custom)?;
+        }
+        Ok(words)
+    }
+}
+
+/// Checks the constant of a column of words.
+fn check_constant<T: StringEnum>(name: &str, constants: &BTreeMap<String, String>, words: &Words<T>) -> Result<()> {
+    match constants.get(name) {
+        Some(word) if words.get(word).is_none() => {
+            let list = words.list();
+            let message = format!("constants.{name}: unknown word {word:?}; must be one of: {list}");
+            Err(Error::input("mapping", message))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Mapping {
@@ -217,25 +249,11 @@ impl Mapping {
     /// # Errors
     /// As of [`Mapping::read`].
     pub fn parse(text: &str) -> Result<Self> {
-        let mut mapping: Self =
+        let mapping: Self =
             toml::from_str(&text::nfc(text)).map_err(|error| Error::input("mapping", error.to_string()))?;
-        let constants = &mapping.constants;
-        let constant = |name| (name, constants.get(name));
-        checked_words(
-            "statuses",
-            &mut mapping.statuses,
-            constant("status"),
-            VisitStatus::ALL,
-            VisitStatus::as_str,
-        )?;
-        checked_words(
-            "channels",
-            &mut mapping.channels,
-            constant("channel"),
-            VisitChannel::ALL,
-            VisitChannel::as_str,
-        )?;
-        checked_words("sexes", &mut mapping.sexes, constant("sex"), Sex::ALL, Sex::as_str)?;
+        check_constant("status", &mapping.constants, &mapping.statuses)?;
+        check_constant("channel", &mapping.constants, &mapping.channels)?;
+        check_constant("sex", &mapping.constants, &mapping.sexes)?;
         let several =
             |(_, columns): &(&String, &FileColumns)| matches!(columns, FileColumns::Several(names) if names.is_empty());
         if let Some((name, _)) = mapping.columns.iter().find(several) {
@@ -295,9 +313,10 @@ mod tests {
         );
         assert_eq!(mapping.date_format.unwrap().as_str(), "DD.MM.YYYY");
         assert_eq!(mapping.constants["channel"], "PHONE");
-        assert_eq!(mapping.statuses["no"], "COMPLETED");
-        assert_eq!(mapping.channels["tel"], "PHONE");
-        assert_eq!(mapping.sexes["f"], "FEMALE");
+        assert_eq!(mapping.statuses.get("no"), Some(VisitStatus::Completed));
+        assert_eq!(mapping.statuses.get(" Checked in"), Some(VisitStatus::CheckedIn));
+        assert_eq!(mapping.channels.get("TEL"), Some(VisitChannel::Phone));
+        assert_eq!(mapping.sexes.get("f"), Some(Sex::Female));
         let empty = read(b"").unwrap();
         assert_eq!(
             (empty.date, empty.brings_patients, empty.columns.len()),
@@ -318,7 +337,7 @@ mod tests {
             (b"date_format = \"DD/MM/YYYY hh\"", "YYYY, MM and DD once each"),
             (
                 b"statuses = { No = \"COMPLETE\" }",
-                "statuses.\"No\": unknown word \"COMPLETE\"; must be one of: TENTATIVE",
+                "\"No\": unknown word \"COMPLETE\"; must be one of: TENTATIVE",
             ),
             (
                 b"constants = { channel = \"FAX\" }",

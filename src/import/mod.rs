@@ -29,7 +29,7 @@ pub use report::{ProblemGroup, Report, RowProblem, RowReport, Summary, UnknownWo
 use rows::{Columns, Refusal};
 pub use run::start;
 use seen_numbers::SeenNumbers;
-use source::{Content, Message, ReadRow, Source};
+use source::{Content, Message, Opened, ReadRow, Source};
 pub use suggest::suggest;
 
 string_enum::string_enum!(
@@ -118,6 +118,7 @@ pub struct FileImport<'a> {
     request: Request,
     source: Source,
     reading: Reading,
+    columns_were_found: bool,
     columns: Arc<Columns>,
     seen: SeenNumbers,
     /// Whether `seen` has the numbers of the whole file.
@@ -126,7 +127,8 @@ pub struct FileImport<'a> {
 }
 
 impl<'a> FileImport<'a> {
-    /// Opens a file, or the standard input where the path is `-`, and finds its columns. `name` is what messages call it.
+    /// Opens a file, or the standard input where the path is `-`, and finds its columns: by the mapping, else by our own names, else as its
+    /// header row says unmistakably. `name` is what messages call it.
     ///
     /// # Errors
     /// Where the file cannot be read, or not in one way only, or lacks a column; where the mapping is none of such a file.
@@ -138,16 +140,16 @@ impl<'a> FileImport<'a> {
         request: Request,
     ) -> Result<Self> {
         let kind = request.kind;
-        let source = Source::new(name, path, kind, mapping.unwrap_or(&Mapping::default()))?;
-        let reading = source.open()?.reading().clone();
+        let (source, Opened { reading, found }) = Source::open(name, path, kind, mapping)?;
         let today = store.today(hospital.time_zone);
-        let columns = Columns::new(kind, &reading.headers, mapping, hospital, today)?;
+        let columns = Columns::new(kind, &reading.headers, mapping.or(found.as_ref()), hospital, today)?;
         Ok(Self {
             store,
             hospital,
             request,
             source,
             reading,
+            columns_were_found: found.is_some(),
             columns: Arc::new(columns),
             seen: SeenNumbers::new().await?,
             is_recorded: false,
@@ -161,7 +163,13 @@ impl<'a> FileImport<'a> {
         &self.reading
     }
 
-    /// The same, and which column became what.
+    /// Whether the columns are neither ours nor those of a mapping.
+    #[must_use]
+    pub const fn columns_were_found(&self) -> bool {
+        self.columns_were_found
+    }
+
+    /// What the file was taken for, and which column became what.
     #[must_use]
     pub fn stored_reading(&self) -> ImportReading {
         let Reading {

@@ -1,22 +1,22 @@
 //! A row of a file as drafts.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime, NaiveTime, SubsecRound as _, TimeZone as _, Utc};
 use chrono_tz::Tz;
+use string_enum::StringEnum;
 use tabular::Cells;
 
-use super::mapping::{DateMeaning, FileColumns, Mapping, folded_word, our_word};
+use super::mapping::{DateMeaning, FileColumns, Mapping, Words, folded_word};
 use super::{FileKind, Row};
 use crate::error::{Error, Result};
 use crate::records::{FieldError, Patch, PatientDraft, Sex, VisitDraft, rules};
-use crate::statistics::{VisitChannel, VisitStatus};
 use crate::store::Hospital;
 use crate::text;
 
 /// The columns of a file of patients.
-const PATIENT_COLUMNS: [&str; 7] = [
+pub(super) const PATIENT_COLUMNS: [&str; 7] = [
     "chart_no",
     "name",
     "phone",
@@ -37,7 +37,7 @@ const VISIT_COLUMNS: [&str; 8] = [
     "channel",
 ];
 /// The columns that a file of visits also has with `brings_patients`.
-const PATIENT_COLUMNS_OF_VISITS: [&str; 6] = ["name", "phone", "birth_date", "birth_year", "sex", "age"];
+pub(super) const PATIENT_COLUMNS_OF_VISITS: [&str; 6] = ["name", "phone", "birth_date", "birth_year", "sex", "age"];
 
 /// The greatest age that is accepted, in years.
 const MAX_AGE: i32 = 130;
@@ -72,7 +72,7 @@ fn names(kind: FileKind, mapping: &Mapping) -> Vec<&'static str> {
 }
 
 /// Our columns that a file must have.
-fn required(kind: FileKind) -> &'static [&'static str] {
+pub(super) fn required(kind: FileKind) -> &'static [&'static str] {
     match kind {
         FileKind::Patients => &["chart_no"],
         FileKind::Visits => &["visit_no", "chart_no", "status"],
@@ -279,15 +279,9 @@ impl Columns {
     /// Words of the columns of statuses, channels and sexes that stand for none of ours, with their columns.
     pub(super) fn unknown_words(&self, record: &Cells) -> Vec<(String, String)> {
         let is_unknown = |name: &str, word: &str| match name {
-            "status" => self
-                .our_word(word, &self.mapping.statuses, VisitStatus::ALL, VisitStatus::as_str)
-                .is_none(),
-            "channel" => self
-                .our_word(word, &self.mapping.channels, VisitChannel::ALL, VisitChannel::as_str)
-                .is_none(),
-            _ => self
-                .our_word(word, &self.mapping.sexes, Sex::ALL, Sex::as_str)
-                .is_none(),
+            "status" => self.mapping.statuses.get(word).is_none(),
+            "channel" => self.mapping.channels.get(word).is_none(),
+            _ => self.mapping.sexes.get(word).is_none(),
         };
         let words = ["status", "channel", "sex"]
             .into_iter()
@@ -337,51 +331,20 @@ impl Columns {
         })
     }
 
-    /// The value of a word of the file, which may be ours.
-    fn our_word<T: Copy>(
-        &self,
-        word: &str,
-        mapped: &BTreeMap<String, String>,
-        all: &[T],
-        as_str: fn(T) -> &'static str,
-    ) -> Option<T> {
-        our_word(mapped.get(&folded_word(word)).map_or(word, String::as_str), all, as_str)
-    }
-
-    /// A value of an enum: ours, or the file's as the mapping has it.
-    fn enum_value<T: Copy>(
-        &self,
-        record: &Cells,
-        name: &str,
-        mapped: &BTreeMap<String, String>,
-        all: &[T],
-        as_str: fn(T) -> &'static str,
-    ) -> Parsed<Option<T>> {
-        let Some(value) = self.value(record, name) else {
+    /// A value of an enum.
+    fn enum_value<T: StringEnum>(&self, record: &Cells, name: &str, words: &Words<T>) -> Parsed<Option<T>> {
+        let Some(word) = self.value(record, name) else {
             return Ok(None);
         };
-        let words = || join(all.iter().map(|value| as_str(*value)), mapped);
-        let found = self.our_word(&value, mapped, all, as_str);
-        found
+        words
+            .get(&word)
             .map(Some)
-            .ok_or_else(|| self.refusal(name, format!("unknown value; must be one of: {}", words())))
+            .ok_or_else(|| self.refusal(name, format!("unknown value; must be one of: {}", words.list())))
     }
 
     fn visit(&self, record: &Cells) -> Parsed<VisitDraft<String>> {
-        let status = self.enum_value(
-            record,
-            "status",
-            &self.mapping.statuses,
-            VisitStatus::ALL,
-            VisitStatus::as_str,
-        )?;
-        let channel = self.enum_value(
-            record,
-            "channel",
-            &self.mapping.channels,
-            VisitChannel::ALL,
-            VisitChannel::as_str,
-        )?;
+        let status = self.enum_value(record, "status", &self.mapping.statuses)?;
+        let channel = self.enum_value(record, "channel", &self.mapping.channels)?;
         let scheduled_at = self.instant(record)?;
         let mut draft = VisitDraft {
             visit_no: Patch::Put(self.required(record, "visit_no")?),
@@ -466,7 +429,7 @@ impl Columns {
 
     /// A patient; of a visit's row where `seen_on` is the visit's date.
     fn patient(&self, record: &Cells, seen_on: Option<NaiveDate>, remarks: &mut Vec<Refusal>) -> Parsed<PatientDraft> {
-        let sex = self.enum_value(record, "sex", &self.mapping.sexes, Sex::ALL, Sex::as_str)?;
+        let sex = self.enum_value(record, "sex", &self.mapping.sexes)?;
         let birth_date = self.date(record, "birth_date").unwrap_or_else(|(column, message)| {
             remarks.push((column, left_empty(&message)));
             None
@@ -524,15 +487,10 @@ fn left_empty(message: &str) -> String {
     format!("left empty: {message}")
 }
 
-fn join<'a>(ours: impl Iterator<Item = &'a str>, mapped: &'a BTreeMap<String, String>) -> String {
-    ours.chain(mapped.keys().map(String::as_str))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statistics::VisitStatus;
 
     const PATIENTS: &str = "chart_no,name,phone,birth_date,birth_year,sex,registered_on";
     const VISITS: &str = "visit_no,chart_no,date,scheduled_at,status,department,doctor,channel";

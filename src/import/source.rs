@@ -4,12 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tabular::{Cells, Table};
+use tabular::{Cells, Reading, Table};
 use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 
 use super::mapping::Mapping;
 use super::rows::{self, Columns, Refusal};
+use super::suggest::unmistakable;
 use super::{FileKind, Row};
 use crate::error::{Error, Result};
 use crate::text;
@@ -28,6 +29,13 @@ pub(super) struct Source {
     options: tabular::Options,
     /// A copy of the standard input, which only its owner may read. Deleted when this is dropped.
     _copy: Option<NamedTempFile>,
+}
+
+/// What a file was taken for.
+pub(super) struct Opened {
+    pub(super) reading: Reading,
+    /// The mapping that was found for it.
+    pub(super) found: Option<Mapping>,
 }
 
 /// Rows that are imported by one transaction.
@@ -60,27 +68,44 @@ pub(super) enum Content {
 }
 
 impl Source {
-    /// A file, or the standard input where the path is `-`.
-    pub(super) fn new(name: &str, path: &Path, kind: FileKind, mapping: &Mapping) -> Result<Self> {
-        let options = tabular::Options {
-            columns: rows::header_columns(kind, mapping)?,
-            sheet: mapping.sheet.clone(),
-            encoding: mapping.encoding,
-            delimiter: mapping.delimiter,
-            header_row: mapping.header_row,
+    /// A file, or the standard input where the path is `-`, and how it is read: by the mapping, else by our own columns, else as its header
+    /// row says unmistakably.
+    pub(super) fn open(name: &str, path: &Path, kind: FileKind, mapping: Option<&Mapping>) -> Result<(Self, Opened)> {
+        let read_by = |mapping: &Mapping| -> Result<tabular::Options> {
+            Ok(tabular::Options {
+                columns: rows::header_columns(kind, mapping)?,
+                sheet: mapping.sheet.clone(),
+                encoding: mapping.encoding,
+                delimiter: mapping.delimiter,
+                header_row: mapping.header_row,
+            })
         };
-        let copy = (path == Path::new("-"))
-            .then(|| copy_standard_input(&options))
-            .transpose()?;
-        Ok(Self {
+        let options = read_by(mapping.unwrap_or(&Mapping::default()))?;
+        let is_mapped = mapping.is_some();
+        let copy = (path == Path::new("-")).then(|| copy_standard_input(&options, kind, is_mapped));
+        let copy = copy.transpose()?;
+        let mut source = Self {
             name: name.to_owned(),
             path: copy.as_ref().map_or(path, NamedTempFile::path).to_owned(),
             options,
             _copy: copy,
-        })
+        };
+        let (found, reading) = match tabular::open(&source.path, &source.options) {
+            Ok(table) => (None, table.reading().clone()),
+            Err(error) => {
+                let found = (!is_mapped && is_of_other_columns(&error))
+                    .then(|| unmistakable(&source.path, kind))
+                    .flatten();
+                let found = found.ok_or_else(|| source.unreadable(&error))?;
+                source.options = read_by(&found)?;
+                let reading = source.table()?.reading().clone();
+                (Some(found), reading)
+            }
+        };
+        Ok((source, Opened { reading, found }))
     }
 
-    pub(super) fn open(&self) -> Result<Table> {
+    fn table(&self) -> Result<Table> {
         tabular::open(&self.path, &self.options).map_err(|error| self.unreadable(&error))
     }
 
@@ -95,7 +120,7 @@ impl Source {
 
     /// Reads the rows in a thread of its own, while those before are taken into the database.
     pub(super) fn slices(&self, columns: &Arc<Columns>) -> Result<mpsc::Receiver<Result<Message>>> {
-        let mut table = self.open()?;
+        let mut table = self.table()?;
         let name = self.name.clone();
         let columns = Arc::clone(columns);
         let (sender, receiver) = mpsc::channel(1);
@@ -153,7 +178,7 @@ fn read_row(row: tabular::Row, columns: &Columns) -> ReadRow {
 const BEGINNING: u64 = 4 << 20;
 
 /// Copies the standard input to a temporary file, unless it does not begin as a file that can be imported: it may have no end.
-fn copy_standard_input(options: &tabular::Options) -> Result<NamedTempFile> {
+fn copy_standard_input(options: &tabular::Options, kind: FileKind, is_mapped: bool) -> Result<NamedTempFile> {
     let failed = |error: std::io::Error| {
         let message = format!("the standard input cannot be copied to a temporary file: {error}");
         Error::input("file", message)
@@ -164,12 +189,20 @@ fn copy_standard_input(options: &tabular::Options) -> Result<NamedTempFile> {
     file.flush().map_err(failed)?;
     // The end of an XLSX file says what it has.
     if begun == BEGINNING && !is_zip(file.path()).map_err(failed)? {
-        let mut table = tabular::open(file.path(), options).map_err(|error| unreadable("-", &error))?;
-        table.next().transpose().map_err(|error| unreadable("-", &error))?;
+        let first = tabular::open(file.path(), options).and_then(|mut table| table.next().transpose());
+        if let Err(error) = first {
+            let has_columns = !is_mapped && is_of_other_columns(&error) && unmistakable(file.path(), kind).is_some();
+            has_columns.then_some(()).ok_or_else(|| unreadable("-", &error))?;
+        }
     }
     std::io::copy(&mut input, &mut file).map_err(failed)?;
     file.flush().map_err(failed)?;
     Ok(file)
+}
+
+/// Whether a file could be read if it had other columns.
+const fn is_of_other_columns(error: &tabular::Error) -> bool {
+    matches!(error, tabular::Error::NoHeader(_))
 }
 
 fn is_zip(path: &Path) -> std::io::Result<bool> {

@@ -1,14 +1,17 @@
-//! Suggests a mapping for a file: what its header row and the words in its columns say.
+//! What the header row of a file and the words in its columns say: a mapping to begin with, and the mapping of a file without one whose
+//! header row is unmistakable.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use chrono::NaiveDate;
-use tabular::{Cells, Delimiter, Encoding, Options, Reading, Table};
+use string_enum::StringEnum;
+use tabular::{Cells, Delimiter, Encoding, Format, Options, Reading};
 
 use super::FileKind;
-use super::mapping::{DateFormat, folded_word, our_word};
+use super::mapping::{DateFormat, FileColumns, Mapping, Words};
+use super::rows;
 use crate::error::{Error, Result};
 use crate::records::{Sex, rules};
 use crate::statistics::{VisitChannel, VisitStatus};
@@ -280,12 +283,41 @@ pub fn suggest(path: &Path, kind: Option<FileKind>, sheet: Option<&str>) -> Resu
             FileKind::Patients
         },
     );
-    let mut table = found.open()?;
-    let mut samples: Vec<Cells> = Vec::new();
-    for row in table.by_ref().take(SAMPLED_ROWS) {
-        samples.push(row.map_err(|error| unreadable(path, &error))?.cells);
-    }
+    let samples = found.samples().map_err(|error| unreadable(path, &error))?;
     Ok(found.text(kind, &samples))
+}
+
+/// The mapping of a file that has all columns of its kind under names that are known, and each once, its dates in one form, and one reading
+/// in which that is so. None for any other file.
+pub(super) fn unmistakable(path: &Path, kind: FileKind) -> Option<Mapping> {
+    let found = Found::new(path, None).ok().filter(|found| !found.is_ambiguous)?;
+    let samples = found.samples().ok()?;
+    let columns = found.mapped(kind);
+    let has = |name: &str| columns.iter().any(|(ours, _)| *ours == name);
+    let has_day = kind == FileKind::Patients || has("date") || has("scheduled_at");
+    let is_complete = has_day && rows::required(kind).iter().all(|name| has(name));
+    let are_single = found.columns.values().all(|places| places.len() == 1);
+    if !is_complete || !are_single {
+        return None;
+    }
+    let date_format = match found.dates(kind, &samples) {
+        Dates::Ours => None,
+        Dates::Form(form) => DateFormat::parse(form),
+        Dates::TimeStamps | Dates::Open(_) => return None,
+    };
+    let columns = columns.into_iter().map(|(ours, in_file)| (ours.to_owned(), in_file));
+    Some(Mapping {
+        sheet: found.reading.sheet.clone(),
+        delimiter: found.reading.delimiter,
+        header_row: found.options.header_row,
+        columns: columns.collect(),
+        statuses: found.known_words("status", &samples, STATUSES),
+        channels: found.known_words("channel", &samples, CHANNELS),
+        sexes: found.known_words("sex", &samples, SEXES),
+        date_format,
+        brings_patients: found.brings_patients(kind),
+        ..Mapping::default()
+    })
 }
 
 fn unreadable(path: &Path, error: &tabular::Error) -> Error {
@@ -316,8 +348,20 @@ struct Found<'a> {
     /// Whether the encoding and the delimiter have to be said.
     is_ambiguous: bool,
     headers: Vec<String>,
-    /// Places of columns by our names.
-    columns: BTreeMap<&'static str, usize>,
+    /// Places of columns by our names; several where the header row has several names for ours.
+    columns: Columns,
+}
+
+type Columns = BTreeMap<&'static str, Vec<usize>>;
+
+/// How the dates of a file are written.
+enum Dates {
+    /// YYYY-MM-DD, or there are none.
+    Ours,
+    TimeStamps,
+    Form(&'static str),
+    /// In none of the forms that are tried, or in several.
+    Open(Vec<&'static str>),
 }
 
 impl<'a> Found<'a> {
@@ -335,6 +379,9 @@ impl<'a> Found<'a> {
                     ..Options::default()
                 };
                 match Self::of(path, options) {
+                    // It has neither encodings nor delimiters.
+                    Ok(Some(found)) if found.reading.format == Format::Xlsx => return Ok(found),
+                    Err(tabular::Error::SeveralSheets(sheets)) => return Self::of_sheets(path, sheets),
                     Ok(Some(found)) => {
                         readings += 1;
                         let known = |found: &Self| found.columns.len();
@@ -367,6 +414,22 @@ impl<'a> Found<'a> {
         }
     }
 
+    /// An XLSX file, by the only sheet in which columns are known.
+    fn of_sheets(path: &'a Path, sheets: Vec<String>) -> Result<Self> {
+        let mut known: Vec<Self> = Vec::new();
+        for sheet in &sheets {
+            let options = Options {
+                sheet: Some(sheet.clone()),
+                ..Options::default()
+            };
+            known.extend(Self::of(path, options).map_err(|error| unreadable(path, &error))?);
+        }
+        match (known.pop(), known.is_empty()) {
+            (Some(found), true) => Ok(found),
+            _ => Err(unreadable(path, &tabular::Error::SeveralSheets(sheets))),
+        }
+    }
+
     /// The file as the options say; none where no column is known.
     fn of(path: &'a Path, options: Options) -> tabular::Result<Option<Self>> {
         let mut table = tabular::open(path, &options)?;
@@ -376,12 +439,12 @@ impl<'a> Found<'a> {
             let row = row?;
             rows.push((row.line, row.cells.iter().map(|cell| cell.trim().to_owned()).collect()));
         }
-        let mut best: Option<(u64, Vec<String>, BTreeMap<&'static str, usize>)> = None;
+        let mut best: Option<(u64, Vec<String>, Columns)> = None;
         for (line, headers) in rows {
-            let mut columns = BTreeMap::new();
+            let mut columns = Columns::new();
             for (place, header) in headers.iter().enumerate() {
                 if let Some(ours) = known_column(header) {
-                    columns.entry(ours).or_insert(place);
+                    columns.entry(ours).or_default().push(place);
                 }
             }
             let is_better = best.as_ref().is_none_or(|(.., known)| columns.len() > known.len());
@@ -402,8 +465,40 @@ impl<'a> Found<'a> {
         }))
     }
 
-    fn open(&self) -> Result<Table> {
-        tabular::open(self.path, &self.options).map_err(|error| unreadable(self.path, &error))
+    /// The first rows below the header row. Those of a file that ends within a row are complete before it.
+    fn samples(&self) -> tabular::Result<Vec<Cells>> {
+        let table = tabular::open(self.path, &self.options)?;
+        let rows = table.take(SAMPLED_ROWS).map_while(std::result::Result::ok);
+        Ok(rows.map(|row| row.cells).collect())
+    }
+
+    /// The name of a column in the file, by ours.
+    fn header(&self, ours: &str) -> Option<&String> {
+        self.headers.get(*self.columns.get(ours)?.first()?)
+    }
+
+    /// Our columns that a file of this kind is read for, with those of the file.
+    fn mapped(&self, kind: FileKind) -> Vec<(&'static str, FileColumns)> {
+        let of_file = |ours: &str| match (ours, self.header(ours)) {
+            ("last" | "first", _) => None,
+            ("name", None) => Some(FileColumns::Several(vec![
+                self.header("last")?.clone(),
+                self.header("first")?.clone(),
+            ])),
+            (_, header) => Some(FileColumns::One(header?.clone())),
+        };
+        let names = NAMES.iter().map(|(ours, _)| *ours).filter(|ours| match kind {
+            FileKind::Patients => rows::PATIENT_COLUMNS.contains(ours),
+            FileKind::Visits => *ours != "registered_on",
+        });
+        names.filter_map(|ours| Some((ours, of_file(ours)?))).collect()
+    }
+
+    /// Whether a file of visits has columns of patients, too.
+    fn brings_patients(&self, kind: FileKind) -> bool {
+        let of_patient =
+            |ours: &&str| matches!(*ours, "last" | "first") || rows::PATIENT_COLUMNS_OF_VISITS.contains(ours);
+        kind == FileKind::Visits && self.columns.keys().any(of_patient)
     }
 
     fn text(&self, kind: FileKind, samples: &[Cells]) -> String {
@@ -430,58 +525,39 @@ impl<'a> Found<'a> {
         if let Some(header_row) = self.options.header_row.filter(|row| *row != self.reading.header_row) {
             line(format!("header_row = {header_row}"));
         }
-        let patient = [
-            "name",
-            "last",
-            "first",
-            "phone",
-            "birth_date",
-            "birth_year",
-            "sex",
-            "age",
-        ];
-        let of_patient = |name: &str| patient.contains(&name);
-        if kind == FileKind::Visits && self.columns.keys().any(|name| of_patient(name)) {
+        if self.brings_patients(kind) {
             line("# The file has columns of patients, too: those who are not known are inserted.".to_owned());
             line("brings_patients = true".to_owned());
         }
-        for new in self.dates(kind, samples) {
-            line(new);
+        match self.dates(kind, samples) {
+            Dates::Ours => {}
+            Dates::TimeStamps => {
+                line("# Time stamps: \"calendar-day\" takes their day as it is written, \"instant\" that of the hospital's time zone.".to_owned());
+                line("date = \"calendar-day\"".to_owned());
+            }
+            Dates::Form(form) => line(format!("date_format = {form:?}")),
+            Dates::Open(forms) if forms.is_empty() => {
+                line("# date_format = \"\"  # how are dates written? Such as DD/MM/YYYY".to_owned());
+            }
+            Dates::Open(forms) => line(format!(
+                "# date_format = \"\"  # one of these fits: {}",
+                forms.join(", ")
+            )),
         }
         line(String::new());
         line("[columns]".to_owned());
-        let header = |name: &str| self.columns.get(name).and_then(|place| self.headers.get(*place));
+        let columns: BTreeMap<&str, FileColumns> = self.mapped(kind).into_iter().collect();
         for (ours, _) in NAMES {
-            let of_visits = [
-                "age",
-                "visit_no",
-                "date",
-                "scheduled_at",
-                "status",
-                "department",
-                "doctor",
-                "channel",
-            ];
-            let is_read = match kind {
-                _ if matches!(*ours, "last" | "first") => false,
-                FileKind::Patients => !of_visits.contains(ours),
-                FileKind::Visits => *ours != "registered_on",
-            };
-            match (header(ours), *ours) {
-                (Some(header), _) if is_read => line(format!("{ours} = {header:?}")),
-                (None, "name") => {
-                    if let (Some(last), Some(first)) = (header("last"), header("first")) {
-                        line(format!("name = [{last:?}, {first:?}]"));
-                    }
-                }
-                (None, "visit_no" | "status") if kind == FileKind::Visits => {
+            match columns.get(ours) {
+                Some(FileColumns::One(header)) => line(format!("{ours} = {header:?}")),
+                Some(FileColumns::Several(headers)) => line(format!("{ours} = {headers:?}")),
+                None if rows::required(kind).contains(ours) => {
                     line(format!("# {ours} = \"\"  # is required: which column is it?"));
                 }
-                (None, "chart_no") => line("# chart_no = \"\"  # is required: which column is it?".to_owned()),
-                _ => {}
+                None => {}
             }
         }
-        let mapped = |place: &usize| self.columns.values().any(|column| column == place);
+        let mapped = |place: &usize| self.columns.values().any(|places| places.first() == Some(place));
         let ignored = self
             .headers
             .iter()
@@ -492,49 +568,33 @@ impl<'a> Found<'a> {
             line(format!("# Not read: {}", ignored.join(", ")));
         }
         if kind == FileKind::Visits {
-            text += &self.words(
-                "status",
-                "statuses",
-                samples,
-                (VisitStatus::ALL, VisitStatus::as_str),
-                STATUSES,
-            );
-            text += &self.words(
-                "channel",
-                "channels",
-                samples,
-                (VisitChannel::ALL, VisitChannel::as_str),
-                CHANNELS,
-            );
+            text += &self.words("status", "statuses", samples, STATUSES);
+            text += &self.words("channel", "channels", samples, CHANNELS);
         }
-        text += &self.words("sex", "sexes", samples, (Sex::ALL, Sex::as_str), SEXES);
+        text += &self.words("sex", "sexes", samples, SEXES);
         text
     }
 
     fn values<'b>(&self, name: &str, samples: &'b [Cells]) -> Vec<&'b str> {
-        let Some(place) = self.columns.get(name) else {
+        let Some(place) = self.columns.get(name).and_then(|places| places.first()) else {
             return Vec::new();
         };
         let values = samples.iter().filter_map(|row| row.get(*place)).map(str::trim);
         values.filter(|value| !value.is_empty()).collect()
     }
 
-    /// Lines about how dates are written.
-    fn dates(&self, kind: FileKind, samples: &[Cells]) -> Vec<String> {
+    fn dates(&self, kind: FileKind, samples: &[Cells]) -> Dates {
         let names: &[&str] = match kind {
             FileKind::Patients => &["birth_date", "registered_on"],
             FileKind::Visits => &["date", "birth_date"],
         };
         let values: Vec<&str> = names.iter().flat_map(|name| self.values(name, samples)).collect();
-        let mut lines = Vec::new();
         let day = self.values("date", samples);
         if kind == FileKind::Visits && !day.is_empty() && day.iter().all(|value| value.get(10..11) == Some("T")) {
-            lines.push("# Time stamps: \"calendar-day\" takes their day as it is written, \"instant\" that of the hospital's time zone.".to_owned());
-            lines.push("date = \"calendar-day\"".to_owned());
-            return lines;
+            return Dates::TimeStamps;
         }
-        if values.is_empty() || values.iter().all(|value| rules::parse_date(value).is_ok()) {
-            return lines;
+        if values.iter().all(|value| rules::parse_date(value).is_ok()) {
+            return Dates::Ours;
         }
         let fits = |form: &&&str| {
             DateFormat::parse(form).is_some_and(|format| {
@@ -552,31 +612,47 @@ impl<'a> Found<'a> {
         // Blanks make no difference.
         forms.dedup_by_key(|form| form.replace(' ', ""));
         match forms[..] {
-            [form] => lines.push(format!("date_format = {form:?}")),
-            [] => lines.push("# date_format = \"\"  # how are dates written? Such as DD/MM/YYYY".to_owned()),
-            _ => lines.push(format!(
-                "# date_format = \"\"  # one of these fits: {}",
-                forms.join(", ")
-            )),
+            [form] => Dates::Form(form),
+            _ => Dates::Open(forms),
         }
-        lines
+    }
+
+    /// The words of a column that are not ours, each with the number of its rows and what it is known to stand for.
+    fn other_words<'b, T: StringEnum>(
+        &self,
+        column: &str,
+        samples: &'b [Cells],
+        known: &[(&str, T)],
+    ) -> BTreeMap<&'b str, (usize, Option<T>)> {
+        let (ours, mut all) = (Words::<T>::default(), Words::default());
+        for (word, value) in known {
+            // The words are different ones.
+            let _ = all.add(word, *value);
+        }
+        let mut words = BTreeMap::new();
+        for word in self.values(column, samples) {
+            if ours.get(word).is_none() {
+                words.entry(word).or_insert_with(|| (0, all.get(word))).0 += 1;
+            }
+        }
+        words
+    }
+
+    /// The words of a column that are known.
+    fn known_words<T: StringEnum>(&self, column: &str, samples: &[Cells], known: &[(&str, T)]) -> Words<T> {
+        let mut words = Words::default();
+        for (word, (_, value)) in self.other_words(column, samples, known) {
+            if let Some(value) = value {
+                // Of words that differ in case only, both are known as the same.
+                let _ = words.add(word, value);
+            }
+        }
+        words
     }
 
     /// The table of the words of a column, with those that have to be told.
-    fn words<T: Copy + PartialEq>(
-        &self,
-        column: &str,
-        key: &str,
-        samples: &[Cells],
-        (all, as_str): (&[T], fn(T) -> &'static str),
-        known: &[(&str, T)],
-    ) -> String {
-        let mut words: BTreeMap<&str, usize> = BTreeMap::new();
-        for value in self.values(column, samples) {
-            if our_word(value, all, as_str).is_none() {
-                *words.entry(value).or_default() += 1;
-            }
-        }
+    fn words<T: StringEnum>(&self, column: &str, key: &str, samples: &[Cells], known: &[(&str, T)]) -> String {
+        let words = self.other_words(column, samples, known);
         if words.is_empty() {
             return String::new();
         }
@@ -585,19 +661,12 @@ impl<'a> Found<'a> {
             table.push_str("# The column has more than 20 words: is it the right one?\n");
             return table;
         }
-        for (word, rows) in words {
-            let found = known.iter().find(|(name, _)| folded_word(name) == folded_word(word));
+        let ours = Words::<T>::default().list();
+        for (word, (rows, value)) in words {
             // Writing to a text does not fail.
-            let _ = match found {
-                Some((_, ours)) => writeln!(table, "{word:?} = {:?}", as_str(*ours)),
-                None => {
-                    let ours: Vec<&str> = all.iter().map(|value| as_str(*value)).collect();
-                    writeln!(
-                        table,
-                        "# {word:?} = \"\"  # in {rows} rows; one of: {}",
-                        ours.join(", ")
-                    )
-                }
+            let _ = match value {
+                Some(value) => writeln!(table, "{word:?} = {:?}", value.as_str()),
+                None => writeln!(table, "# {word:?} = \"\"  # in {rows} rows; one of: {ours}"),
             };
         }
         table
@@ -636,6 +705,51 @@ mod tests {
             [statuses]\n# \"모름\" = \"\"  # in 1 rows; one of: TENTATIVE, BOOKED, CHECKED_IN, IN_PROGRESS, COMPLETED, ENDED, CANCELED, NO_SHOW\n\
             \"완료\" = \"COMPLETED\"\n\n[channels]\n\"전화\" = \"PHONE\"\n";
         assert_eq!(suggested(file, None), expected);
+    }
+
+    /// Whether a file of visits is read without a mapping.
+    fn is_unmistakable(content: &str) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.csv");
+        std::fs::write(&path, content).unwrap();
+        unmistakable(&path, FileKind::Visits).is_some()
+    }
+
+    #[test]
+    fn what_could_be_read_otherwise_is_mistakable() {
+        assert!(is_unmistakable(
+            "Visit ID,MRN,Date of visit,Visit Date,State\n1,2,x,31/12/2024,done\n"
+        ));
+        for (reason, content) in [
+            (
+                "no column for visit_no",
+                "Number,MRN,Visit Date,State\n1,2,2024-12-31,done\n",
+            ),
+            ("no day", "Visit ID,MRN,State\n1,2,done\n"),
+            (
+                "two columns for chart_no",
+                "Visit ID,MRN,Patient ID,Visit Date,State\n1,2,3,2024-12-31,done\n",
+            ),
+            (
+                "two forms of dates",
+                "Visit ID,MRN,Visit Date,State\n1,2,01/02/2024,done\n",
+            ),
+            (
+                "an unknown form of dates",
+                "Visit ID,MRN,Visit Date,State\n1,2,Dec 31,done\n",
+            ),
+            (
+                "time stamps",
+                "Visit ID,MRN,Visit Date,State\n1,2,2024-12-31T08:00:00Z,done\n",
+            ),
+            (
+                "two readings",
+                "Visit ID;MRN;Visit Date;State,Visit ID;MRN,Visit Date,State\n",
+            ),
+            ("not a file of visits", "MRN,Name\n1,x\n"),
+        ] {
+            assert!(!is_unmistakable(content), "{reason}");
+        }
     }
 
     #[test]

@@ -1,5 +1,14 @@
 //! Enums whose variants each have one string, in the database, in files and in the API.
 
+/// What [`string_enum!`] defines, for functions that take any of these enums.
+pub trait StringEnum: Copy + PartialEq + 'static {
+    /// Every value, in order.
+    const ALL: &'static [Self];
+
+    /// The string of the value.
+    fn as_str(self) -> &'static str;
+}
+
 /// Defines a field-less enum whose variants each have one string.
 ///
 /// Variants keep the order in which they are listed; their discriminants count from 0.
@@ -31,6 +40,14 @@ macro_rules! string_enum {
             #[must_use]
             pub fn from_index(index: u8) -> Option<Self> {
                 Self::ALL.get(usize::from(index)).copied()
+            }
+        }
+
+        impl $crate::StringEnum for $name {
+            const ALL: &'static [Self] = Self::ALL;
+
+            fn as_str(self) -> &'static str {
+                self.as_str()
             }
         }
     };

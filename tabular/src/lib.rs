@@ -18,7 +18,8 @@
 //!   quote is a [`Problem`] of the row. A quote that is not closed ends the file with an error.
 //! - In a spreadsheet, numbers are written without exponent or needless zeros (`12`, `0.5`), dates and times as `2021-12-31`,
 //!   `2021-12-31T09:30:00` and `09:30:00`, durations as `26:30:00`, booleans as `TRUE` and `FALSE`. A cell with an error, such as
-//!   `#REF!`, is a [`Problem`]. Cells to the right of the header row's last one are left out, and rows without any value are no rows.
+//!   `#REF!`, is a [`Problem`]. Cells to the right of the header row's last one are left out where the options have its columns or line, and
+//!   rows without any value are no rows.
 //! - A bad cell is a problem of its row. Everything else is an error that ends the file. Neither has the value of a cell.
 //!
 //! # Bounds

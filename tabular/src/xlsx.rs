@@ -109,7 +109,8 @@ fn send_sheet(file: File, options: &Options, sender: &SyncSender<Result<Message>
     let has_merged_cells = xlsx_bounds::check(file.try_clone()?)?;
     let mut workbook: Workbook = Xlsx::new(BufReader::new(file)).map_err(|failed| error(0, failed))?;
     let (sheet, (header_row, headers)) = find_sheet(&mut workbook, has_merged_cells, options)?;
-    let width = headers.len();
+    // Any row may be the header row of whoever names none.
+    let width = (options.header_row.is_some() || !options.columns.is_empty()).then_some(headers.len());
     let reading = Reading {
         format: Format::Xlsx,
         sheet: Some(sheet.clone()),
@@ -128,7 +129,10 @@ fn send_sheet(file: File, options: &Options, sender: &SyncSender<Result<Message>
         if row.line <= header_row {
             continue;
         }
-        let row = row.with_width(width);
+        let row = match width {
+            Some(width) => row.with_width(width),
+            None => row,
+        };
         // Not even a problem: it is to the right of the header row.
         if row.cells.is_blank() && row.problems.is_empty() {
             continue;

@@ -406,13 +406,13 @@ impl Client<'_> {
 
     /// Checks that a query fails with this code.
     /// Uploads a file. Returns its id.
-    pub async fn upload(&self, content: &str) -> Value {
+    pub async fn upload(&self, content: impl Into<Vec<u8>>) -> Value {
         let request = self
             .app
             .http
             .post(format!("{}/files", self.base))
             .bearer_auth(&self.token);
-        let request = request.header("content-type", "text/csv").body(content.to_owned());
+        let request = request.header("content-type", "text/csv").body(content.into());
         let mut answer: Value = request.send().await.unwrap().json().await.unwrap();
         assert_ne!(answer["fileId"], Value::Null, "{answer}");
         answer["fileId"].take()

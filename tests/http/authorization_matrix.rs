@@ -655,7 +655,7 @@ impl<'a> HospitalFixture<'a> {
             }
         }
         let file = format!("chart_no,name,sex\nCH-77I,Tiberius Quuxford,WOMAN\nCH-7701,{MEMO},\n");
-        self.admin.upload(&file).await
+        self.admin.upload(file).await
     }
 
     async fn checked_import(&self) -> Value {

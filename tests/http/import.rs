@@ -23,7 +23,7 @@ fn reported(app: &TestApp, kind: &str, content: impl AsRef<[u8]>) -> (String, St
     (errors, summary)
 }
 
-/// Imports a file of patients with a mapping, which must go through; the messages, and the names by chart number.
+/// Imports a file of patients, with a mapping unless its text is empty, which must go through; the messages, and the names by chart number.
 async fn imported_with(
     app: &TestApp,
     name: &str,
@@ -31,16 +31,12 @@ async fn imported_with(
     mapping: &str,
 ) -> (String, Vec<(String, String)>) {
     let path = app.write_file(name, content);
-    let mapping = app.write_file("mapping.toml", mapping);
-    let output = app.try_run_cli(&[
-        "import",
-        "patients",
-        "--hospital",
-        "H1",
-        path.to_str().unwrap(),
-        "--mapping",
-        mapping.to_str().unwrap(),
-    ]);
+    let file = app.write_file("mapping.toml", mapping);
+    let mut args = vec!["import", "patients", "--hospital", "H1", path.to_str().unwrap()];
+    if !mapping.is_empty() {
+        args.extend(["--mapping", file.to_str().unwrap()]);
+    }
+    let output = app.try_run_cli(&args);
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{errors}");
     let patients = app
@@ -137,6 +133,31 @@ on_each_database! {
         let (errors, patients) = imported_with(app, "patients.xlsx", workbook.save_to_buffer().unwrap(), mapping).await;
         assert!(errors.contains("read as XLSX, sheet \"Sheet1\", header row 3"), "{errors}");
         assert_eq!(patients, [("12", "Kim Min"), ("13", "")].map(|(number, name)| (number.to_owned(), name.to_owned())));
+    }
+
+    async fn a_file_without_a_mapping_is_read_where_its_header_row_is_unmistakable(app: TestApp) {
+        let mut workbook = rust_xlsxwriter::Workbook::new();
+        workbook.add_worksheet().write_string(0, 0, "About this file").unwrap();
+        let sheet = workbook.add_worksheet();
+        sheet.write_string(0, 0, "Patients").unwrap();
+        sheet.write_row(2, 0, ["MRN", "Last name", "First name", "D.O.B.", "Gender", "Ward"]).unwrap();
+        sheet.write_row(3, 0, ["12", "Kim", "Min", "31/12/1980", "F", "7"]).unwrap();
+        let (errors, patients) = imported_with(app, "patients.xlsx", workbook.save_to_buffer().unwrap(), "").await;
+        for expected in ["read as XLSX, sheet \"Sheet2\", header row 3\ncolumn \"MRN\" is chart_no\ncolumn \"Last name\" is name\ncolumn \"First name\" is name\n\
+            column \"D.O.B.\" is birth_date\ncolumn \"Gender\" is sex\ncolumn \"Ward\" is not read\n"] {
+            assert!(errors.contains(expected), "{errors}");
+        }
+        assert_eq!(patients, [("12".to_owned(), "Kim Min".to_owned())]);
+        let visits = "예약번호;환자번호;진료일;상태\nv1;12;2025.05.01;완료\nv2;12;2025.05.02;예약\n";
+        let summary = app.run_cli_with_input(&["import", "visits", "--hospital", "H1", "-"], visits);
+        assert_eq!(summary, "2 rows read: 2 inserted, 0 changed, 0 unchanged, 0 conflicts, 0 refused, 0 blank; 0 values left empty\n");
+        let query = "{ patients { nodes { birthDate sex visits(orderBy: {field: DATE}) { nodes { visitNo date status } } } } }";
+        assert_eq!(app.sign_in("admin").await.graphql(query).await["patients"]["nodes"], json!([{"birthDate": "1980-12-31", "sex": "FEMALE", "visits": {"nodes": [
+            {"visitNo": "v1", "date": "2025-05-01", "status": "COMPLETED"}, {"visitNo": "v2", "date": "2025-05-02", "status": "BOOKED"}]}}]));
+        // Day and month could be either: it has to be said.
+        let file = app.write_file("dates.csv", "MRN,DOB\n12,01/02/1980\n");
+        let errors = refused(app, &["import", "patients", "--hospital", "H1", file.to_str().unwrap()]);
+        assert!(errors.contains("no header row was found: it must have the columns chart_no"), "{errors}");
     }
 
     async fn the_standard_input_is_imported(app: TestApp) {

@@ -5,7 +5,7 @@ use test_support::{Client, error, on_each_database, wait_until};
 
 const COUNTS: &str = "counts { outcome rows }";
 
-async fn prepared(user: &Client<'_>, content: &str, more: Value) -> Value {
+async fn prepared(user: &Client<'_>, content: impl Into<Vec<u8>>, more: Value) -> Value {
     let mut input = more;
     input["fileId"] = user.upload(content).await;
     let kind = input["kind"].as_str().unwrap_or("PATIENTS").to_owned();
@@ -94,6 +94,25 @@ on_each_database! {
         let list = admin.graphql("{ imports { totalCount nodes { state fileName } } }").await["imports"].take();
         assert_eq!(list["totalCount"], 3);
         assert_eq!([&list["nodes"][0]["state"], &list["nodes"][1]["state"], &list["nodes"][2]["fileName"]], [&json!("READY"), &json!("DONE"), &json!("patients.csv")]);
+    }
+
+    async fn a_spreadsheet_is_checked_then_committed(app: TestApp) {
+        let desk = app.sign_in("desk").await;
+        let mut workbook = rust_xlsxwriter::Workbook::new();
+        let sheet = workbook.add_worksheet();
+        sheet.set_name("2025").unwrap();
+        sheet.write_row(1, 0, ["MRN", "Name", "Room"]).unwrap();
+        sheet.write_number(2, 0, 7.0).unwrap();
+        sheet.write_row(2, 1, ["Ann Ash", "3"]).unwrap();
+        let id = prepared(&desk, workbook.save_to_buffer().unwrap(), json!({})).await;
+        let import = in_state(&desk, &id, "READY").await;
+        assert_eq!(import["reading"], json!({"format": "XLSX", "encoding": null, "delimiter": null, "headerRow": 2, "columns": [
+            {"header": "MRN", "column": "chart_no"}, {"header": "Name", "column": "name"}, {"header": "Room", "column": null}]}));
+        assert_eq!(import["rows"]["nodes"][0]["line"], 3);
+        desk.mutate("commitImport", json!({"id": id}), "import { id }").await;
+        in_state(&desk, &id, "DONE").await;
+        let patients = desk.graphql("{ patients { nodes { chartNo name } } }").await["patients"]["nodes"].take();
+        assert_eq!(patients, json!([{"chartNo": "7", "name": "Ann Ash"}]));
     }
 
     async fn a_file_that_cannot_be_taken_fails_whole(app: TestApp) {

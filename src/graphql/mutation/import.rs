@@ -22,7 +22,7 @@ struct PrepareImportInput {
     file_id: ID,
     /// What the file has rows of.
     kind: ImportKind,
-    /// A mapping file's text, at most 64 KiB; absent: our own columns.
+    /// A mapping file's text, at most 64 KiB; absent: our own columns, or what the header row says unmistakably.
     mapping: Option<String>,
     /// What stands in a conflict.
     #[graphql(default_with = "ConflictPolicy::Keep")]
