@@ -33,6 +33,7 @@ mod m0021_imports;
 mod m0022_search_order;
 mod m0023_upload;
 mod m0024_merge_history;
+mod m0026_pinned;
 pub mod triggers;
 
 /// All migrations, in order.
@@ -65,6 +66,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0022_search_order::Migration),
             Box::new(m0023_upload::Migration),
             Box::new(m0024_merge_history::Migration),
+            Box::new(m0026_pinned::Migration),
         ]
     }
 }

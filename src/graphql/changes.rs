@@ -49,12 +49,12 @@ pub(super) struct StatisticsChanges(pub(super) Arc<StatisticsComparison>);
 impl StatisticsChanges {
     /// The older snapshot; for a preview, computed with the rules in force.
     async fn before(&self) -> Statistics {
-        Statistics(Arc::clone(&self.0.before))
+        Arc::clone(&self.0.before).into()
     }
 
     /// The newer snapshot; for a preview, computed with the proposed rules.
     async fn after(&self) -> Statistics {
-        Statistics(Arc::clone(&self.0.after))
+        Arc::clone(&self.0.after).into()
     }
 
     /// In order, the same as those of the snapshots.

@@ -7,7 +7,8 @@ use async_graphql::{Context, ID, Object};
 use super::connection::{PatientOrder, VisitOrder, patient_order, visit_order};
 use super::context;
 use super::enums::{CohortKind, VisitStatus};
-use super::id::Id;
+use super::explain::{self, CohortMembership};
+use super::id::{self, Id};
 use super::pagination::{self, PageArgs, PageInfo, rows_selected};
 use super::patient::Patient;
 use super::raw_json::{IdList, WriteField, WriteFields};
@@ -114,6 +115,16 @@ impl Cohort {
             )
         };
         self.cut(digest).await
+    }
+
+    /// Why the patient is in this list, or is not; null if the hospital has no such patient.
+    async fn explain(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "A Patient.id.")] patient_id: ID,
+    ) -> Result<Option<CohortMembership>> {
+        let patient = id::patient("patientId", &patient_id)?;
+        explain::membership(ctx, &self.resolved, self.bucket, self.kind, patient).await
     }
 
     /// A page of the patients; by chart number by default.

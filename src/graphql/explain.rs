@@ -41,6 +41,21 @@ pub(super) async fn explain(
     }))
 }
 
+/// Whether the patient is in a cohort, and why; none where the hospital has no such patient.
+pub(super) async fn membership(
+    ctx: &Context<'_>,
+    resolved: &Arc<ResolvedStatistics>,
+    bucket: BucketRef,
+    kind: statistics::CohortKind,
+    patient: i64,
+) -> Result<Option<CohortMembership>> {
+    let Some(explanation) = explain(ctx, resolved, patient).await? else {
+        return Ok(None);
+    };
+    let bucket = BucketExplanation::new(&explanation.explained, bucket);
+    Ok(bucket.and_then(|bucket| bucket.memberships(&[kind]).pop()))
+}
+
 /// Why a patient is or is not in the lists of a snapshot, based on the visits as of the snapshot.
 #[Object]
 impl PatientExplanation {

@@ -9,10 +9,12 @@ use scheduling::{Interval, LeftOutReason, RecallCounts};
 use tokio::sync::OnceCell;
 
 use crate::error::Error;
+use crate::reporting::SnapshotId;
 use crate::store::{
     ChangeEntry, Department, Doctor, DoctorHours, DoctorSchedule, HistoryPage, KeyedRecallEntry, KeyedVisit,
-    LeftOutPage, Patient, PatientEnds, PatientVisitPage, RecallContact, RecallEntry, RecallEntryPage, RecallEntryQuery,
-    RecallList, RecordKind, RevisionRange, StaffMember, Store, VisitDetails, VisitQuery, VisitVersions,
+    LeftOutPage, Patient, PatientEnds, PatientVisitPage, Pin, RecallContact, RecallEntry, RecallEntryPage,
+    RecallEntryQuery, RecallList, RecordKind, RevisionRange, StaffMember, Store, VisitDetails, VisitQuery,
+    VisitVersions,
 };
 
 pub(super) struct Loaders {
@@ -91,6 +93,10 @@ pub(super) struct HistoryTotalKey {
     pub(super) record: RecordKind,
     pub(super) id: i64,
 }
+
+/// The pin of a snapshot; nothing if it is not pinned.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct PinKey(pub(super) SnapshotId);
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct StaffKey(pub(super) i64);
@@ -333,6 +339,18 @@ impl Loader<HistoryTotalKey> for Loaders {
             );
         }
         Ok(loaded)
+    }
+}
+
+impl Loader<PinKey> for Loaders {
+    type Value = Pin;
+    type Error = Error;
+
+    async fn load(&self, keys: &[PinKey]) -> Loaded<PinKey, Self::Value> {
+        let ids: Vec<String> = keys.iter().map(|key| key.0.to_string()).collect();
+        let mut pins = self.store.pins(self.hospital, &ids).await?;
+        let found = keys.iter().zip(&ids);
+        Ok(found.filter_map(|(key, id)| Some((*key, pins.remove(id)?))).collect())
     }
 }
 

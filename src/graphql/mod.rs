@@ -21,6 +21,7 @@ mod mutation;
 mod node;
 mod pagination;
 mod patient;
+mod pinned;
 mod query;
 mod raw_json;
 mod recall;

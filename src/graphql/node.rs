@@ -65,7 +65,7 @@ pub(super) async fn find(ctx: &Context<'_>, id: Id) -> Result<Option<Node>> {
             .reporting
             .load(hospital, id)
             .await?
-            .map(|resolved| Node::Statistics(Statistics(resolved))),
+            .map(|resolved| Node::Statistics(resolved.into())),
         Id::Cohort(id, bucket, kind) => cohort(ctx, id, bucket, kind).await?.map(Node::Cohort),
     })
 }

@@ -5,6 +5,7 @@ use async_graphql::{Context, ID, Object};
 use super::access;
 use super::audit::{self, AuditConnection, AuditFilter};
 use super::changes::{ProposedDefinitionInput, StatisticsChanges};
+use super::cohort::Cohort;
 use super::connection::{PatientConnection, PatientOrder, VisitConnection, VisitOrder, patient_order, visit_order};
 use super::context;
 use super::duplicates::{self, PatientMatch};
@@ -15,6 +16,7 @@ use super::import::{self, Import, ImportConnection};
 use super::node::{self, Node};
 use super::pagination::PageArgs;
 use super::patient::{self, Patient, PatientFilter, patient_search};
+use super::pinned::{self, StatisticsConnection};
 use super::recall::{self, RecallList, RecallListConnection};
 use super::scalars::Date;
 use super::session::Viewer;
@@ -59,9 +61,8 @@ impl Query {
     ) -> Result<Statistics> {
         let hospital = context::viewer(ctx)?.hospital;
         let asked = statistics::asked(ctx, period, range, filter, as_of).await?;
-        Ok(Statistics(
-            context::services(ctx)?.reporting.resolve(hospital, asked).await?,
-        ))
+        let resolved = context::services(ctx)?.reporting.resolve(hospital, asked).await?;
+        Ok(resolved.into())
     }
 
     /// The differences that other rules would make, before they are published. Nothing is changed. For ADMIN.
@@ -98,7 +99,27 @@ impl Query {
             .reporting
             .load(hospital, id)
             .await?
-            .map(Statistics))
+            .map(Statistics::from))
+    }
+
+    /// The list with this ID; null if the hospital never had one.
+    async fn cohort(&self, ctx: &Context<'_>, #[graphql(desc = "A Cohort.id.")] id: ID) -> Result<Option<Cohort>> {
+        let (id, bucket, kind) = id::cohort("id", &id)?;
+        node::cohort(ctx, id, bucket, kind).await
+    }
+
+    /// The hospital's pinned snapshots, the newest pinned first.
+    async fn pinned_snapshots(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The number of rows from the start, at most 100; 20 if neither first nor last is given.")]
+        first: Option<i32>,
+        #[graphql(desc = "Rows after this cursor; with first.")] after: Option<String>,
+        #[graphql(desc = "The number of rows from the end, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "Rows before this cursor; with last.")] before: Option<String>,
+    ) -> Result<StatisticsConnection> {
+        let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
+        pinned::page(ctx, &page_args).await
     }
 
     /// The hospital's staff, by login. All who use the console see the names.

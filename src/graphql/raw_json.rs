@@ -235,6 +235,15 @@ mod tests {
             assert_eq!(known, declared, "{type_name}");
         }
         fields::<StatisticsBucket>(&["covered"]);
-        fields::<Cohort>(&["id", "kind", "patientIds", "visitIds", "digest", "patients", "visits"]);
+        fields::<Cohort>(&[
+            "id",
+            "kind",
+            "patientIds",
+            "visitIds",
+            "digest",
+            "explain",
+            "patients",
+            "visits",
+        ]);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_graphql::parser::types::Field;
 use async_graphql::{Context, ContextSelectionSet, ID, InputObject, InputType as _, Object, SimpleObject};
+use tokio::sync::OnceCell;
 
 use super::changes::StatisticsChanges;
 use super::cohort::Cohort;
@@ -13,12 +14,15 @@ use super::enums::{CohortKind, Period, VisitChannel, WeekStart};
 use super::explain::{self, PatientExplanation};
 use super::hospital::{Department, Doctor, StatisticsDefinition};
 use super::id::{self, Id};
+use super::loaders::PinKey;
 use super::raw_json::{JsonList, JsonObject, JsonWriter, WriteField, WriteFields};
 use super::scalars::{Date, DateTime};
+use super::staff::StaffMember;
 use crate::config::Limits;
 use crate::error::{Error, Result};
-use crate::reporting::{ResolvedStatistics, StatisticsRequest};
+use crate::reporting::{ResolvedStatistics, SnapshotHead, StatisticsRequest};
 use crate::statistics::{self, BucketRef, DayRange, Filter};
+use crate::store::Pin;
 
 /// A range of days. Both ends are included.
 #[derive(InputObject)]
@@ -180,36 +184,75 @@ pub(super) struct AppliedFilter {
     channels: Option<Vec<VisitChannel>>,
 }
 
-/// A snapshot.
-pub(super) struct Statistics(pub(super) Arc<ResolvedStatistics>);
+/// A snapshot. One that is listed among others is loaded when its lists are asked for.
+#[derive(Clone)]
+pub(super) struct Statistics {
+    head: Arc<SnapshotHead>,
+    lists: Arc<OnceCell<Arc<ResolvedStatistics>>>,
+}
+
+impl From<Arc<ResolvedStatistics>> for Statistics {
+    fn from(resolved: Arc<ResolvedStatistics>) -> Self {
+        Self {
+            head: Arc::new(resolved.head()),
+            lists: Arc::new(OnceCell::new_with(Some(resolved))),
+        }
+    }
+}
+
+impl Statistics {
+    /// A snapshot that is stored.
+    pub(super) fn stored(head: Arc<SnapshotHead>) -> Self {
+        Self {
+            head,
+            lists: Arc::default(),
+        }
+    }
+
+    /// The snapshot with its lists.
+    async fn resolved(&self, ctx: &Context<'_>) -> Result<&Arc<ResolvedStatistics>> {
+        let load = async || {
+            let reporting = &context::services(ctx)?.reporting;
+            let found = reporting.load(self.head.hospital, self.head.id).await?;
+            found.ok_or_else(|| Error::Internal("a snapshot of the response is gone".to_owned()))
+        };
+        self.lists.get_or_try_init(load).await
+    }
+
+    async fn pin(&self, ctx: &Context<'_>) -> Result<Option<Pin>> {
+        context::loaders(ctx)?.load_one(PinKey(self.head.id)).await
+    }
+}
 
 /// One computation of the statistics: a snapshot whose lists stay the same when the data changes.
 #[Object]
 impl Statistics {
     /// An opaque ID, by which any server returns exactly these lists.
     pub(super) async fn id(&self, ctx: &Context<'_>) -> Result<ID> {
-        context::services(ctx)?.reporting.persist(&self.0).await?;
-        Ok(Id::Statistics(self.0.id).into())
+        if let Some(resolved) = self.lists.get() {
+            context::services(ctx)?.reporting.persist(resolved).await?;
+        }
+        Ok(Id::Statistics(self.head.id).into())
     }
 
     /// The calendar unit of the buckets.
     async fn period(&self) -> Period {
-        self.0.snapshot.question().period.into()
+        self.head.question.period.into()
     }
 
     /// The requested days.
     async fn range(&self) -> DateRange {
-        self.0.snapshot.question().range.into()
+        self.head.question.range.into()
     }
 
     /// The filter that was applied.
     async fn filter(&self, ctx: &Context<'_>) -> Result<AppliedFilter> {
-        let filter = &self.0.snapshot.question().filter;
+        let filter = &self.head.question.filter;
         let store = &context::services(ctx)?.store;
         let departments = match &filter.departments {
             None => None,
             Some(ids) => {
-                let all = store.departments(self.0.hospital).await?;
+                let all = store.departments(self.head.hospital).await?;
                 Some(
                     all.into_iter()
                         .filter(|row| ids.contains(&row.id))
@@ -221,7 +264,7 @@ impl Statistics {
         let doctors = match &filter.doctors {
             None => None,
             Some(ids) => {
-                let all = store.doctors(self.0.hospital).await?;
+                let all = store.doctors(self.head.hospital).await?;
                 Some(
                     all.into_iter()
                         .filter(|row| ids.contains(&row.id))
@@ -240,58 +283,78 @@ impl Statistics {
 
     /// The reference day: nothing dated after it counts.
     async fn as_of(&self) -> Date {
-        self.0.snapshot.question().as_of.into()
+        self.head.question.as_of.into()
     }
 
     /// When it was computed.
     async fn computed_at(&self) -> DateTime {
-        DateTime(self.0.computed_at)
+        DateTime(self.head.computed_at)
     }
 
     /// An opaque identifier of the state of the data: it differs after every change that can affect a count.
     async fn revision(&self) -> &str {
-        &self.0.revision
+        &self.head.revision
     }
 
     /// The hospital's time zone when it was computed.
     async fn time_zone(&self) -> &str {
-        &self.0.time_zone
+        &self.head.time_zone
     }
 
     /// The day that weeks started on when it was computed.
     async fn week_start(&self) -> WeekStart {
-        self.0.snapshot.week_start().into()
+        self.head.week_start.into()
     }
 
     /// The rules that were applied.
     async fn definition(&self) -> StatisticsDefinition {
-        StatisticsDefinition::new(self.0.snapshot.definition(), self.0.effective_from)
+        StatisticsDefinition::new(&self.head.definition, self.head.effective_from)
     }
 
     /// When it was pinned; null if it is not pinned.
     async fn pinned_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
-        let store = &context::services(ctx)?.store;
-        let row = store.snapshot_row(self.0.hospital, &self.0.id.to_string()).await?;
-        Ok(row.and_then(|row| row.pinned_at).map(DateTime))
+        Ok(self.pin(ctx).await?.map(|pin| DateTime(pin.at)))
+    }
+
+    /// Who pinned it; null if it is not pinned.
+    async fn pinned_by(&self, ctx: &Context<'_>) -> Result<Option<StaffMember>> {
+        match self.pin(ctx).await?.and_then(|pin| pin.by) {
+            Some(id) => StaffMember::find(ctx, id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// What whoever pinned it calls it; null if it has no label, or if patients are masked for the viewer.
+    async fn label(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+        if !context::sees_in_full(ctx)? {
+            return Ok(None);
+        }
+        Ok(self.pin(ctx).await?.and_then(|pin| pin.label))
     }
 
     /// The buckets in order, without gaps, covering the range.
-    async fn buckets(&self) -> JsonList<StatisticsBucket> {
-        let places = (0..).take(self.0.snapshot.len());
-        let buckets = places.filter_map(|place| StatisticsBucket::new(&self.0, BucketRef::At(place)));
-        JsonList(buckets.collect())
+    async fn buckets(&self, ctx: &Context<'_>) -> Result<JsonList<StatisticsBucket>> {
+        let resolved = self.resolved(ctx).await?;
+        let places = (0..).take(resolved.snapshot.len());
+        let buckets = places.filter_map(|place| StatisticsBucket::new(resolved, BucketRef::At(place)));
+        Ok(JsonList(buckets.collect()))
     }
 
     /// The bucket that contains the day; null if the day is outside the range.
-    async fn bucket(&self, #[graphql(desc = "A day.")] day: Date) -> Result<Option<JsonObject<StatisticsBucket>>> {
-        let bucket = self.0.snapshot.bucket_of(day.day("day")?);
-        let bucket = bucket.and_then(|bucket| StatisticsBucket::new(&self.0, bucket));
+    async fn bucket(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "A day.")] day: Date,
+    ) -> Result<Option<JsonObject<StatisticsBucket>>> {
+        let resolved = self.resolved(ctx).await?;
+        let bucket = resolved.snapshot.bucket_of(day.day("day")?);
+        let bucket = bucket.and_then(|bucket| StatisticsBucket::new(resolved, bucket));
         Ok(bucket.map(JsonObject))
     }
 
     /// The whole range as one bucket. Distinct patients: not the sum of the buckets.
-    async fn total(&self) -> Result<JsonObject<StatisticsBucket>> {
-        StatisticsBucket::new(&self.0, BucketRef::Total)
+    async fn total(&self, ctx: &Context<'_>) -> Result<JsonObject<StatisticsBucket>> {
+        StatisticsBucket::new(self.resolved(ctx).await?, BucketRef::Total)
             .map(JsonObject)
             .ok_or_else(|| Error::Internal("a snapshot has no total".to_owned()))
     }
@@ -305,10 +368,11 @@ impl Statistics {
     ) -> Result<StatisticsChanges> {
         let reporting = &context::services(ctx)?.reporting;
         let before = reporting
-            .load(self.0.hospital, id::statistics("since", &since)?)
+            .load(self.head.hospital, id::statistics("since", &since)?)
             .await?;
         let before = before.ok_or_else(|| Error::unknown_id("since", "snapshot"))?;
-        Ok(StatisticsChanges(reporting.compare(before, Arc::clone(&self.0)).await?))
+        let after = Arc::clone(self.resolved(ctx).await?);
+        Ok(StatisticsChanges(reporting.compare(before, after).await?))
     }
 
     /// Why a patient is or is not in the lists of this snapshot; null if the hospital has no such patient.
@@ -317,7 +381,7 @@ impl Statistics {
         ctx: &Context<'_>,
         #[graphql(desc = "A Patient.id.")] patient_id: ID,
     ) -> Result<Option<PatientExplanation>> {
-        explain::explain(ctx, &self.0, id::patient("patientId", &patient_id)?).await
+        explain::explain(ctx, self.resolved(ctx).await?, id::patient("patientId", &patient_id)?).await
     }
 }
 

@@ -26,8 +26,8 @@ use crate::statistics::{
     BucketRef, CohortKind, CohortList, Definition, Filter, Ledger, Period, Question, Snapshot, WeekStart, resolve,
 };
 use crate::store::{
-    Command, CountedCohort, CreateRecallList, HospitalState, PinSnapshot, Revision, SnapshotRow, Store, StoredSnapshot,
-    UnpinSnapshot, definition_of,
+    Command, CountedCohort, CreateRecallList, HospitalState, Keyset, Revision, SnapshotRow, Store, StoredSnapshot,
+    definition_of,
 };
 
 pub use changes::{CitedReason, CitedVisit, StatisticsComparison};
@@ -81,6 +81,22 @@ pub struct ResolvedStatistics {
     pub snapshot: Snapshot,
     /// Set once it is in the database.
     persisted: OnceCell<()>,
+}
+
+/// What a snapshot is of, without its lists.
+#[derive(Clone, Debug)]
+pub struct SnapshotHead {
+    pub id: SnapshotId,
+    pub hospital: i64,
+    /// The revision of the data that was counted, as the API shows it.
+    pub revision: String,
+    pub time_zone: String,
+    pub computed_at: DateTime<Utc>,
+    pub question: Question,
+    pub definition: Definition,
+    /// Since when the definition is in force.
+    pub effective_from: DateTime<Utc>,
+    pub week_start: WeekStart,
 }
 
 /// A statistics question before the hospital's date and definition are known.
@@ -263,16 +279,11 @@ impl Reporting {
             }
             Some(StoredSnapshot::Whole(row, packed)) => (row, packed),
         };
-        let (question, week_start) = identity::question_of(&row)?;
-        let (rules, effective_from) = match identity::rules_of(&row) {
-            Some(rules) => rules,
-            None => match self.store.definition(hospital, row.definition_version).await? {
-                Some(definition) => (definition_of(&definition), definition.effective_from),
-                None => return Ok(None),
-            },
+        let Some(head) = self.head(&row).await? else {
+            return Ok(None);
         };
         let snapshot = spawn_cpu("unpacking a snapshot", move || {
-            Snapshot::unpack(&packed, question, rules, week_start)
+            Snapshot::unpack(&packed, head.question, head.definition, head.week_start)
         })
         .await??;
         let resolved = Arc::new(ResolvedStatistics {
@@ -282,7 +293,7 @@ impl Reporting {
             revision: row.revision,
             time_zone: row.time_zone,
             computed_at: row.computed_at,
-            effective_from,
+            effective_from: head.effective_from,
             in_force: row.definition_version,
             newest_visit: row.newest_visit_id,
             snapshot,
@@ -290,6 +301,49 @@ impl Reporting {
         });
         self.snapshots.insert((hospital, id), Arc::clone(&resolved));
         Ok(Some(resolved))
+    }
+
+    /// What a stored snapshot is of; none where its definition was deleted.
+    async fn head(&self, row: &SnapshotRow) -> Result<Option<SnapshotHead>> {
+        let id = SnapshotId::from_text(&row.id)
+            .ok_or_else(|| Error::Internal(format!("the stored snapshot {:?} has a malformed id", row.id)))?;
+        let (question, week_start) = identity::question_of(row)?;
+        let (definition, effective_from) = match identity::rules_of(row) {
+            Some(rules) => rules,
+            None => match self.store.definition(row.hospital_id, row.definition_version).await? {
+                Some(definition) => (definition_of(&definition), definition.effective_from),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(SnapshotHead {
+            id,
+            hospital: row.hospital_id,
+            revision: row.revision.clone(),
+            time_zone: row.time_zone.clone(),
+            computed_at: row.computed_at,
+            question,
+            definition,
+            effective_from,
+            week_start,
+        }))
+    }
+
+    /// A page of the hospital's pinned snapshots, by the number under which each was pinned.
+    ///
+    /// # Errors
+    /// Where the database fails, or a stored snapshot is damaged.
+    pub async fn pinned_page(
+        &self,
+        hospital: i64,
+        seek: &Keyset<Option<String>>,
+    ) -> Result<Vec<(i64, Arc<SnapshotHead>)>> {
+        let mut heads = Vec::new();
+        for row in self.store.pinned_page(hospital, seek).await? {
+            if let (Some(number), Some(head)) = (row.pin_number, self.head(&row).await?) {
+                heads.push((number, Arc::new(head)));
+            }
+        }
+        Ok(heads)
     }
 
     /// Stores the snapshot, so that every server can load it by its id and cursors. To be called before a response contains one of
@@ -330,8 +384,7 @@ impl Reporting {
         Error::BeingRestored
     }
 
-    /// Pins a snapshot, so that it does not expire, or unpins it; none where there never was one of that id. `key` is the
-    /// idempotency key.
+    /// Executes a command that pins or unpins a snapshot; none where there never was one of that id. `key` is the idempotency key.
     ///
     /// # Errors
     /// FORBIDDEN where the viewer's role may not pin; SNAPSHOT_EXPIRED where it has expired already. Where the database fails.
@@ -339,17 +392,11 @@ impl Reporting {
         &self,
         viewer: &Viewer,
         id: SnapshotId,
-        pinned: bool,
+        command: &dyn Command,
         key: Option<&str>,
     ) -> Result<Option<Arc<ResolvedStatistics>>> {
-        let text = id.to_string();
-        let command: Box<dyn Command> = if pinned {
-            Box::new(PinSnapshot { id: text.clone() })
-        } else {
-            Box::new(UnpinSnapshot { id: text.clone() })
-        };
-        match self.store.execute(viewer, command.as_ref(), key).await {
-            Ok(_) => self.store.renew_lists_of(viewer.hospital, &text).await?,
+        match self.store.execute(viewer, command, key).await {
+            Ok(_) => self.store.renew_lists_of(viewer.hospital, &id.to_string()).await?,
             // It was deleted from the database, so it must not be found in memory.
             Err(Error::NotFound { .. }) => self.snapshots.invalidate(&(viewer.hospital, id)),
             Err(error) => return Err(error),
@@ -445,6 +492,22 @@ impl ResolvedStatistics {
         Revision::parse(&self.revision).ok_or_else(damaged)
     }
 
+    /// What it is of.
+    #[must_use]
+    pub fn head(&self) -> SnapshotHead {
+        SnapshotHead {
+            id: self.id,
+            hospital: self.hospital,
+            revision: self.revision.clone(),
+            time_zone: self.time_zone.clone(),
+            computed_at: self.computed_at,
+            question: self.snapshot.question().clone(),
+            definition: *self.snapshot.definition(),
+            effective_from: self.effective_from,
+            week_start: self.snapshot.week_start(),
+        }
+    }
+
     /// A cohort with its patients, to make a recall list of.
     ///
     /// # Errors
@@ -496,6 +559,8 @@ impl ResolvedStatistics {
             expired_at: None,
             pinned_at: None,
             pinned_by: None,
+            label: None,
+            pin_number: None,
             newest_visit_id: self.newest_visit,
             counted_version: Some(rules.version),
             churn_after_days: Some(rules.churn_after_days),

@@ -88,7 +88,7 @@ pub use recall::{
 pub use revision::{HospitalState, Revision};
 pub use schedule::{Absence, DoctorHours, DoctorSchedule};
 pub use session::RefreshUse;
-pub use snapshot::{SnapshotRow, StoredSnapshot};
+pub use snapshot::{Pin, SnapshotRow, StoredSnapshot};
 #[cfg(test)]
 pub(crate) use sql::IDS_PER_STATEMENT;
 use sql::Sql;

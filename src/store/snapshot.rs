@@ -10,15 +10,26 @@ use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use entity::{list_part, snapshot, snapshot_order};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ActiveModelTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait};
+use sea_orm::{ActiveModelTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, FromQueryResult as _};
 use sha2::{Digest as _, Sha256};
 
+use super::keyset::{Keyset, seek_by_id_sql};
+use super::sql::one_count;
 use super::{Sql, Store};
 use crate::error::{Error, Result};
 use crate::statistics::PackedSnapshot;
 
 /// A row of the table of snapshots.
 pub type SnapshotRow = snapshot::Model;
+
+/// Since when a snapshot is pinned, by whom, and what they call it.
+#[derive(Clone, Debug)]
+pub struct Pin {
+    pub at: DateTime<Utc>,
+    /// None from the command line.
+    pub by: Option<i64>,
+    pub label: Option<String>,
+}
 
 /// A snapshot as it is stored.
 pub enum StoredSnapshot {
@@ -172,6 +183,53 @@ impl Store {
     /// Where the database fails.
     pub async fn snapshot_row(&self, hospital: i64, id: &str) -> Result<Option<SnapshotRow>> {
         self.snapshot_row_in(&self.readers, hospital, id).await
+    }
+
+    /// The pins of those of these snapshots that are pinned.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn pins(&self, hospital: i64, ids: &[String]) -> Result<HashMap<String, Pin>> {
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let mut sql = self.sql("SELECT id, pinned_at, pinned_by, label FROM snapshot WHERE hospital_id = ");
+        sql.bind(hospital).push(" AND pinned_at IS NOT NULL AND id").texts(&ids);
+        let mut pins = HashMap::new();
+        for row in self.readers.query_all_raw(sql.done()).await? {
+            let pin = Pin {
+                at: row.try_get_by_index(1)?,
+                by: row.try_get_by_index(2)?,
+                label: row.try_get_by_index(3)?,
+            };
+            pins.insert(row.try_get_by_index(0)?, pin);
+        }
+        Ok(pins)
+    }
+
+    /// A page of the hospital's pinned snapshots, by the number under which each was pinned.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn pinned_page(&self, hospital: i64, seek: &Keyset<Option<String>>) -> Result<Vec<SnapshotRow>> {
+        let mut sql = self.sql("SELECT * FROM snapshot WHERE hospital_id = ");
+        sql.bind(hospital).push(" AND pin_number IS NOT NULL");
+        seek_by_id_sql(&mut sql, "pin_number", seek);
+        let found = self.readers.query_all_raw(sql.done()).await?;
+        let rows = found.iter().map(|row| SnapshotRow::from_query_result(row, ""));
+        let mut rows: Vec<SnapshotRow> = rows.collect::<std::result::Result<_, _>>()?;
+        if seek.backwards {
+            rows.reverse();
+        }
+        Ok(rows)
+    }
+
+    /// How many of the hospital's snapshots are pinned.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn pinned_total(&self, hospital: i64) -> Result<u64> {
+        let mut sql = self.sql("SELECT COUNT(*) FROM snapshot WHERE hospital_id = ");
+        sql.bind(hospital).push(" AND pin_number IS NOT NULL");
+        one_count(self.readers.query_one_raw(sql.done()).await?)
     }
 
     /// Expires the hospital's snapshots that were last stored before `before` and are not pinned. Their lists and sort orders are

@@ -60,7 +60,7 @@ impl AccessRule {
 /// types that do not lead to patients or staff.
 #[rustfmt::skip]
 const RULES: &[(&str, AccessRule, &str)] = &[
-    ("Query", Everyone, "hospital node nodes patient recallList recallLists staff statistics statisticsSnapshot visit visitsOn"),
+    ("Query", Everyone, "cohort hospital node nodes patient pinnedSnapshots recallList recallLists staff statistics statisticsSnapshot visit visitsOn"),
     ("Query", SignedIn, "viewer"),
     ("Query", ByName, "patients visits"),
     ("Query", Named, "possibleDuplicates"),
@@ -108,11 +108,14 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("VisitCodePayload", UseCode, "visit"),
     ("KioskVisit", UseCode, "date departmentName doctorName patientName startsAt status"),
     // Statistics, and their lists.
-    ("Statistics", Everyone, "asOf computedAt definition filter id period pinnedAt range revision timeZone weekStart"),
+    ("Statistics", Everyone, "asOf computedAt definition filter id period pinnedAt pinnedBy range revision timeZone weekStart"),
+    ("Statistics", Masked, "label"),
+    ("StatisticsConnection", Everyone, "edges nodes pageInfo totalCount"),
+    ("StatisticsEdge", Everyone, "cursor node"),
     ("Statistics", Everyone, "bucket buckets changes explain total"),
     ("StatisticsBucket", Everyone, "churnMature churnRate complete covered end noShowRate start"),
     ("StatisticsBucket", Everyone, "churnSuspected cohort newPatients noShow returning visitors"),
-    ("Cohort", Everyone, "digest id kind patientCount patientIds visitCount visitIds"),
+    ("Cohort", Everyone, "digest explain id kind patientCount patientIds visitCount visitIds"),
     ("Cohort", ByName, "patients visits"),
     ("CohortPatientConnection CohortVisitConnection", Everyone, "edges nodes pageInfo totalCount"),
     ("CohortPatientEdge", Everyone, "cursor firstVisitDate lastVisitDate node visitCount"),
@@ -609,6 +612,8 @@ impl<'a> HospitalFixture<'a> {
         fixture.snapshot = text(&now["id"]);
         fixture.cohort = text(&now["bucket"]["churnSuspected"]["id"]);
         fixture.work_on_recall_list().await;
+        let pin = json!({"id": fixture.since, "label": MEMO});
+        fixture.admin.mutate("pinSnapshot", pin, "statistics { id }").await;
         fixture.import = text(&fixture.checked_import().await);
         fixture
     }
@@ -720,7 +725,7 @@ impl<'a> HospitalFixture<'a> {
     pub fn arguments(&self, of: &str, name: &str, field: &Field) -> String {
         let id = |id: &str| format!("(id: \"{id}\")");
         match (of, name) {
-            ("Query", "imports") | ("Import", "rows") => "(first: 1)".to_owned(),
+            ("Query", "imports" | "pinnedSnapshots") | ("Import", "rows") => "(first: 1)".to_owned(),
             _ if field.has_pages => "(first: 3)".to_owned(),
             ("Query", "statistics") => self.question(""),
             ("Query", "previewDefinition") => self.question("definition: {churnAfterDays: 80, overdueAfterDays: 7},"),
@@ -735,12 +740,12 @@ impl<'a> HospitalFixture<'a> {
             ("Query", "recallList") => id(&self.recall_list),
             ("Query", "import") => id(&self.import),
             ("RecallList", "returnedWithin") => "(days: 30)".to_owned(),
-            ("Query", "node") => id(&self.cohort),
+            ("Query", "cohort" | "node") => id(&self.cohort),
             ("Query", "nodes") => format!("(ids: {:?})", self.node_ids()),
             ("Mutation", "signOut") => String::new(),
             ("Mutation", _) => "(input: $input)".to_owned(),
             ("Statistics", "changes") => format!("(since: \"{}\")", self.since),
-            ("Statistics", "explain") => format!("(patientId: \"{}\")", self.id("CH-7703")),
+            ("Cohort" | "Statistics", "explain") => format!("(patientId: \"{}\")", self.id("CH-7703")),
             ("Hospital", "absences") | ("Doctor", "slots") => {
                 "(range: {from: \"2025-05-12\", to: \"2025-05-12\"})".to_owned()
             }
@@ -856,9 +861,9 @@ impl<'a> HospitalFixture<'a> {
 
     fn cross_tenant_result(&self, name: &str) -> CrossTenantResult {
         match name {
-            "audit" | "hospital" | "imports" | "patients" | "recallLists" | "staff" | "viewer" | "visits"
-            | "visitsOn" => CrossTenantResult::Own,
-            "import" | "node" | "patient" | "recallList" | "statisticsSnapshot" | "visit" => {
+            "audit" | "hospital" | "imports" | "patients" | "pinnedSnapshots" | "recallLists" | "staff" | "viewer"
+            | "visits" | "visitsOn" => CrossTenantResult::Own,
+            "cohort" | "import" | "node" | "patient" | "recallList" | "statisticsSnapshot" | "visit" => {
                 CrossTenantResult::Finds(Value::Null)
             }
             "possibleDuplicates" => CrossTenantResult::Finds(json!([])),
@@ -972,7 +977,8 @@ impl<'a> HospitalFixture<'a> {
             }
             "commitImport" | "discardImport" => (json!({"id": self.checked_import().await}), refused),
             // Of the other one a recall list was made: it stays pinned.
-            "pinSnapshot" | "unpinSnapshot" => (json!({"id": self.since}), refused),
+            "pinSnapshot" => (json!({"id": self.since, "label": MEMO}), refused),
+            "unpinSnapshot" => (json!({"id": self.since}), refused),
             "updateDefinition" => {
                 let rules = self
                     .admin

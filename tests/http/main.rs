@@ -31,6 +31,7 @@ mod observability;
 mod overload;
 mod patient_search;
 mod persistence;
+mod pinned;
 mod proxy;
 mod query_limits;
 mod recall;

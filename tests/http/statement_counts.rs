@@ -11,7 +11,7 @@ on_each_database! {
             .map(|i| format!("{i},{:03},2025-05-{:02},COMPLETED,Dep {},Doc {}\n", i % 60, i % 28 + 1, i % 5, i % 7))
             .collect();
         app.import("visits", "H1", &format!("visit_no,chart_no,date,status,department,doctor\n{visits}"));
-        let user = app.sign_in("desk").await;
+        let (user, admin) = (app.sign_in("desk").await, app.sign_in("admin").await);
         let row = "id name visitCount firstVisit { date department { name } } lastVisit { date } nextVisit { date }
             visits(first: 3) { totalCount nodes { date department { name } doctor { name department { name } } } }";
         let history = "history(first: 3) { totalCount nodes { at by { name } fields { field before after } } }";
@@ -22,11 +22,17 @@ on_each_database! {
             let input = json!({"name": number.to_string(), "cohortId": cohort_id, "withPhone": number % 2 == 0});
             user.mutate("createRecallList", input, "list { id }").await;
         }
+        for day in 10..31 {
+            let question = EXAMPLE.replace("2025-08-31", &format!("2025-08-{day}"));
+            let id = user.graphql(&format!("{{ {question} {{ id }} }}")).await["statistics"]["id"].take();
+            admin.mutate("pinSnapshot", json!({"id": id, "label": format!("August {day}")}), "statistics { id }").await;
+        }
         let entry = "patient { name } assignee { name } contacts { by { name } note } returnedOn";
         let lists = user.graphql("{ recallLists(first: 2) { nodes { id patientCount } } }").await["recallLists"]["nodes"].take();
         let list = &lists[0];
         assert_eq!((&list["patientCount"], &lists[1]["patientCount"]), (&json!(60), &json!(0)));
         let queries = [
+            "{ pinnedSnapshots(first: SIZE) { totalCount nodes { id label asOf definition { version } pinnedAt pinnedBy { name } } } }".to_owned(),
             "{ recallLists(first: SIZE) { totalCount nodes { cohort { patientCount } createdBy { name } patientCount returnedCount returnRate
                 a: returnedWithin(days: 30) b: returnedWithin(days: 60) outcomes { patientCount } leftOut { patientCount patients(first: 3) { totalCount nodes { name } } } } } }".to_owned(),
             format!("{{ recallLists(first: SIZE) {{ nodes {{ entries(first: 3) {{ totalCount nodes {{ {entry} }} }} untouched: entries(filter: {{untouched: true}}) {{ totalCount }} }} }} }}"),

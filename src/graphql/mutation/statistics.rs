@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::graphql::hospital::{StatisticsDefinition, definition_days};
 use crate::graphql::statistics::Statistics;
 use crate::graphql::{access, context, id};
-use crate::store::{UpdateDefinition, definition_of};
+use crate::reporting::SnapshotId;
+use crate::store::{Command, PinSnapshot, UnpinSnapshot, UpdateDefinition, definition_of};
 
 #[derive(Default)]
 pub struct StatisticsMutation;
@@ -37,6 +38,8 @@ struct UpdateDefinitionPayload {
 struct PinSnapshotInput {
     /// A Statistics.id.
     id: ID,
+    /// What to call it, 1–255 characters. Without one, it has no label: also where it was pinned with one before.
+    label: Option<String>,
     /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
     idempotency_key: Option<String>,
 }
@@ -94,13 +97,18 @@ impl StatisticsMutation {
         })
     }
 
-    /// Pins a snapshot, so that it does not expire. For ADMIN and CLINICIAN.
+    /// Pins a snapshot, so that it does not expire, and labels it. For ADMIN and CLINICIAN.
     async fn pin_snapshot(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The snapshot to pin.")] input: PinSnapshotInput,
     ) -> Result<PinSnapshotPayload> {
-        let statistics = pin(ctx, &input.id, true, input.idempotency_key).await?;
+        let mut bad = BadFields::default();
+        let id = bad.take(id::statistics("input.id", &input.id))?;
+        let label = input.label.map(|label| line("input.label", &label));
+        let label = bad.check(label.transpose())?;
+        let pin = |id: String| PinSnapshot { id, label };
+        let statistics = change_pin(ctx, bad, id, pin, input.idempotency_key).await?;
         Ok(PinSnapshotPayload { statistics })
     }
 
@@ -110,24 +118,32 @@ impl StatisticsMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The snapshot to unpin.")] input: UnpinSnapshotInput,
     ) -> Result<UnpinSnapshotPayload> {
-        let statistics = pin(ctx, &input.id, false, input.idempotency_key).await?;
+        let mut bad = BadFields::default();
+        let id = bad.take(id::statistics("input.id", &input.id))?;
+        let unpin = |id: String| UnpinSnapshot { id };
+        let statistics = change_pin(ctx, bad, id, unpin, input.idempotency_key).await?;
         Ok(UnpinSnapshotPayload { statistics })
     }
 }
 
-async fn pin(ctx: &Context<'_>, id: &ID, pinned: bool, idempotency_key: Option<String>) -> Result<Statistics> {
+/// Executes a command about the pin of a snapshot, unless a field of the input was refused.
+async fn change_pin<C: Command>(
+    ctx: &Context<'_>,
+    mut bad: BadFields,
+    id: Option<SnapshotId>,
+    command: impl FnOnce(String) -> C,
+    idempotency_key: Option<String>,
+) -> Result<Statistics> {
     let viewer = context::viewer(ctx)?;
-    let mut bad = BadFields::default();
-    let id = bad.take(id::statistics("input.id", id))?;
     let key = idempotency_key.map(|key| line("input.idempotencyKey", &key));
     let key = bad.check(key.transpose())?;
     let Some(id) = id else { return Err(bad.error()) };
     bad.finish()?;
     let resolved = context::services(ctx)?
         .reporting
-        .pin(viewer, id, pinned, key.as_deref())
+        .pin(viewer, id, &command(id.to_string()), key.as_deref())
         .await?;
     resolved
-        .map(Statistics)
+        .map(Statistics::from)
         .ok_or_else(|| Error::unknown_id("input.id", "snapshot"))
 }

@@ -18,7 +18,7 @@ const STATISTICS_COST: usize = 1_000;
 const LIST_COST: usize = 10;
 
 /// Fields that are connections.
-pub(super) const CONNECTIONS: [&str; 11] = [
+pub(super) const CONNECTIONS: [&str; 12] = [
     "patients",
     "visits",
     "entered",
@@ -29,6 +29,7 @@ pub(super) const CONNECTIONS: [&str; 11] = [
     "recallLists",
     "entries",
     "imports",
+    "pinnedSnapshots",
     // Of an import; the numbers of rows of the same name have no selection.
     "rows",
 ];

@@ -113,11 +113,14 @@ impl CommandTx<'_> {
     /// Pins a snapshot that has not expired; one that is pinned already stays pinned as it is.
     async fn pin_for_list(&self, snapshot: &str) -> Result<()> {
         let now = Utc::now().trunc_subsecs(6);
+        let number = self.next_pin_number().await?;
         let mut sql = self.store.sql("UPDATE snapshot SET kept_at = ");
         sql.bind(now)
             .push(", pinned_by = CASE WHEN pinned_at IS NULL THEN ")
             .bind(self.staff());
-        sql.push(" ELSE pinned_by END, pinned_at = COALESCE(pinned_at, ")
+        sql.push(" ELSE pinned_by END, pin_number = COALESCE(pin_number, ")
+            .bind(number)
+            .push("), pinned_at = COALESCE(pinned_at, ")
             .bind(now)
             .push(")");
         sql.push(" WHERE hospital_id = ").bind(self.hospital);

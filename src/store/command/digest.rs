@@ -292,8 +292,18 @@ mod tests {
                 r#"[1,"updateDefinition",[["version",1],["churnAfterDays",90],["overdueAfterDays",7]]]"#,
             ),
             (
-                Box::new(PinSnapshot { id: "ab".to_owned() }),
+                Box::new(PinSnapshot {
+                    id: "ab".to_owned(),
+                    label: None,
+                }),
                 r#"[1,"pinSnapshot",[["id","ab"]]]"#,
+            ),
+            (
+                Box::new(PinSnapshot {
+                    id: "ab".to_owned(),
+                    label: Some("For the board".to_owned()),
+                }),
+                r#"[1,"pinSnapshot",[["id","ab"],["label","For the board"]]]"#,
             ),
             (
                 Box::new(UnpinSnapshot { id: "ab".to_owned() }),

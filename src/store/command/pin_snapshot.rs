@@ -15,6 +15,7 @@ const DESCRIPTION: &str = "to pin snapshots";
 #[derive(Clone, Debug)]
 pub struct PinSnapshot {
     pub id: String,
+    pub label: Option<String>,
 }
 
 impl PinSnapshot {
@@ -33,12 +34,13 @@ impl Command for PinSnapshot {
     }
 
     fn digest(&self, fields: &mut DigestFields) {
-        let Self { id } = self;
-        fields.put("id", id);
+        let Self { id, label } = self;
+        fields.put("id", id).put_some("label", label);
     }
 
     async fn execute(&self, tx: &CommandTx<'_>) -> Result<Outcome> {
-        tx.set_pinned(&self.id, true).await
+        let number = tx.next_pin_number().await?;
+        tx.set_pinned(&self.id, Some(number), self.label.as_deref()).await
     }
 }
 
@@ -70,7 +72,7 @@ impl Command for UnpinSnapshot {
 
     async fn execute(&self, tx: &CommandTx<'_>) -> Result<Outcome> {
         tx.refuse_listed(&self.id).await?;
-        tx.set_pinned(&self.id, false).await
+        tx.set_pinned(&self.id, None, None).await
     }
 }
 
@@ -91,11 +93,26 @@ impl CommandTx<'_> {
         Ok(())
     }
 
-    async fn set_pinned(&self, id: &str, pinned: bool) -> Result<Outcome> {
+    /// The number of the next snapshot that is pinned. The lock of the hospital's revision keeps others from taking it.
+    pub(super) async fn next_pin_number(&self) -> Result<i64> {
+        let mut sql = self
+            .store
+            .sql("SELECT MAX(pin_number) FROM snapshot WHERE hospital_id = ");
+        sql.bind(self.hospital);
+        let row = self.transaction.query_one_raw(sql.done()).await?;
+        let last: Option<i64> = row.map(|row| row.try_get_by_index(0)).transpose()?.flatten();
+        Ok(last.unwrap_or(0) + 1)
+    }
+
+    /// Pins the snapshot under this number, or unpins it.
+    async fn set_pinned(&self, id: &str, number: Option<i64>, label: Option<&str>) -> Result<Outcome> {
         let now = Utc::now().trunc_subsecs(6);
         let mut sql = self.store.sql("UPDATE snapshot SET kept_at = ");
-        sql.bind(now).push(", pinned_at = ").bind(pinned.then_some(now));
-        sql.push(", pinned_by = ").bind(self.staff().filter(|_| pinned));
+        sql.bind(now).push(", pinned_at = ").bind(number.map(|_| now));
+        sql.push(", pinned_by = ")
+            .bind(self.staff().filter(|_| number.is_some()));
+        sql.push(", pin_number = ").bind(number);
+        sql.push(", label = ").bind(label.map(str::to_owned));
         sql.push(" WHERE hospital_id = ").bind(self.hospital);
         sql.push(" AND id = ").bind(id).push(" AND expired_at IS NULL");
         match self.transaction.execute_raw(sql.done()).await?.rows_affected() {
