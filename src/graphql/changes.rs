@@ -1,4 +1,4 @@
-//! What differs between two snapshots of one question: who came in and who went out, and why.
+//! What differs between two snapshots of one period and filter: who came in and who went out, and why.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,8 +12,9 @@ use super::hospital::{Department, Doctor, definition_days};
 use super::loaders::VisitVersionsKey;
 use super::pagination::{self, PageArgs, PageInfo};
 use super::patient::Patient;
+use super::raw_json::JsonList;
 use super::scalars::{Date, DateTime};
-use super::statistics::Statistics;
+use super::statistics::{Statistics, StatisticsBucket};
 use super::visit::Visit;
 use crate::error::{Error, Result};
 use crate::reporting::{CitedReason, CitedVisit, ResolvedStatistics, StatisticsComparison};
@@ -43,7 +44,7 @@ impl ProposedDefinitionInput {
 /// A comparison of two snapshots.
 pub(super) struct StatisticsChanges(pub(super) Arc<StatisticsComparison>);
 
-/// The differences between two snapshots of the same query: for each bucket and cohort which patients entered and left, and
+/// The differences between two snapshots of the same period and filter: for each bucket and cohort which patients entered and left, and
 /// why. The lists agree with those of the snapshots: before - left + entered = after.
 #[Object]
 impl StatisticsChanges {
@@ -57,21 +58,31 @@ impl StatisticsChanges {
         Arc::clone(&self.0.after).into()
     }
 
-    /// In order, the same as those of the snapshots.
+    /// The units of which both snapshots have the same days, in order: if the ranges are the same, all.
     async fn buckets(&self) -> Vec<BucketChanges> {
-        let buckets = (0..).take(self.0.after.snapshot.len()).map(BucketRef::At);
+        let buckets = self.0.differences.compared();
         buckets
             .filter_map(|bucket| BucketChanges::new(&self.0, bucket))
             .collect()
     }
 
-    /// The bucket that contains the day; null if the day is outside the range.
+    /// Units that only the older snapshot has, or of which it has other days, in order.
+    async fn only_before(&self) -> JsonList<StatisticsBucket> {
+        StatisticsBucket::list(&self.0.before, self.0.differences.only_before())
+    }
+
+    /// Units that only the newer snapshot has, or of which it has other days, in order.
+    async fn only_after(&self) -> JsonList<StatisticsBucket> {
+        StatisticsBucket::list(&self.0.after, self.0.differences.only_after())
+    }
+
+    /// The bucket that contains the day; null if it is not among buckets.
     async fn bucket(&self, #[graphql(desc = "A day.")] day: Date) -> Result<Option<BucketChanges>> {
         let bucket = self.0.after.snapshot.bucket_of(day.day("day")?);
         Ok(bucket.and_then(|bucket| BucketChanges::new(&self.0, bucket)))
     }
 
-    /// The whole range as one bucket.
+    /// The whole range as one bucket; if the ranges differ, patients may have entered or left because of that.
     async fn total(&self) -> Result<BucketChanges> {
         BucketChanges::new(&self.0, BucketRef::Total)
             .ok_or_else(|| Error::Internal("a snapshot has no total".to_owned()))
@@ -81,7 +92,10 @@ impl StatisticsChanges {
 /// A bucket compared between two snapshots.
 pub(super) struct BucketChanges {
     compared: Arc<StatisticsComparison>,
+    /// In the newer snapshot.
     at: BucketRef,
+    /// In the older snapshot.
+    before: BucketRef,
     bounds: DayRange,
 }
 
@@ -90,6 +104,7 @@ impl BucketChanges {
         Some(Self {
             compared: Arc::clone(compared),
             at,
+            before: compared.differences.before(at)?,
             bounds: compared.after.snapshot.bucket(at)?.bounds,
         })
     }
@@ -98,6 +113,7 @@ impl BucketChanges {
         CohortChanges {
             compared: Arc::clone(&self.compared),
             bucket: self.at,
+            before: self.before,
             kind,
         }
     }
@@ -106,12 +122,12 @@ impl BucketChanges {
 /// The differences between two snapshots in one calendar unit, or in the whole range.
 #[Object]
 impl BucketChanges {
-    /// The first day of the whole calendar unit; for total, of the range.
+    /// The first day of the whole calendar unit; for total, of the newer snapshot's range.
     async fn start(&self) -> Date {
         self.bounds.from.into()
     }
 
-    /// The last day of the whole calendar unit; for total, of the range.
+    /// The last day of the whole calendar unit; for total, of the newer snapshot's range.
     async fn end(&self) -> Date {
         self.bounds.to.into()
     }
@@ -136,7 +152,10 @@ impl BucketChanges {
 /// A cohort compared between two snapshots.
 pub(super) struct CohortChanges {
     compared: Arc<StatisticsComparison>,
+    /// In the newer snapshot.
     bucket: BucketRef,
+    /// In the older snapshot.
+    before: BucketRef,
     kind: statistics::CohortKind,
 }
 
@@ -145,10 +164,10 @@ impl CohortChanges {
         self.compared.differences.list(self.bucket, self.kind, side)
     }
 
-    fn of(&self, resolved: &Arc<ResolvedStatistics>) -> Cohort {
+    fn of(&self, resolved: &Arc<ResolvedStatistics>, bucket: BucketRef) -> Cohort {
         Cohort {
             resolved: Arc::clone(resolved),
-            bucket: self.bucket,
+            bucket,
             kind: self.kind,
         }
     }
@@ -178,12 +197,12 @@ impl CohortChanges {
 
     /// The cohort in the older snapshot.
     async fn before(&self) -> Cohort {
-        self.of(&self.compared.before)
+        self.of(&self.compared.before, self.before)
     }
 
     /// The cohort in the newer snapshot.
     async fn after(&self) -> Cohort {
-        self.of(&self.compared.after)
+        self.of(&self.compared.after, self.bucket)
     }
 
     /// The number of patients who entered.

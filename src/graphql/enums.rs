@@ -283,6 +283,9 @@ pub(super) enum ChangeReasonKind {
     DefinitionChanged,
     /// The snapshots have different values of asOf.
     TimePassed,
+    /// The range is another, so the total has other days. Units of which the two have different days are not compared: they are in
+    /// onlyBefore and onlyAfter.
+    RangeMoved,
     /// The data that the snapshots were computed from cannot be reconstructed, so the reason is unknown.
     Unknown,
 }

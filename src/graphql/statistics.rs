@@ -335,9 +335,8 @@ impl Statistics {
     /// The buckets in order, without gaps, covering the range.
     async fn buckets(&self, ctx: &Context<'_>) -> Result<JsonList<StatisticsBucket>> {
         let resolved = self.resolved(ctx).await?;
-        let places = (0..).take(resolved.snapshot.len());
-        let buckets = places.filter_map(|place| StatisticsBucket::new(resolved, BucketRef::At(place)));
-        Ok(JsonList(buckets.collect()))
+        let buckets = (0..).take(resolved.snapshot.len()).map(BucketRef::At);
+        Ok(StatisticsBucket::list(resolved, buckets))
     }
 
     /// The bucket that contains the day; null if the day is outside the range.
@@ -360,7 +359,7 @@ impl Statistics {
     }
 
     /// The differences from an older snapshot of the same query: which patients entered and left, and why. The two may differ in
-    /// their data, definition and asOf; period, range and filter must be the same.
+    /// their data, definition, asOf and range; period and filter must be the same, and the ranges must overlap.
     async fn changes(
         &self,
         ctx: &Context<'_>,
@@ -402,6 +401,11 @@ impl StatisticsBucket {
         })
     }
 
+    /// Some buckets of a snapshot.
+    pub(super) fn list(resolved: &Arc<ResolvedStatistics>, buckets: impl Iterator<Item = BucketRef>) -> JsonList<Self> {
+        JsonList(buckets.filter_map(|at| Self::new(resolved, at)).collect())
+    }
+
     fn churned(&self) -> Option<f64> {
         let count = |kind| self.resolved.snapshot.patient_count(self.at, kind);
         rate(
@@ -420,7 +424,7 @@ impl StatisticsBucket {
         rate(missed, missed + count(statistics::CohortKind::Visitors))
     }
 
-    fn list(&self, kind: statistics::CohortKind) -> Cohort {
+    fn of_kind(&self, kind: statistics::CohortKind) -> Cohort {
         Cohort {
             resolved: Arc::clone(&self.resolved),
             bucket: self.at,
@@ -435,7 +439,7 @@ impl StatisticsBucket {
         field: &Field,
         json: &mut JsonWriter,
     ) -> Option<()> {
-        json.object(&self.list(kind), ctx, &field.selection_set.node)
+        json.object(&self.of_kind(kind), ctx, &field.selection_set.node)
     }
 }
 
@@ -464,32 +468,32 @@ impl StatisticsBucket {
 
     /// The cohort of this kind.
     async fn cohort(&self, #[graphql(desc = "The kind of cohort.")] kind: CohortKind) -> Cohort {
-        self.list(kind.into())
+        self.of_kind(kind.into())
     }
 
     /// Patients with an attended visit.
     async fn visitors(&self) -> Cohort {
-        self.list(statistics::CohortKind::Visitors)
+        self.of_kind(statistics::CohortKind::Visitors)
     }
 
     /// Visitors whose first attended visit is here.
     async fn new_patients(&self) -> Cohort {
-        self.list(statistics::CohortKind::New)
+        self.of_kind(statistics::CohortKind::New)
     }
 
     /// Visitors who are not new.
     async fn returning(&self) -> Cohort {
-        self.list(statistics::CohortKind::Returning)
+        self.of_kind(statistics::CohortKind::Returning)
     }
 
     /// New patients who are suspected of having churned.
     async fn churn_suspected(&self) -> Cohort {
-        self.list(statistics::CohortKind::ChurnSuspected)
+        self.of_kind(statistics::CohortKind::ChurnSuspected)
     }
 
     /// Patients with a no-show.
     async fn no_show(&self) -> Cohort {
-        self.list(statistics::CohortKind::NoShow)
+        self.of_kind(statistics::CohortKind::NoShow)
     }
 
     /// churnSuspected / newPatients, in patients, 0 to 1; null if there are no new patients.

@@ -1,4 +1,4 @@
-//! The differences between two snapshots of the same question, and the reasons for them.
+//! The differences between two snapshots of the same period and filter, and the reasons for them.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::statistics::{BucketRef, CohortKind, Differences, Reason, Side, VisitDelta, VisitRow, reasons};
 use crate::store::{RevisionRange, VersionedVisit, VisitVersions};
 
-/// Two snapshots of the same question, and the differences between them.
+/// Two snapshots of the same period and filter, and the differences between them.
 pub struct StatisticsComparison {
     pub before: Arc<ResolvedStatistics>,
     pub after: Arc<ResolvedStatistics>,
@@ -39,10 +39,11 @@ pub struct CitedVisit {
 }
 
 impl Reporting {
-    /// Compares a snapshot with an older one of the same question. They may differ in their data, definition and asOf.
+    /// Compares a snapshot with an older one of the same period and filter. They may differ in their data, definition and asOf, and in
+    /// their ranges if these overlap.
     ///
     /// # Errors
-    /// BAD_USER_INPUT for the argument `since` where the questions differ, or `before` is the newer one.
+    /// BAD_USER_INPUT for the argument `since` where the questions differ in more, or `before` is the newer one.
     #[instrument(name = "reporting.compare", level = "debug", skip_all)]
     pub async fn compare(
         &self,
@@ -53,7 +54,6 @@ impl Reporting {
         let (old, new) = (before.snapshot.question(), after.snapshot.question());
         let differences = [
             ("period", old.period != new.period),
-            ("range", old.range != new.range),
             ("filter", old.filter != new.filter),
         ];
         let different: Vec<&str> = differences
@@ -63,8 +63,14 @@ impl Reporting {
             .collect();
         if !different.is_empty() {
             return refused(format!(
-                "must be a snapshot of the same question; this one has a different {}",
+                "must be a snapshot of the same question, save for the range; this one has a different {}",
                 different.join(" and ")
+            ));
+        }
+        if old.range.intersection(new.range).is_none() {
+            return refused(format!(
+                "must be a snapshot whose range overlaps with this one; it has {} to {}",
+                old.range.from, old.range.to
             ));
         }
         if before.parsed_revision()?.number > after.parsed_revision()?.number {

@@ -1,15 +1,18 @@
 //! Compares two snapshots of one question: which patients entered or left each cohort, and why.
 //!
 //! Which patients did follows from the lists of the snapshots. Why is found for one patient at a time, by changing first the
-//! data, then the definition, then asOf from the older snapshot's to the newer one's: each step that changes whether the
-//! patient is in the cohort is a reason.
+//! data, then the definition, then asOf, then the range from the older snapshot's to the newer one's: each step that changes
+//! whether the patient is in the cohort is a reason.
+//!
+//! The ranges may differ. Units of which both ranges have the same days are compared; the total always is.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use string_enum::string_enum;
 
 use super::cohort::Segment;
 use super::explain::{self, MembershipFinding, PatientEvaluation};
-use super::{BucketRef, CohortKind, Definition, Question, Snapshot, VisitRow};
+use super::{BucketRef, CohortKind, Definition, Period, Question, Snapshot, VisitRow};
 
 /// The direction of a change between the older and the newer snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,9 +24,17 @@ pub enum Side {
     Left,
 }
 
-/// The patients who entered or left each cohort of each bucket.
+/// The patients who entered or left each cohort of each bucket that both snapshots have. A bucket is identified by its place in
+/// the newer snapshot.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Differences {
+    /// The buckets of the older snapshot that are compared.
+    before: Range<u32>,
+    /// The same units in the newer snapshot, as many.
+    after: Range<u32>,
+    /// The numbers of buckets of the two snapshots.
+    lengths: (u32, u32),
+    /// Of the buckets that are compared.
     buckets: Vec<BucketDifferences>,
     total: BucketDifferences,
 }
@@ -32,33 +43,92 @@ pub struct Differences {
 type BucketDifferences = [[Vec<i64>; 2]; CohortKind::ALL.len()];
 
 impl Differences {
-    /// The differences between two snapshots, or `None` if their buckets differ.
+    /// The differences between two snapshots of the same period and filter, or `None` if their units differ.
     #[must_use]
     pub fn between(before: &Snapshot, after: &Snapshot) -> Option<Self> {
-        let bounds = |snapshot: &Snapshot, bucket| snapshot.bucket(bucket).map(|bucket| bucket.bounds);
-        let buckets = || (0..).take(before.len()).map(BucketRef::At);
-        let same_buckets = before.len() == after.len()
-            && buckets()
-                .chain([BucketRef::Total])
-                .all(|bucket| bounds(before, bucket) == bounds(after, bucket));
-        same_buckets.then(|| Self {
-            buckets: buckets().map(|bucket| difference(before, after, bucket)).collect(),
-            total: difference(before, after, BucketRef::Total),
+        let period = after.question().period;
+        if period == Period::Week && before.week_start() != after.week_start() {
+            return None;
+        }
+        // The days of a unit that a range has. The buckets of a range have no gaps, so the units that are equal in both follow one
+        // another.
+        let part = |snapshot: &Snapshot, index| {
+            let bounds = snapshot.bucket(BucketRef::At(index)).map(|bucket| bucket.bounds)?;
+            bounds.intersection(snapshot.question().range)
+        };
+        let length = |snapshot: &Snapshot| u32::try_from(snapshot.len()).unwrap_or(u32::MAX);
+        let place = |index| {
+            let days = part(after, index)?;
+            let place = match before.bucket_of(days.from)? {
+                BucketRef::At(place) => place,
+                BucketRef::Total => return None,
+            };
+            (part(before, place) == Some(days)).then_some((place, index))
+        };
+        let common: Vec<(u32, u32)> = (0..length(after)).filter_map(place).collect();
+        let range = |ends: Option<(u32, u32)>| ends.map_or(0..0, |(first, last)| first..last + 1);
+        let ends = common.first().zip(common.last());
+        Some(Self {
+            before: range(ends.map(|(first, last)| (first.0, last.0))),
+            after: range(ends.map(|(first, last)| (first.1, last.1))),
+            lengths: (length(before), length(after)),
+            buckets: common
+                .iter()
+                .map(|&(old, new)| difference(before, after, (BucketRef::At(old), BucketRef::At(new))))
+                .collect(),
+            total: difference(before, after, (BucketRef::Total, BucketRef::Total)),
         })
     }
 
-    /// The ids of the patients who entered or left a cohort, ascending; empty if there is no such bucket.
+    /// The buckets of the newer snapshot that are compared, in order, without the total.
+    pub fn compared(&self) -> impl Iterator<Item = BucketRef> + use<> {
+        self.after.clone().map(BucketRef::At)
+    }
+
+    /// The bucket of the older snapshot that is compared with one of the newer; `None` if the latter is not compared.
+    #[must_use]
+    pub fn before(&self, after: BucketRef) -> Option<BucketRef> {
+        match after {
+            BucketRef::Total => Some(BucketRef::Total),
+            BucketRef::At(index) if self.after.contains(&index) => {
+                Some(BucketRef::At(self.before.start + (index - self.after.start)))
+            }
+            BucketRef::At(_) => None,
+        }
+    }
+
+    /// The buckets of the older snapshot that are not compared, in order.
+    pub fn only_before(&self) -> impl Iterator<Item = BucketRef> + use<> {
+        rest(self.lengths.0, self.before.clone())
+    }
+
+    /// The buckets of the newer snapshot that are not compared, in order.
+    pub fn only_after(&self) -> impl Iterator<Item = BucketRef> + use<> {
+        rest(self.lengths.1, self.after.clone())
+    }
+
+    /// The ids of the patients who entered or left a cohort, ascending; empty if the bucket is not compared.
     #[must_use]
     pub fn list(&self, bucket: BucketRef, kind: CohortKind, side: Side) -> &[i64] {
         let difference = match bucket {
             BucketRef::Total => Some(&self.total),
-            BucketRef::At(index) => self.buckets.get(index as usize),
+            BucketRef::At(index) => {
+                let place = index.checked_sub(self.after.start);
+                place.and_then(|place| self.buckets.get(place as usize))
+            }
         };
         difference.map_or(&[], |difference| &difference[kind as usize][side as usize])
     }
 }
 
-fn difference(before: &Snapshot, after: &Snapshot, bucket: BucketRef) -> BucketDifferences {
+/// The buckets of so many that are not in the range.
+fn rest(length: u32, without: Range<u32>) -> impl Iterator<Item = BucketRef> {
+    (0..length)
+        .filter(move |index| !without.contains(index))
+        .map(BucketRef::At)
+}
+
+fn difference(before: &Snapshot, after: &Snapshot, (old, new): (BucketRef, BucketRef)) -> BucketDifferences {
     let mut difference = BucketDifferences::default();
     // Within each of these cohorts a patient is in one segment; between them there is no relation.
     for cohort in [CohortKind::Visitors, CohortKind::NoShow, CohortKind::Canceled] {
@@ -79,25 +149,25 @@ fn difference(before: &Snapshot, after: &Snapshot, bucket: BucketRef) -> BucketD
                 }
             }
         };
-        let mut old = before.patient_segments(bucket, cohort).into_iter().peekable();
-        let mut new = after.patient_segments(bucket, cohort).into_iter().peekable();
+        let mut olds = before.patient_segments(old, cohort).into_iter().peekable();
+        let mut news = after.patient_segments(new, cohort).into_iter().peekable();
         loop {
-            match (old.peek().copied(), new.peek().copied()) {
+            match (olds.peek().copied(), news.peek().copied()) {
                 (None, None) => break,
                 (Some((patient, segment)), other) if other.is_none_or(|(next, _)| patient < next) => {
                     record(patient, Some(segment), None);
-                    old.next();
+                    olds.next();
                 }
                 (other, Some((patient, segment))) if other.is_none_or(|(next, _)| patient < next) => {
                     record(patient, None, Some(segment));
-                    new.next();
+                    news.next();
                 }
                 (Some((patient, old_segment)), Some((_, new_segment))) => {
                     if old_segment != new_segment {
                         record(patient, Some(old_segment), Some(new_segment));
                     }
-                    old.next();
-                    new.next();
+                    olds.next();
+                    news.next();
                 }
                 (Some(_), None) | (None, Some(_)) => break,
             }
@@ -116,6 +186,7 @@ string_enum!(
         Merged = "MERGED",
         DefinitionChanged = "DEFINITION_CHANGED",
         TimePassed = "TIME_PASSED",
+        RangeMoved = "RANGE_MOVED",
         Unknown = "UNKNOWN",
     }
 );
@@ -182,7 +253,8 @@ impl VisitDelta {
     }
 }
 
-/// Why a patient entered or left a cohort of a bucket. `deltas` are all visits that were the patient's before or after.
+/// Why a patient entered or left a cohort of a bucket that is compared. `deltas` are all visits that were the patient's before or
+/// after.
 ///
 /// If the deltas do not reproduce whether the patient is in the cohort in both snapshots, the only reason is
 /// [`ReasonKind::Unknown`].
@@ -193,8 +265,16 @@ pub fn reasons(
     patient: i64,
     deltas: &[VisitDelta],
 ) -> Vec<Reason> {
-    let Some(bounds) = after.bucket(bucket).map(|bucket| bucket.bounds) else {
+    let Some(bounds_after) = after.bucket(bucket).map(|bucket| bucket.bounds) else {
         return vec![unknown()];
+    };
+    let bounds_before = match bucket {
+        BucketRef::Total => before.question().range,
+        BucketRef::At(_) => bounds_after,
+    };
+    let later = Question {
+        as_of: after.question().as_of,
+        ..before.question().clone()
     };
     let week_start = after.week_start();
     let evaluation = |question, definition, visits| PatientEvaluation::new(question, definition, week_start, visits);
@@ -202,22 +282,22 @@ pub fn reasons(
         deltas.iter().filter_map(|delta| delta.states_of(patient).0),
         deltas.iter().filter_map(|delta| delta.states_of(patient).1),
     );
-    // Each changes one thing of the one before: the data, the definition, asOf.
+    // Each changes one thing of the one before: the data, the definition, asOf, the range.
     let evaluations = [
         evaluation(before.question(), before.definition(), old.collect()),
         evaluation(before.question(), before.definition(), new.clone().collect()),
         evaluation(before.question(), after.definition(), new.clone().collect()),
+        evaluation(&later, after.definition(), new.clone().collect()),
         evaluation(after.question(), after.definition(), new.collect()),
     ];
-    let findings = evaluations
-        .each_ref()
-        .map(|evaluation| evaluation.finding(bounds, kind));
-    if findings[0].included != (side == Side::Left) || findings[3].included != (side == Side::Entered) {
+    let bounds = [bounds_before, bounds_before, bounds_before, bounds_before, bounds_after];
+    let findings: [MembershipFinding; 5] = std::array::from_fn(|step| evaluations[step].finding(bounds[step], kind));
+    if findings[0].included != (side == Side::Left) || findings[4].included != (side == Side::Entered) {
         return vec![unknown()];
     }
     let when = match bucket {
         BucketRef::Total => "in the whole range".to_owned(),
-        BucketRef::At(_) => explain::when(after.question().period, bounds),
+        BucketRef::At(_) => explain::when(after.question().period, bounds_after),
     };
     let mut reasons = Vec::new();
     for step in 1..evaluations.len() {
@@ -229,15 +309,16 @@ pub fn reasons(
             1 => {
                 let flips = |visits| {
                     let evaluation = evaluation(before.question(), before.definition(), visits);
-                    evaluation.finding(bounds, kind).included == finding.included
+                    evaluation.finding(bounds_before, kind).included == finding.included
                 };
                 data_causes(patient, &decisive(patient, deltas, flips))
             }
             2 => vec![definition_cause(before.definition(), after.definition(), kind, finding)],
-            _ => vec![time_cause(before.question(), after.question(), finding)],
+            3 => vec![time_cause(before.question(), after.question(), finding)],
+            _ => vec![range_cause(before.question(), after.question(), finding)],
         };
         let now = if finding.included { "now" } else { "no longer" };
-        let sentence = evaluations[step].sentence(bounds, kind, finding);
+        let sentence = evaluations[step].sentence(bounds[step], kind, finding);
         reasons.extend(causes.into_iter().map(|(reason, cause, visits)| Reason {
             kind: reason,
             text: format!("{cause}: {now} {} {when}. {sentence}", kind.as_str()),
@@ -278,6 +359,12 @@ fn definition_cause(before: &Definition, after: &Definition, kind: CohortKind, f
 fn time_cause(before: &Question, after: &Question, finding: &MembershipFinding) -> Cause {
     let text = format!("asOf is {} instead of {}", after.as_of, before.as_of);
     (ReasonKind::TimePassed, text, ids(&finding.visits))
+}
+
+fn range_cause(before: &Question, after: &Question, finding: &MembershipFinding) -> Cause {
+    let days = |question: &Question| format!("{} to {}", question.range.from, question.range.to);
+    let text = format!("the range is {} instead of {}", days(after), days(before));
+    (ReasonKind::RangeMoved, text, ids(&finding.visits))
 }
 
 fn ids(visits: &[VisitRow]) -> Vec<i64> {

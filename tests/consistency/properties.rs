@@ -308,6 +308,7 @@ proptest! {
         question in a_question(),
         rules in (a_definition(), a_definition()),
         later in 0..40,
+        moved in option::weighted(0.6, (-20..20_i32, -20..20_i32)),
         week_start in a_week_start(),
     ) {
         let mut after: Vec<VisitRow> = before.iter().zip(&changes).filter_map(|(visit, change)| match change {
@@ -315,14 +316,39 @@ proptest! {
             Some(changed) => changed.map(|changed| VisitRow { id: visit.id, ..changed }),
         }).collect();
         after.extend(added.into_iter().zip(1000..).map(|(visit, id)| VisitRow { id, ..visit }));
-        let asked_later = Question { as_of: Day(question.as_of.0 + later), ..question.clone() };
+        let range = moved.map_or(question.range, |(from, to): (i32, i32)| {
+            let from = (question.range.from.0 + from).min(question.range.to.0);
+            DayRange { from: Day(from), to: Day((question.range.to.0 + to).max(from).max(question.range.from.0)) }
+        });
+        let asked_later = Question { as_of: Day(question.as_of.0 + later), range, ..question.clone() };
         let old = resolve(&ledger(&before), &question, rules.0, week_start);
         let new = resolve(&ledger(&after), &asked_later, rules.1, week_start);
         let differences = Differences::between(&old, &new).unwrap();
         let visit_deltas = visit_deltas(&before, &after);
-        for bucket in buckets(&old) {
+        // A unit is compared if both ranges have the same days of it; every other one is named.
+        let units = |snapshot: &Snapshot, range: DayRange| -> Vec<(BucketRef, Vec<i32>)> {
+            let at = |index| {
+                let unit = snapshot.bucket(BucketRef::At(index)).unwrap().bounds;
+                let days = (unit.from.0..=unit.to.0).filter(|&day| range.contains(Day(day)));
+                (BucketRef::At(index), days.collect())
+            };
+            (0..).take(snapshot.len()).map(at).collect()
+        };
+        let (old_units, new_units) = (units(&old, question.range), units(&new, range));
+        let same = |units: &[(BucketRef, Vec<i32>)], days: &[i32]| units.iter().find(|unit| unit.1 == days).map(|unit| unit.0);
+        let only = |these: &[(BucketRef, Vec<i32>)], others: &[(BucketRef, Vec<i32>)]| -> Vec<BucketRef> {
+            these.iter().filter(|unit| same(others, &unit.1).is_none()).map(|unit| unit.0).collect()
+        };
+        prop_assert_eq!(differences.only_before().collect::<Vec<_>>(), only(&old_units, &new_units));
+        prop_assert_eq!(differences.only_after().collect::<Vec<_>>(), only(&new_units, &old_units));
+        for (bucket, days) in &new_units {
+            prop_assert_eq!(differences.before(*bucket), same(&old_units, days));
+        }
+        prop_assert!(range != question.range || differences.compared().count() == old.len());
+        for bucket in differences.compared().chain([BucketRef::Total]) {
+            let old_bucket = differences.before(bucket).unwrap();
             for &kind in CohortKind::ALL {
-                let (was, is) = (patients_of(&old, bucket, kind), patients_of(&new, bucket, kind));
+                let (was, is) = (patients_of(&old, old_bucket, kind), patients_of(&new, bucket, kind));
                 for (side, wanted) in [(Side::Entered, &is - &was), (Side::Left, &was - &is)] {
                     let list = differences.list(bucket, kind, side);
                     prop_assert_eq!(list, wanted.into_iter().collect::<Vec<_>>());
@@ -335,9 +361,10 @@ proptest! {
                         for reason in reasons {
                             prop_assert_ne!(reason.kind, ReasonKind::Unknown);
                             prop_assert!(reason.visits.iter().all(|id| own.iter().any(|delta| delta.id == *id)));
-                            let data = !matches!(reason.kind, ReasonKind::DefinitionChanged | ReasonKind::TimePassed);
+                            let data = !matches!(reason.kind, ReasonKind::DefinitionChanged | ReasonKind::TimePassed | ReasonKind::RangeMoved);
                             prop_assert!(!data || !reason.visits.is_empty());
                             prop_assert!(reason.kind != ReasonKind::TimePassed || later > 0);
+                            prop_assert!(reason.kind != ReasonKind::RangeMoved || bucket == BucketRef::Total && range != question.range);
                             prop_assert!(reason.kind != ReasonKind::DefinitionChanged || rules.0 != rules.1);
                         }
                         // Without history the reason is unknown.
@@ -347,9 +374,10 @@ proptest! {
                 }
             }
         }
-        let range = DayRange { to: Day(question.range.to.0 + 1), ..question.range };
-        let other = resolve(&ledger(&[]), &Question { range, ..question }, rules.0, week_start);
-        prop_assert_eq!(Differences::between(&old, &other), None);
+        // Units of weeks that start on another day are other units.
+        let other_start = if week_start == WeekStart::Monday { WeekStart::Sunday } else { WeekStart::Monday };
+        let other = resolve(&ledger(&[]), &question, rules.0, other_start);
+        prop_assert_eq!(Differences::between(&old, &other).is_none(), question.period == Period::Week);
     }
 
     #[test]

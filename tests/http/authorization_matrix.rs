@@ -120,7 +120,7 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("CohortPatientConnection CohortVisitConnection", Everyone, "edges nodes pageInfo totalCount"),
     ("CohortPatientEdge", Everyone, "cursor firstVisitDate lastVisitDate node visitCount"),
     ("CohortVisitEdge", Everyone, "cursor date node patientId status"),
-    ("StatisticsChanges", Everyone, "after before bucket buckets total"),
+    ("StatisticsChanges", Everyone, "after before bucket buckets onlyAfter onlyBefore total"),
     ("BucketChanges", Everyone, "changedCohorts cohort end start"),
     ("CohortChanges", Everyone, "after before entered enteredCount kind left leftCount"),
     ("PatientChangeConnection", Everyone, "edges nodes pageInfo totalCount"),

@@ -215,6 +215,53 @@ on_each_database! {
         assert!(!response.to_string().contains("Ann"));
     }
 
+    async fn ranges_that_overlap_are_compared(app: TestApp) {
+        app.import_example();
+        let user = app.sign_in("desk").await;
+        let since = snapshot(&user, EXAMPLE).await;
+        app.execute("UPDATE visit SET status = 'CANCELED' WHERE visit_no = '8'").await;
+        let ask = async |from: &str, to: &str| {
+            let question = EXAMPLE.replace("2025-05-01", from).replace("2025-06-30", to);
+            let query = format!("query ($since: ID!) {{ {question} {{ changes(since: $since) {{
+                buckets {{ start changedCohorts {{ kind }} cohort(kind: RETURNING) {{ before {{ id patientCount }} after {{ id patientCount }} }} }}
+                bucket(day: \"2025-05-31\") {{ start }}
+                onlyBefore {{ start complete visitors {{ patientCount }} }} onlyAfter {{ start complete visitors {{ patientCount }} }}
+                total {{ start end cohort(kind: NEW) {{ before {{ patientCount }} after {{ patientCount }} entered {{ totalCount }}
+                    left {{ edges {{ {REASONS} }} }} }} }} }} }} }}");
+            user.graphql_with(&query, json!({"since": since})).await["statistics"]["changes"].take()
+        };
+        // A month later.
+        let moved = ask("2025-06-01", "2025-07-31").await;
+        assert_eq!((&moved["buckets"].as_array().unwrap().len(), &moved["bucket"]), (&1, &Value::Null));
+        let june = &moved["buckets"][0];
+        assert_eq!((&june["start"], &june["changedCohorts"]), (&json!("2025-06-01"), &json!([])));
+        let returning = &june["cohort"];
+        assert_eq!((&returning["before"]["patientCount"], &returning["after"]["patientCount"]), (&json!(2), &json!(2)));
+        assert_ne!(returning["before"]["id"], returning["after"]["id"]);
+        assert_eq!(moved["onlyBefore"], json!([{"start": "2025-05-01", "complete": true, "visitors": {"patientCount": 3}}]));
+        assert_eq!(moved["onlyAfter"], json!([{"start": "2025-07-01", "complete": true, "visitors": {"patientCount": 0}}]));
+        let new = &moved["total"]["cohort"];
+        assert_eq!((&moved["total"]["start"], &moved["total"]["end"]), (&json!("2025-06-01"), &json!("2025-07-31")));
+        assert_eq!((&new["before"]["patientCount"], &new["after"]["patientCount"], &new["entered"]["totalCount"]), (&json!(3), &json!(1), &json!(0)));
+        let left = new["left"]["edges"].as_array().unwrap();
+        assert_eq!(left.len(), 2);
+        assert_eq!((&left[0]["node"]["chartNo"], &left[0]["reasons"][0]["kind"]), (&json!("A"), &json!("RANGE_MOVED")));
+        assert_eq!(left[0]["reasons"][0]["text"], "the range is 2025-06-01 to 2025-07-31 instead of 2025-05-01 to 2025-06-30: no longer NEW in the whole range. No visit here.");
+        assert_eq!(left[1]["reasons"][0]["visits"].as_array().unwrap().len(), 1);
+        // The first month is cut: named in both, and not compared.
+        let cut = ask("2025-05-20", "2025-06-30").await;
+        assert_eq!(cut["buckets"].as_array().unwrap().len(), 1);
+        assert_eq!(cut["onlyBefore"], json!([{"start": "2025-05-01", "complete": true, "visitors": {"patientCount": 3}}]));
+        assert_eq!(cut["onlyAfter"], json!([{"start": "2025-05-01", "complete": false, "visitors": {"patientCount": 1}}]));
+        // No unit in common: everything is named.
+        let none = ask("2025-05-20", "2025-05-25").await;
+        assert_eq!((&none["buckets"], none["onlyBefore"].as_array().unwrap().len(), none["onlyAfter"].as_array().unwrap().len()), (&json!([]), 2, 1));
+        // The same range: everything is compared.
+        let same = ask("2025-05-01", "2025-06-30").await;
+        assert_eq!((same["buckets"].as_array().unwrap().len(), &same["onlyBefore"], &same["onlyAfter"]), (2, &json!([]), &json!([])));
+        assert_eq!(same["bucket"]["start"], "2025-05-01");
+    }
+
     async fn incomparable_snapshots_are_rejected(app: TestApp) {
         app.import_example();
         let user = app.sign_in("desk").await;
@@ -228,13 +275,15 @@ on_each_database! {
         };
         for (question, other) in [
             (EXAMPLE.replace("MONTH", "DAY"), "a different period"),
-            (EXAMPLE.replace("2025-06-30", "2025-06-29"), "a different range"),
             (EXAMPLE.replace("asOf", "filter: {channels: [WEB]}, asOf").replace("MONTH", "WEEK"), "a different period and filter"),
         ] {
             let (code, message) = refused(&question, &since).await;
             assert_eq!(code, "BAD_USER_INPUT");
             assert!(message.ends_with(other), "{message}");
         }
+        let (code, message) = refused(&EXAMPLE.replace("2025-05-01", "2025-07-01").replace("2025-06-30", "2025-07-31"), &since).await;
+        assert_eq!(code, "BAD_USER_INPUT");
+        assert!(message.ends_with("must be a snapshot whose range overlaps with this one; it has 2025-05-01 to 2025-06-30"), "{message}");
         let patient = user.graphql("{ patients { nodes { id } } }").await["patients"]["nodes"][0]["id"].take();
         assert_eq!(refused(EXAMPLE, &json!("nonsense")).await.0, "BAD_USER_INPUT");
         assert_eq!(refused(EXAMPLE, &patient).await.0, "BAD_USER_INPUT");

@@ -86,7 +86,17 @@ const SLOTS_PER_DAY: usize = 48;
 /// Whether the cost of a field with this name is that of a list.
 #[cfg(test)]
 pub(super) fn is_list(name: &str) -> bool {
-    ["edges", "nodes", "buckets", "slots", "visits", "entries"].contains(&name)
+    [
+        "edges",
+        "nodes",
+        "buckets",
+        "onlyBefore",
+        "onlyAfter",
+        "slots",
+        "visits",
+        "entries",
+    ]
+    .contains(&name)
         || LISTS.iter().any(|(list, _)| *list == name)
 }
 
@@ -218,7 +228,7 @@ impl<'a> CostEstimator<'a> {
                 }
                 None => cost.per_row = one(below.max_total(self.limits)),
             },
-            "buckets" => cost.per_bucket = one(below.max_total(self.limits)),
+            "buckets" | "onlyBefore" | "onlyAfter" => cost.per_bucket = one(below.max_total(self.limits)),
             name if CONNECTIONS.contains(&name) => {
                 cost.fixed = LIST_COST.saturating_add(below.total(self.rows(field), ASSUMED_BUCKETS))
             }
