@@ -17,6 +17,12 @@ pub struct Limits {
     pub max_buckets: usize,
     /// Items of a list in a filter.
     pub max_filter_items: usize,
+    /// Derivations on one another that a derived list may be.
+    pub max_derivations: usize,
+    /// Lists of a set.
+    pub max_set_lists: usize,
+    /// Derived lists that a request makes.
+    pub max_derived_lists: usize,
     /// Characters of a search.
     pub max_search_length: usize,
     /// Patients that a search sorts at most; of more, it reads all patients in the list's order until the page is full.
@@ -125,6 +131,9 @@ impl Default for Limits {
             max_visits_of_day: 2_000,
             max_buckets: 3_660,
             max_filter_items: 1_000,
+            max_derivations: 4,
+            max_set_lists: 50,
+            max_derived_lists: 500,
             max_search_length: 200,
             max_sorted_patients: 4_000,
             idempotency_key_lifetime: 7 * DAY,
@@ -272,7 +281,8 @@ mod tests {
     fn rows() -> Vec<(&'static str, String, &'static str)> {
         let limits = Limits::default();
         let Limits {
-            default_page_size, max_page_size, max_visits_of_day, max_buckets, max_filter_items, max_search_length, max_sorted_patients,
+            default_page_size, max_page_size, max_visits_of_day, max_buckets, max_filter_items, max_derivations,
+            max_set_lists, max_derived_lists, max_search_length, max_sorted_patients,
             idempotency_key_lifetime, max_query_tokens, max_query_nesting, max_query_definitions, max_query_aliases,
             max_query_directives, max_directives_per_selection, max_query_depth, max_query_fields, max_query_cost,
             costly_query, max_errors, max_response_bytes, max_request_bytes, max_upload_bytes, max_concurrent_uploads,
@@ -290,6 +300,9 @@ mod tests {
             ("visits of a day in `visitsOn`", count(max_visits_of_day), ""),
             ("buckets of a question: ten years by DAY", count(max_buckets), ""),
             ("ids in one list of an argument", count(max_filter_items), ""),
+            ("derivations on one another that a derived list may be", count(max_derivations), ""),
+            ("lists of a set", count(max_set_lists), ""),
+            ("derived lists that a request makes", count(max_derived_lists), ""),
             ("characters of a search", count(max_search_length), ""),
             ("matches of a search up to which they are sorted; among more, a page is found in the list's order", count(max_sorted_patients), ""),
             ("words of a name that search finds it by", count(MAX_NAME_WORDS), ""),

@@ -8,6 +8,7 @@ pub mod change_feed;
 pub mod chart_number_counter;
 pub mod definition;
 pub mod department;
+pub mod derived_source;
 pub mod doctor;
 pub mod encryption_key;
 pub mod former_chart_number;

@@ -1,4 +1,4 @@
-//! A snapshot of statistics: what was requested, and a manifest of the lists.
+//! A snapshot of statistics: what was requested, and a manifest of the lists. A derived list is one with a single list.
 
 use sea_orm::entity::prelude::*;
 
@@ -44,6 +44,8 @@ pub struct Model {
     pub label: Option<String>,
     /// Counts up with each pinning; none where it is not pinned.
     pub pin_number: Option<i64>,
+    /// JSON: what a derived list is made of; none for a snapshot.
+    pub recipe: Option<Vec<u8>>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -34,6 +34,7 @@ mod m0022_search_order;
 mod m0023_upload;
 mod m0024_merge_history;
 mod m0026_pinned;
+mod m0027_derived_lists;
 pub mod triggers;
 
 /// All migrations, in order.
@@ -67,6 +68,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0023_upload::Migration),
             Box::new(m0024_merge_history::Migration),
             Box::new(m0026_pinned::Migration),
+            Box::new(m0027_derived_lists::Migration),
         ]
     }
 }

@@ -18,7 +18,7 @@ use crate::password::NewPassword;
 use crate::permissions::{Role, Viewer};
 use crate::private_files::create_folder;
 use crate::records::{Patch, PatientDraft, VisitDraft};
-use crate::reporting::{Reporting, StatisticsRequest};
+use crate::reporting::{Cohort, Reporting, StatisticsRequest};
 use crate::secrets::Secrets;
 use crate::statistics::{BucketRef, CohortKind, DayRange, Filter, Period, VisitChannel, VisitStatus, WeekStart};
 use crate::store::{
@@ -173,7 +173,9 @@ async fn recall(store: &Store, viewer: &Viewer, today: NaiveDate) -> Result<()> 
     reporting.persist(&resolved).await?;
     let create = CreateRecallList {
         name: format!("New and silent since {silent_since}"),
-        cohort: resolved.counted(BucketRef::Total, CohortKind::ChurnSuspected).await?,
+        cohort: Cohort::counted(&resolved, BucketRef::Total, CohortKind::ChurnSuspected)
+            .to_recall()
+            .await?,
         options: RecallOptions {
             without_next_visit: true,
             with_phone: true,

@@ -107,7 +107,11 @@ pub enum Error {
     /// The hospital's data is incomplete: a backup is being restored, or rows were changed without the triggers. The log says which.
     BeingRestored,
     /// The snapshot has expired; its question is still known.
-    SnapshotExpired(Box<Question>),
+    SnapshotExpired {
+        question: Box<Question>,
+        /// The argument that named it, where there are several.
+        argument: Option<String>,
+    },
     /// A limit is exceeded.
     TooCostly(String),
     /// Too many requests or failed sign-ins; how long to wait.
@@ -146,6 +150,27 @@ impl Error {
         }
     }
 
+    /// The snapshot of this question has expired.
+    #[must_use]
+    pub fn expired(question: Question) -> Self {
+        Self::SnapshotExpired {
+            question: Box::new(question),
+            argument: None,
+        }
+    }
+
+    /// The same error; if a snapshot has expired, it is the one that the argument named.
+    #[must_use]
+    pub fn of_argument(self, argument: &str) -> Self {
+        match self {
+            Self::SnapshotExpired { question, .. } => Self::SnapshotExpired {
+                question,
+                argument: Some(argument.to_owned()),
+            },
+            other => other,
+        }
+    }
+
     /// The code in `extensions.code`.
     #[must_use]
     pub const fn code(&self) -> ErrorCode {
@@ -165,7 +190,7 @@ impl Error {
             Self::InvalidCode => ErrorCode::InvalidCode,
             Self::Busy => ErrorCode::Busy,
             Self::BeingRestored => ErrorCode::BeingRestored,
-            Self::SnapshotExpired(_) => ErrorCode::SnapshotExpired,
+            Self::SnapshotExpired { .. } => ErrorCode::SnapshotExpired,
             Self::TooCostly(_) => ErrorCode::QueryTooCostly,
             Self::RateLimited(_) => ErrorCode::RateLimited,
             Self::Database(_) | Self::Internal(_) => ErrorCode::InternalServerError,
@@ -190,7 +215,7 @@ impl Error {
                 let conflicts: Vec<&str> = conflicts.iter().map(|conflict| conflict.text()).collect();
                 format!("{argument}: {}: {FORCE}", conflicts.join("; "))
             }
-            Self::SnapshotExpired(_) => EXPIRED.to_owned(),
+            Self::SnapshotExpired { .. } => EXPIRED.to_owned(),
             Self::InvalidCode => INVALID_CODE.to_owned(),
             Self::Busy => BUSY.to_owned(),
             Self::BeingRestored => BEING_RESTORED.to_owned(),

@@ -15,9 +15,9 @@ use super::statistics::not_empty;
 use super::{context, enums};
 use crate::error::{Error, Result};
 use crate::permissions::Action;
-use crate::reporting::SnapshotId;
-use crate::statistics::{BucketRef, CohortKind};
-use crate::store::{self, AuditQuery};
+use crate::reporting::{CohortId, SnapshotId};
+use crate::statistics::BucketRef;
+use crate::store::{self, AuditQuery, ListKind};
 
 /// The kind of action.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
@@ -107,22 +107,23 @@ impl AuditEntry {
             .collect())
     }
 
-    /// The Statistics.id of the snapshot that was pinned or unpinned, or whose list was opened.
+    /// The Statistics.id of the snapshot that was pinned or unpinned, or whose list was opened; null for a derived list.
     async fn statistics_id(&self) -> Option<ID> {
+        if self.0.cohort.as_deref() == Some(ListKind::Derived.as_str()) {
+            return None;
+        }
         let snapshot = SnapshotId::from_text(self.0.snapshot.as_deref()?)?;
         Some(Id::Statistics(snapshot).into())
     }
 
     /// The Cohort.id of the list that was opened.
     async fn cohort_id(&self) -> Option<ID> {
-        let (bucket, kind) = self.list()?;
-        let snapshot = SnapshotId::from_text(self.0.snapshot.as_deref()?)?;
-        Some(Id::Cohort(snapshot, bucket, kind).into())
+        Some(Id::Cohort(self.list()?).into())
     }
 
     /// The kind of the cohort whose list was opened.
     async fn cohort_kind(&self) -> Option<enums::CohortKind> {
-        Some(self.list()?.1.into())
+        Some(self.list()?.kind.into())
     }
 
     /// The ID of the request, as in the log and in the response's X-Request-Id header.
@@ -132,12 +133,16 @@ impl AuditEntry {
 }
 
 impl AuditEntry {
-    fn list(&self) -> Option<(BucketRef, CohortKind)> {
+    fn list(&self) -> Option<CohortId> {
         let bucket = match self.0.bucket? {
             -1 => BucketRef::Total,
             place => BucketRef::At(u32::try_from(place).ok()?),
         };
-        Some((bucket, CohortKind::parse(self.0.cohort.as_deref()?)?))
+        Some(CohortId {
+            snapshot: SnapshotId::from_text(self.0.snapshot.as_deref()?)?,
+            bucket,
+            kind: ListKind::parse(self.0.cohort.as_deref()?)?,
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use super::scalars::{Date, DateTime};
 use super::statistics::{Statistics, StatisticsBucket};
 use super::visit::Visit;
 use crate::error::{Error, Result};
-use crate::reporting::{CitedReason, CitedVisit, ResolvedStatistics, StatisticsComparison};
+use crate::reporting::{self, CitedReason, CitedVisit, ResolvedStatistics, StatisticsComparison};
 use crate::statistics::{self, BucketRef, DayRange, Side, VisitRow};
 
 /// Rules to try without publishing them.
@@ -133,8 +133,8 @@ impl BucketChanges {
     }
 
     /// The differences in the cohort of this kind.
-    async fn cohort(&self, #[graphql(desc = "The kind of cohort.")] kind: CohortKind) -> CohortChanges {
-        self.list(kind.into())
+    async fn cohort(&self, #[graphql(desc = "The kind of cohort.")] kind: CohortKind) -> Result<CohortChanges> {
+        Ok(self.list(kind.counted()?))
     }
 
     /// The cohorts that patients entered or left; empty if none differs.
@@ -165,11 +165,7 @@ impl CohortChanges {
     }
 
     fn of(&self, resolved: &Arc<ResolvedStatistics>, bucket: BucketRef) -> Cohort {
-        Cohort {
-            resolved: Arc::clone(resolved),
-            bucket,
-            kind: self.kind,
-        }
+        Cohort(reporting::Cohort::counted(resolved, bucket, self.kind))
     }
 
     async fn page(&self, ctx: &Context<'_>, side: Side, page_args: &PageArgs) -> Result<PatientChangeConnection> {

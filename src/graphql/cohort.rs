@@ -6,6 +6,7 @@ use async_graphql::{Context, ID, Object};
 
 use super::connection::{PatientOrder, VisitOrder, patient_order, visit_order};
 use super::context;
+use super::derived::{self, CohortPatientFilter, Derivation};
 use super::enums::{CohortKind, VisitStatus};
 use super::explain::{self, CohortMembership};
 use super::id::{self, Id};
@@ -15,48 +16,27 @@ use super::raw_json::{IdList, WriteField, WriteFields};
 use super::scalars::Date;
 use super::visit::Visit;
 use crate::error::Result;
-use crate::reporting::{ListOrder, ResolvedStatistics, SortedList, bucket_index, spawn_cpu};
-use crate::statistics::{self, BucketRef, CohortList, CountedPatient, CountedVisit, Snapshot, list_digest};
+use crate::reporting::{self, ListOrder, SortedList, bucket_index};
+use crate::statistics::{CohortList, CountedPatient, CountedVisit, list_digest};
 use crate::store::AuditedList;
 
-/// A cohort of a snapshot.
-pub(super) struct Cohort {
-    pub(super) resolved: Arc<ResolvedStatistics>,
-    pub(super) bucket: BucketRef,
-    pub(super) kind: statistics::CohortKind,
-}
+/// A cohort of a snapshot, or a list that is derived from others.
+pub(super) struct Cohort(pub(super) reporting::Cohort);
 
 impl Cohort {
-    /// Computes a value from the lists; for long lists on a thread where it does not block other requests.
-    async fn cut<T: Send + 'static>(
-        &self,
-        cut: impl FnOnce(&Snapshot, BucketRef, statistics::CohortKind) -> T + Send + 'static,
-    ) -> Result<T> {
-        const SHORT: usize = 1_000;
-        let (bucket, kind) = (self.bucket, self.kind);
-        // No list of patients is longer than its list of visits.
-        if self.resolved.snapshot.visit_count(bucket, kind) <= SHORT {
-            return Ok(cut(&self.resolved.snapshot, bucket, kind));
-        }
-        let resolved = Arc::clone(&self.resolved);
-        spawn_cpu("cutting a list", move || cut(&resolved.snapshot, bucket, kind)).await
-    }
-
     /// The audit's name of one of the two lists.
     fn audited(&self, list: &'static str) -> AuditedList {
+        let id = self.0.id();
         AuditedList {
-            snapshot: self.resolved.id.to_string(),
-            bucket: bucket_index(self.bucket),
-            cohort: self.kind.as_str(),
+            snapshot: id.snapshot.to_string(),
+            bucket: bucket_index(id.bucket),
+            cohort: id.kind.as_str(),
             list,
         }
     }
 
     async fn ordered(&self, ctx: &Context<'_>, order: ListOrder) -> Result<(Arc<CohortList>, Arc<SortedList>)> {
-        context::services(ctx)?
-            .reporting
-            .sorted_list(&self.resolved, self.bucket, self.kind, order)
-            .await
+        context::services(ctx)?.reporting.sorted_list(&self.0, order).await
     }
 }
 
@@ -65,56 +45,52 @@ impl Cohort {
 impl Cohort {
     /// An opaque ID, valid as long as the snapshot is kept.
     pub(super) async fn id(&self, ctx: &Context<'_>) -> Result<ID> {
-        context::services(ctx)?.reporting.persist(&self.resolved).await?;
-        Ok(Id::Cohort(self.resolved.id, self.bucket, self.kind).into())
+        context::services(ctx)?.reporting.persist_list(&self.0).await?;
+        Ok(Id::Cohort(self.0.id()).into())
     }
 
     /// The kind of cohort.
     async fn kind(&self) -> CohortKind {
-        self.kind.into()
+        self.0.id().kind.into()
     }
 
     /// The number of patientIds.
     async fn patient_count(&self) -> usize {
-        self.resolved.snapshot.patient_count(self.bucket, self.kind)
+        self.0.patient_count()
     }
 
     /// The number of visitIds.
     async fn visit_count(&self) -> usize {
-        self.resolved.snapshot.visit_count(self.bucket, self.kind)
+        self.0.visit_count()
     }
 
     /// The same as Patient.id, in the order in which the patients were first recorded.
     async fn patient_ids(&self, ctx: &Context<'_>) -> Result<IdList> {
         let left = Arc::clone(context::response_bytes(ctx)?);
-        left.require(IdList::at_least(
-            self.resolved.snapshot.patient_count(self.bucket, self.kind),
-        ))?;
-        let ids = move |snapshot: &Snapshot, at, kind| IdList::of(&snapshot.patient_ids(at, kind), Id::Patient, &left);
-        self.cut(ids).await?
+        left.require(IdList::at_least(self.0.patient_count()))?;
+        let ids = move |list: &reporting::Cohort| IdList::of(&list.patient_ids(), Id::Patient, &left);
+        self.0.cut(ids).await?
     }
 
     /// The same as Visit.id, in the order in which the visits were first recorded.
     async fn visit_ids(&self, ctx: &Context<'_>) -> Result<IdList> {
         let left = Arc::clone(context::response_bytes(ctx)?);
-        left.require(IdList::at_least(
-            self.resolved.snapshot.visit_count(self.bucket, self.kind),
-        ))?;
-        let ids = move |snapshot: &Snapshot, at, kind| IdList::of(&snapshot.visit_ids(at, kind), Id::Visit, &left);
-        self.cut(ids).await?
+        left.require(IdList::at_least(self.0.visit_count()))?;
+        let ids = move |list: &reporting::Cohort| IdList::of(&list.visit_ids(), Id::Visit, &left);
+        self.0.cut(ids).await?
     }
 
     /// SHA-256, in lower-case hexadecimal, of the patientIds joined by line feeds, an empty line, and the visitIds joined by
     /// line feeds.
     async fn digest(&self) -> Result<String> {
-        let digest = |snapshot: &Snapshot, at, kind| {
-            let (patients, visits) = (snapshot.patient_ids(at, kind), snapshot.visit_ids(at, kind));
+        let digest = |list: &reporting::Cohort| {
+            let (patients, visits) = (list.patient_ids(), list.visit_ids());
             list_digest(
                 patients.into_iter().map(|id| Id::Patient(id).text()),
                 visits.into_iter().map(|id| Id::Visit(id).text()),
             )
         };
-        self.cut(digest).await
+        self.0.cut(digest).await
     }
 
     /// Why the patient is in this list, or is not; null if the hospital has no such patient.
@@ -124,7 +100,22 @@ impl Cohort {
         #[graphql(desc = "A Patient.id.")] patient_id: ID,
     ) -> Result<Option<CohortMembership>> {
         let patient = id::patient("patientId", &patient_id)?;
-        explain::membership(ctx, &self.resolved, self.bucket, self.kind, patient).await
+        explain::membership(ctx, &self.0, patient).await
+    }
+
+    /// What the list is made of; null but for DERIVED.
+    async fn derivation(&self, ctx: &Context<'_>) -> Result<Option<Derivation>> {
+        Derivation::of(ctx, &self.0).await
+    }
+
+    /// The patients who meet all conditions, by what is known of them now; of who stays where records were merged. The visits are those of
+    /// this list that are theirs. The list stays as it is; the same conditions may give another one later.
+    async fn narrowed(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The conditions.")] filter: CohortPatientFilter,
+    ) -> Result<Cohort> {
+        derived::narrowed(ctx, &self.0, filter).await
     }
 
     /// A page of the patients; by chart number by default.
@@ -177,11 +168,9 @@ impl Cohort {
 impl WriteFields for Cohort {
     const FIELDS: &'static [(&'static str, WriteField<Self>)] = &[
         ("patientCount", |cohort, _, _, json| {
-            json.value(&cohort.resolved.snapshot.patient_count(cohort.bucket, cohort.kind))
+            json.value(&cohort.0.patient_count())
         }),
-        ("visitCount", |cohort, _, _, json| {
-            json.value(&cohort.resolved.snapshot.visit_count(cohort.bucket, cohort.kind))
-        }),
+        ("visitCount", |cohort, _, _, json| json.value(&cohort.0.visit_count())),
     ];
 }
 

@@ -44,6 +44,8 @@ pub struct RequestContext {
     audit_trail: Mutex<AuditTrail>,
     /// The bytes that the response may still use.
     response_bytes: Arc<ResponseBytes>,
+    /// The derived lists of the request.
+    derived: AtomicUsize,
 }
 
 /// The bytes left of a response. Fields whose value may be long reserve theirs before they write it.
@@ -121,6 +123,7 @@ impl RequestContext {
                 limit: services.limits.max_response_bytes,
                 left: AtomicUsize::new(services.limits.max_response_bytes),
             }),
+            derived: AtomicUsize::new(0),
         };
         (context, BatchScheduler(receiver))
     }
@@ -242,6 +245,20 @@ fn request_context<'a>(ctx: &Context<'a>) -> Result<&'a RequestContext> {
 /// The bytes that the response may still use.
 pub(super) fn response_bytes<'a>(ctx: &Context<'a>) -> Result<&'a Arc<ResponseBytes>> {
     Ok(&request_context(ctx)?.response_bytes)
+}
+
+/// Counts a derived list of the request, and fails if there are too many.
+pub(super) fn reserve_derived(ctx: &Context<'_>) -> Result<()> {
+    let (before, max) = (
+        request_context(ctx)?.derived.fetch_add(1, Ordering::Relaxed),
+        limits(ctx)?.max_derived_lists,
+    );
+    if before < max {
+        return Ok(());
+    }
+    Err(Error::TooCostly(format!(
+        "a request may make at most {max} derived lists: make fewer at once"
+    )))
 }
 
 /// Records for the audit that the response has data of the patient. Constructors of `Patient` and `Visit` call it; their fields need not.

@@ -2,6 +2,7 @@
 
 use async_graphql::Enum;
 
+use crate::error::{Error, Result};
 use crate::{permissions, records, scheduling, statistics, store};
 
 /// The calendar unit of a bucket. Weeks start on the hospital's weekStart.
@@ -178,7 +179,6 @@ pub(super) enum VisitCodePurpose {
 
 /// The kind of a list of patients and visits.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
-#[graphql(remote = "statistics::CohortKind")]
 pub(super) enum CohortKind {
     /// Patients with an attended visit in the bucket: NEW and RETURNING together.
     Visitors,
@@ -196,6 +196,47 @@ pub(super) enum CohortKind {
     NoShow,
     /// Patients with a canceled visit in the bucket.
     Canceled,
+    /// A list that is made of others, by a condition or as a set. No kind that a bucket has: as an argument it is refused.
+    Derived,
+}
+
+impl From<statistics::CohortKind> for CohortKind {
+    fn from(kind: statistics::CohortKind) -> Self {
+        match kind {
+            statistics::CohortKind::Visitors => Self::Visitors,
+            statistics::CohortKind::New => Self::New,
+            statistics::CohortKind::Returning => Self::Returning,
+            statistics::CohortKind::ChurnSuspected => Self::ChurnSuspected,
+            statistics::CohortKind::Retained => Self::Retained,
+            statistics::CohortKind::Pending => Self::Pending,
+            statistics::CohortKind::NoShow => Self::NoShow,
+            statistics::CohortKind::Canceled => Self::Canceled,
+        }
+    }
+}
+
+impl From<store::ListKind> for CohortKind {
+    fn from(kind: store::ListKind) -> Self {
+        match kind {
+            store::ListKind::Cohort(kind) => kind.into(),
+            store::ListKind::Derived => Self::Derived,
+        }
+    }
+}
+
+impl CohortKind {
+    /// The kind of a bucket's cohort, which the argument `kind` names.
+    pub(super) fn counted(self) -> Result<statistics::CohortKind> {
+        let kinds = statistics::CohortKind::ALL.iter().copied();
+        let found = kinds.clone().find(|&kind| Self::from(kind) == self);
+        found.ok_or_else(|| {
+            let words: Vec<&str> = kinds.map(statistics::CohortKind::as_str).collect();
+            Error::input(
+                "kind",
+                format!("a bucket has no such list; it has {}", words.join(", ")),
+            )
+        })
+    }
 }
 
 /// What came of a contact with a patient on a recall list.
@@ -325,6 +366,8 @@ pub(super) enum MembershipRule {
     OtherStatus,
     /// There is no visit here.
     NoVisit,
+    /// The list is a derived one: the text says how the patient stands in the lists that it was made of.
+    Derived,
     /// The data that the snapshot was computed from cannot be reconstructed, so the reason is unknown.
     Unknown,
 }

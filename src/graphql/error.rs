@@ -45,7 +45,10 @@ impl From<Error> for async_graphql::Error {
                 more.push(("nextFree", Value::List(next_free.iter().map(interval).collect())));
             }
             Error::InvalidCode => more.push(("argument", "input.code".into())),
-            Error::SnapshotExpired(question) => more.push(("question", asked(question))),
+            Error::SnapshotExpired { question, argument } => {
+                more.extend(argument.as_deref().map(|argument| ("argument", argument.into())));
+                more.push(("question", asked(question)));
+            }
             Error::RateLimited(wait) => more.push(("retryAfter", whole_seconds(*wait).into())),
             Error::Unauthenticated(_)
             | Error::InvalidCredentials

@@ -12,7 +12,7 @@ use super::patient::Patient;
 use super::scalars::Date;
 use super::visit::Visit;
 use crate::error::{Error, Result};
-use crate::reporting::{PatientInSnapshot, ResolvedStatistics};
+use crate::reporting::{self, DerivedList, PatientInSnapshot, ResolvedStatistics};
 use crate::statistics::{self, BucketRef, DayRange, VisitRow};
 use crate::store::RevisionRange;
 
@@ -44,16 +44,54 @@ pub(super) async fn explain(
 /// Whether the patient is in a cohort, and why; none where the hospital has no such patient.
 pub(super) async fn membership(
     ctx: &Context<'_>,
-    resolved: &Arc<ResolvedStatistics>,
-    bucket: BucketRef,
-    kind: statistics::CohortKind,
+    cohort: &reporting::Cohort,
     patient: i64,
 ) -> Result<Option<CohortMembership>> {
+    let (resolved, bucket, kind) = match cohort {
+        reporting::Cohort::Counted { resolved, bucket, kind } => (resolved, *bucket, *kind),
+        reporting::Cohort::Derived(derived) => return derived_membership(ctx, derived, patient).await,
+    };
     let Some(explanation) = explain(ctx, resolved, patient).await? else {
         return Ok(None);
     };
     let bucket = BucketExplanation::new(&explanation.explained, bucket);
     Ok(bucket.and_then(|bucket| bucket.memberships(&[kind]).pop()))
+}
+
+async fn derived_membership(
+    ctx: &Context<'_>,
+    derived: &DerivedList,
+    patient: i64,
+) -> Result<Option<CohortMembership>> {
+    if Patient::find(ctx, patient).await?.is_none() {
+        return Ok(None);
+    }
+    let included = derived.contains(patient);
+    let mut visits = Vec::new();
+    let mut texts = vec![format!(
+        "{} the list: {}.",
+        if included { "In" } else { "Not in" },
+        super::derived::text(&derived.recipe)
+    )];
+    for (number, source) in (1..).zip(super::derived::sources(ctx, &derived.recipe).await?) {
+        // A source is a derivation less deep.
+        if let Some(membership) = Box::pin(membership(ctx, &source.0, patient)).await? {
+            let standing = if membership.included { "in" } else { "not in" };
+            texts.push(format!(
+                "List {number}, {}: {standing} it. {}",
+                source.0.text(),
+                membership.text
+            ));
+            visits.extend(membership.visits);
+        }
+    }
+    Ok(Some(CohortMembership {
+        kind: CohortKind::Derived,
+        included,
+        rule: MembershipRule::Derived,
+        text: texts.join(" "),
+        visits,
+    }))
 }
 
 /// Why a patient is or is not in the lists of a snapshot, based on the visits as of the snapshot.
@@ -160,7 +198,7 @@ impl BucketExplanation {
 
     /// The membership in the cohort of this kind.
     async fn cohort(&self, #[graphql(desc = "The kind of cohort.")] kind: CohortKind) -> Result<CohortMembership> {
-        let membership = self.memberships(&[kind.into()]).pop();
+        let membership = self.memberships(&[kind.counted()?]).pop();
         membership.ok_or_else(|| Error::Internal("a cohort has no membership".to_owned()))
     }
 }

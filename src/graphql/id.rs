@@ -5,8 +5,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::error::{Error, Result};
-use crate::reporting::SnapshotId;
-use crate::statistics::{BucketRef, CohortKind};
+use crate::reporting::{CohortId, SnapshotId};
+use crate::statistics::BucketRef;
+use crate::store::ListKind;
 
 /// What an id names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(super) enum Id {
     Upload(i64),
     Import(i64),
     Statistics(SnapshotId),
-    Cohort(SnapshotId, BucketRef, CohortKind),
+    Cohort(CohortId),
 }
 
 /// The bytes of an id at most: its type, a snapshot, a cohort, a number.
@@ -77,15 +78,17 @@ impl Id {
             Self::Upload(id) => (b'U', id.cast_unsigned()),
             Self::Import(id) => (b'I', id.cast_unsigned()),
             Self::Statistics(_) => (b'S', 0),
-            Self::Cohort(_, BucketRef::Total, _) => (b'C', 0),
-            Self::Cohort(_, BucketRef::At(place), _) => (b'C', u64::from(place) + 1),
+            Self::Cohort(id) => match id.bucket {
+                BucketRef::Total => (b'C', 0),
+                BucketRef::At(place) => (b'C', u64::from(place) + 1),
+            },
         };
         push(&[tag]);
         match self {
             Self::Statistics(id) => push(&id.0),
-            Self::Cohort(id, _, kind) => {
-                push(&id.0);
-                push(&[kind as u8]);
+            Self::Cohort(id) => {
+                push(&id.snapshot.0);
+                push(&[id.kind.number()]);
             }
             _ => {}
         }
@@ -107,7 +110,15 @@ impl Id {
                     0 => BucketRef::Total,
                     place => BucketRef::At(u32::try_from(place - 1).ok()?),
                 };
-                Self::Cohort(SnapshotId(*id), bucket, CohortKind::from_index(kind)?)
+                let kind = ListKind::from_number(kind)?;
+                if kind == ListKind::Derived && bucket != BucketRef::Total {
+                    return None;
+                }
+                Self::Cohort(CohortId {
+                    snapshot: SnapshotId(*id),
+                    bucket,
+                    kind,
+                })
             }
             _ => {
                 let number = i64::try_from(number(rest)?).ok().filter(|&number| number > 0)?;
@@ -174,9 +185,9 @@ pub(super) fn statistics(argument: &str, id: &ID) -> Result<SnapshotId> {
 }
 
 /// The cohort that an argument names.
-pub(super) fn cohort(argument: &str, id: &ID) -> Result<(SnapshotId, BucketRef, CohortKind)> {
+pub(super) fn cohort(argument: &str, id: &ID) -> Result<CohortId> {
     match Id::parse(argument, id)? {
-        Id::Cohort(id, bucket, kind) => Ok((id, bucket, kind)),
+        Id::Cohort(id) => Ok(id),
         _ => Err(Error::input(argument, "must be a Cohort.id")),
     }
 }
@@ -216,10 +227,12 @@ number_of!(recall_entry, RecallEntry, "recall entry");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statistics::CohortKind;
 
     #[test]
     fn an_id_reads_back_and_nothing_else_does() {
         let snapshot = SnapshotId([7; 16]);
+        let cohort = |bucket, kind| Id::Cohort(CohortId { snapshot, bucket, kind });
         let ids = [
             Id::Hospital(1),
             Id::Department(255),
@@ -235,12 +248,15 @@ mod tests {
             Id::Upload(9),
             Id::Import(10),
             Id::Statistics(snapshot),
-            Id::Cohort(snapshot, BucketRef::Total, CohortKind::New),
-            Id::Cohort(snapshot, BucketRef::At(3_659), CohortKind::Canceled),
+            cohort(BucketRef::Total, ListKind::Cohort(CohortKind::New)),
+            cohort(BucketRef::At(3_659), ListKind::Cohort(CohortKind::Canceled)),
+            cohort(BucketRef::Total, ListKind::Derived),
         ];
         for id in ids {
             assert_eq!(Id::read(&id.text()), Some(id));
         }
+        let derived_bucket = cohort(BucketRef::At(0), ListKind::Derived).text();
+        assert_eq!(Id::read(&derived_bucket), None, "a derived list has no buckets");
         // Empty, no Base64, an unknown type, zero, a leading zero, too long, and padding.
         for text in ["", "?", "WFg", "UA", "UAAB", "UAECAwQFBgcICQ", "UAE=", "patient 1", "1"] {
             assert_eq!(Id::read(text), None, "{text:?}");

@@ -6,6 +6,7 @@ mod changes;
 mod cohort;
 mod connection;
 mod context;
+mod derived;
 mod duplicates;
 mod enums;
 mod error;

@@ -16,7 +16,7 @@ use super::staff::StaffMember;
 use super::statistics::Statistics;
 use super::visit::Visit;
 use crate::error::Result;
-use crate::statistics::{BucketRef, CohortKind};
+use crate::reporting::CohortId;
 
 /// Anything that has an id.
 #[derive(Interface)]
@@ -66,19 +66,12 @@ pub(super) async fn find(ctx: &Context<'_>, id: Id) -> Result<Option<Node>> {
             .load(hospital, id)
             .await?
             .map(|resolved| Node::Statistics(resolved.into())),
-        Id::Cohort(id, bucket, kind) => cohort(ctx, id, bucket, kind).await?.map(Node::Cohort),
+        Id::Cohort(id) => cohort(ctx, id).await?.map(Node::Cohort),
     })
 }
 
-/// The cohort of a stored snapshot, if the hospital has it.
-pub(super) async fn cohort(
-    ctx: &Context<'_>,
-    id: crate::reporting::SnapshotId,
-    bucket: BucketRef,
-    kind: CohortKind,
-) -> Result<Option<Cohort>> {
+/// The stored list, if the hospital has it.
+pub(super) async fn cohort(ctx: &Context<'_>, id: CohortId) -> Result<Option<Cohort>> {
     let hospital = context::viewer(ctx)?.hospital;
-    let resolved = context::services(ctx)?.reporting.load(hospital, id).await?;
-    let resolved = resolved.filter(|resolved| resolved.snapshot.bucket(bucket).is_some());
-    Ok(resolved.map(|resolved| Cohort { resolved, bucket, kind }))
+    Ok(context::services(ctx)?.reporting.open(hospital, id).await?.map(Cohort))
 }

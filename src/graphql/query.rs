@@ -8,6 +8,7 @@ use super::changes::{ProposedDefinitionInput, StatisticsChanges};
 use super::cohort::Cohort;
 use super::connection::{PatientConnection, PatientOrder, VisitConnection, VisitOrder, patient_order, visit_order};
 use super::context;
+use super::derived::{self, CohortSetInput};
 use super::duplicates::{self, PatientMatch};
 use super::enums::Period;
 use super::hospital::Hospital;
@@ -104,8 +105,18 @@ impl Query {
 
     /// The list with this ID; null if the hospital never had one.
     async fn cohort(&self, ctx: &Context<'_>, #[graphql(desc = "A Cohort.id.")] id: ID) -> Result<Option<Cohort>> {
-        let (id, bucket, kind) = id::cohort("id", &id)?;
-        node::cohort(ctx, id, bucket, kind).await
+        node::cohort(ctx, id::cohort("id", &id)?).await
+    }
+
+    /// Lists put together: the patients of any of them, of all of them, or of one but not of another. They may be of different snapshots.
+    /// Patients are matched by who stays where records were merged. The visits are those of the lists that are theirs, of a difference those
+    /// of its first part, each once, as the snapshot that was computed last has them.
+    async fn cohort_set(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The lists, and how to put them together.")] of: CohortSetInput,
+    ) -> Result<Cohort> {
+        derived::cohort_set(ctx, of).await
     }
 
     /// The hospital's pinned snapshots, the newest pinned first.

@@ -240,8 +240,10 @@ mod tests {
             "kind",
             "patientIds",
             "visitIds",
+            "derivation",
             "digest",
             "explain",
+            "narrowed",
             "patients",
             "visits",
         ]);

@@ -25,7 +25,7 @@ use super::scalars::{Date, DateTime};
 use super::staff::StaffMember;
 use super::statistics::not_empty;
 use crate::error::{Error, Result};
-use crate::reporting::{SnapshotId, bucket_of_index};
+use crate::reporting::{CohortId, SnapshotId, bucket_of_index};
 use crate::store::{self, LeftOutPage, RecallEntryPage, RecallEntryQuery};
 
 /// A recall list.
@@ -49,7 +49,14 @@ impl RecallList {
     /// The cohort that it was made of, as counted then. Its snapshot is pinned as long as the list is there.
     async fn cohort(&self, ctx: &Context<'_>) -> Result<Cohort> {
         let found = match SnapshotId::from_text(&self.0.snapshot) {
-            Some(id) => node::cohort(ctx, id, bucket_of_index(self.0.bucket), self.0.cohort).await?,
+            Some(snapshot) => {
+                let id = CohortId {
+                    snapshot,
+                    bucket: bucket_of_index(self.0.bucket),
+                    kind: self.0.cohort,
+                };
+                node::cohort(ctx, id).await?
+            }
             None => None,
         };
         found.ok_or_else(|| Error::Internal(format!("the snapshot of the recall list {} is gone", self.0.id)))

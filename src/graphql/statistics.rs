@@ -20,7 +20,7 @@ use super::scalars::{Date, DateTime};
 use super::staff::StaffMember;
 use crate::config::Limits;
 use crate::error::{Error, Result};
-use crate::reporting::{ResolvedStatistics, SnapshotHead, StatisticsRequest};
+use crate::reporting::{self, ResolvedStatistics, SnapshotHead, StatisticsRequest};
 use crate::statistics::{self, BucketRef, DayRange, Filter};
 use crate::store::Pin;
 
@@ -425,11 +425,7 @@ impl StatisticsBucket {
     }
 
     fn of_kind(&self, kind: statistics::CohortKind) -> Cohort {
-        Cohort {
-            resolved: Arc::clone(&self.resolved),
-            bucket: self.at,
-            kind,
-        }
+        Cohort(reporting::Cohort::counted(&self.resolved, self.at, kind))
     }
 
     fn write_cohort(
@@ -467,8 +463,8 @@ impl StatisticsBucket {
     }
 
     /// The cohort of this kind.
-    async fn cohort(&self, #[graphql(desc = "The kind of cohort.")] kind: CohortKind) -> Cohort {
-        self.of_kind(kind.into())
+    async fn cohort(&self, #[graphql(desc = "The kind of cohort.")] kind: CohortKind) -> Result<Cohort> {
+        Ok(self.of_kind(kind.counted()?))
     }
 
     /// Patients with an attended visit.
@@ -542,7 +538,7 @@ impl WriteFields for StatisticsBucket {
         }),
         ("cohort", |bucket, ctx, field, json| {
             let kind = field.get_argument("kind")?.node.clone().into_const()?;
-            let kind = CohortKind::parse(Some(kind)).ok()?.into();
+            let kind = CohortKind::parse(Some(kind)).ok()?.counted().ok()?;
             bucket.write_cohort(kind, ctx, field, json)
         }),
     ];

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::identity::cursor_digest;
-use super::{Reporting, ResolvedStatistics, SnapshotId};
+use super::{Cohort, CohortId, Reporting};
 use crate::error::{Error, Result};
-use crate::statistics::{BucketRef, CohortKind, CohortList, PatientSortKey, VisitSortKey};
+use crate::statistics::{BucketRef, CohortList, PatientSortKey, VisitSortKey};
 use crate::store::{PatientKey, VisitKey};
 
 /// Which list of a cohort, in which order; the flag is whether keys descend. Nulls are last in either direction, ties ascend by id.
@@ -53,19 +53,14 @@ impl Reporting {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn sorted_list(
-        &self,
-        resolved: &Arc<ResolvedStatistics>,
-        bucket: BucketRef,
-        kind: CohortKind,
-        order: ListOrder,
-    ) -> Result<(Arc<CohortList>, Arc<SortedList>)> {
-        let list = self.list(resolved, bucket, kind).await?;
-        let key = (resolved.serial, bucket, kind, order);
+    pub async fn sorted_list(&self, cohort: &Cohort, order: ListOrder) -> Result<(Arc<CohortList>, Arc<SortedList>)> {
+        let list = self.list(cohort).await?;
+        let id = cohort.id();
+        let key = (cohort.serial(), id.bucket, id.kind, order);
         if let Some(sorted) = self.orders.get(&key) {
             return Ok((list, sorted));
         }
-        self.persist(resolved).await?;
+        self.persist_list(cohort).await?;
         let places = match order {
             ListOrder::Patients(PatientKey::FirstVisit, desc) => list.order_patients(PatientSortKey::FirstVisit, desc),
             ListOrder::Patients(PatientKey::LastVisit, desc) => list.order_patients(PatientSortKey::LastVisit, desc),
@@ -73,23 +68,22 @@ impl Reporting {
             ListOrder::Visits(VisitKey::Status, desc) => list.order_visits(VisitSortKey::Status, desc),
             ListOrder::Patients(key, desc) => {
                 let ids = list.patients.iter().map(|patient| patient.id).collect();
-                self.persisted_order(resolved, bucket, kind, order, RowKey::Patient(key), ids, desc)
+                self.persisted_order(cohort, order, RowKey::Patient(key), ids, desc)
                     .await?
             }
             ListOrder::Visits(VisitKey::PatientName, desc) => {
                 let key = RowKey::Patient(PatientKey::Name);
                 let ids = list.visits.iter().map(|visit| visit.patient).collect();
-                self.persisted_order(resolved, bucket, kind, order, key, ids, desc)
-                    .await?
+                self.persisted_order(cohort, order, key, ids, desc).await?
             }
             ListOrder::Visits(key @ (VisitKey::ScheduledAt | VisitKey::CheckedInAt), desc) => {
                 let ids = list.visits.iter().map(|visit| visit.id).collect();
-                self.persisted_order(resolved, bucket, kind, order, RowKey::Visit(key), ids, desc)
+                self.persisted_order(cohort, order, RowKey::Visit(key), ids, desc)
                     .await?
             }
         };
         let sorted = Arc::new(SortedList {
-            digest: list_digest(resolved.id, bucket, kind, order, &places),
+            digest: list_digest(id, order, &places),
             places,
         });
         self.orders.insert(key, Arc::clone(&sorted));
@@ -98,22 +92,19 @@ impl Reporting {
 
     /// An order that depends on rows, by the sort keys of `ids`: the stored one; where there is none, it is made from the current rows
     /// and stored.
-    #[allow(clippy::too_many_arguments)]
     async fn persisted_order(
         &self,
-        resolved: &ResolvedStatistics,
-        bucket: BucketRef,
-        kind: CohortKind,
+        cohort: &Cohort,
         order: ListOrder,
         key: RowKey,
         ids: Vec<i64>,
         descending: bool,
     ) -> Result<Vec<u32>> {
-        let length = ids.len();
+        let (length, hospital, id) = (ids.len(), cohort.hospital(), cohort.id());
         let make = async || {
             let keys = match key {
-                RowKey::Patient(key) => self.store.patient_sort_keys(resolved.hospital, &ids, key).await?,
-                RowKey::Visit(key) => self.store.visit_sort_keys(resolved.hospital, &ids, key).await?,
+                RowKey::Patient(key) => self.store.patient_sort_keys(hospital, &ids, key).await?,
+                RowKey::Visit(key) => self.store.visit_sort_keys(hospital, &ids, key).await?,
             };
             let by_place = ids.iter().map(|id| keys.get(id).cloned().flatten());
             let places = CohortList::order_by(by_place, descending);
@@ -122,10 +113,10 @@ impl Reporting {
         let bytes = self
             .store
             .load_or_store_order(
-                resolved.hospital,
-                &resolved.id.to_string(),
-                bucket_index(bucket),
-                kind.as_str(),
+                hospital,
+                &id.snapshot.to_string(),
+                bucket_index(id.bucket),
+                id.kind.as_str(),
                 &order.name(),
                 make,
             )
@@ -139,17 +130,17 @@ impl Reporting {
         }
         Err(Error::Internal(format!(
             "a stored order of the snapshot {} is damaged",
-            resolved.id
+            id.snapshot
         )))
     }
 }
 
 /// Clients keep cursors, so the encoding must not change.
-fn list_digest(id: SnapshotId, bucket: BucketRef, kind: CohortKind, order: ListOrder, places: &[u32]) -> [u8; 8] {
+fn list_digest(id: CohortId, order: ListOrder, places: &[u32]) -> [u8; 8] {
     let mut identity = Vec::new();
-    identity.extend_from_slice(&id.0);
-    identity.extend_from_slice(&bucket_index(bucket).to_be_bytes());
-    identity.push(kind as u8);
+    identity.extend_from_slice(&id.snapshot.0);
+    identity.extend_from_slice(&bucket_index(id.bucket).to_be_bytes());
+    identity.push(id.kind.number());
     identity.extend_from_slice(order.name().as_bytes());
     places
         .iter()
@@ -174,6 +165,9 @@ pub fn bucket_of_index(index: i32) -> BucketRef {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reporting::SnapshotId;
+    use crate::statistics::CohortKind;
+    use crate::store::ListKind;
 
     /// Stored orders are found by these names.
     #[test]
@@ -208,13 +202,12 @@ mod tests {
     fn digests_stay_the_same() {
         let digests = CohortKind::ALL.iter().map(|&kind| {
             let order = ListOrder::Patients(PatientKey::ChartNo, false);
-            u64::from_be_bytes(list_digest(
-                SnapshotId([7; 16]),
-                BucketRef::At(2),
-                kind,
-                order,
-                &[1, 0, 2],
-            ))
+            let list = CohortId {
+                snapshot: SnapshotId([7; 16]),
+                bucket: BucketRef::At(2),
+                kind: ListKind::Cohort(kind),
+            };
+            u64::from_be_bytes(list_digest(list, order, &[1, 0, 2]))
         });
         assert_eq!(
             digests.collect::<Vec<u64>>(),
@@ -230,7 +223,12 @@ mod tests {
             ]
         );
         let order = ListOrder::Visits(VisitKey::Date, true);
-        let total = list_digest(SnapshotId([7; 16]), BucketRef::Total, CohortKind::New, order, &[]);
+        let list = CohortId {
+            snapshot: SnapshotId([7; 16]),
+            bucket: BucketRef::Total,
+            kind: ListKind::Cohort(CohortKind::New),
+        };
+        let total = list_digest(list, order, &[]);
         assert_eq!(u64::from_be_bytes(total), 0x492c_a625_9415_8936);
     }
 }

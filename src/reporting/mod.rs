@@ -4,6 +4,8 @@
 //! snapshot.
 
 mod changes;
+mod cohort;
+mod derived;
 mod explain;
 mod identity;
 mod ledgers;
@@ -26,11 +28,13 @@ use crate::statistics::{
     BucketRef, CohortKind, CohortList, Definition, Filter, Ledger, Period, Question, Snapshot, WeekStart, resolve,
 };
 use crate::store::{
-    Command, CountedCohort, CreateRecallList, HospitalState, Keyset, Revision, SnapshotRow, Store, StoredSnapshot,
+    Command, CreateRecallList, HospitalState, Keyset, ListKind, Revision, SnapshotRow, Store, StoredSnapshot,
     definition_of,
 };
 
 pub use changes::{CitedReason, CitedVisit, StatisticsComparison};
+pub use cohort::{Cohort, CohortId};
+pub use derived::{DerivedList, PatientConditions, Recipe, SetRecipe};
 pub use explain::{Membership, PatientInSnapshot};
 pub use identity::SnapshotId;
 use ledgers::LedgerCache;
@@ -46,7 +50,9 @@ pub struct Reporting {
     current: Mutex<HashMap<i64, CurrentSnapshots>>,
     /// Lists of cohorts, by the serial of their snapshot.
     lists: Cache<(u64, BucketRef, CohortKind), Arc<CohortList>>,
-    orders: Cache<(u64, BucketRef, CohortKind, ListOrder), Arc<SortedList>>,
+    orders: Cache<(u64, BucketRef, ListKind, ListOrder), Arc<SortedList>>,
+    /// Derived lists that are stored, by hospital and id.
+    derived: Cache<(i64, SnapshotId), Arc<DerivedList>>,
 }
 
 /// Snapshots in memory, by hospital and id.
@@ -131,12 +137,17 @@ impl Reporting {
             snapshots,
             current: Mutex::default(),
             lists: Cache::builder()
-                .max_capacity(memory.lists / 2)
+                .max_capacity(memory.lists / 3)
                 .weigher(move |_, list: &Arc<CohortList>| weigh(list.bytes()))
                 .build(),
             orders: Cache::builder()
-                .max_capacity(memory.lists / 2)
+                .max_capacity(memory.lists / 3)
                 .weigher(move |_, order: &Arc<SortedList>| weigh(order.bytes()))
+                .build(),
+            derived: Cache::builder()
+                .max_capacity(memory.lists / 3)
+                .time_to_live(limits.snapshot_recheck_interval)
+                .weigher(move |_, derived: &Arc<DerivedList>| weigh(derived.bytes()))
                 .build(),
         }
     }
@@ -272,10 +283,14 @@ impl Reporting {
             return Ok(found);
         }
         let (row, packed) = match self.store.load_snapshot(hospital, &id.to_string()).await? {
+            // A derived list is no snapshot.
+            Some(StoredSnapshot::Expired(row) | StoredSnapshot::Whole(row, _)) if row.recipe.is_some() => {
+                return Ok(None);
+            }
             None => return Ok(None),
             Some(StoredSnapshot::Expired(row)) => {
                 let (question, _) = identity::question_of(&row)?;
-                return Err(Error::SnapshotExpired(Box::new(question)));
+                return Err(Error::expired(question));
             }
             Some(StoredSnapshot::Whole(row, packed)) => (row, packed),
         };
@@ -404,47 +419,32 @@ impl Reporting {
         self.load(viewer.hospital, id).await
     }
 
-    /// Makes a recall list of a cohort of this snapshot. `key` is the idempotency key. Returns the list's id.
+    /// Makes a recall list of this list. `key` is the idempotency key. Returns the list's id.
     ///
     /// # Errors
     /// FORBIDDEN where the viewer's role may not make one; SNAPSHOT_EXPIRED where the snapshot has expired. Where the database fails.
     pub async fn make_recall_list(
         &self,
         viewer: &Viewer,
-        id: SnapshotId,
+        id: CohortId,
         command: &CreateRecallList,
         key: Option<&str>,
     ) -> Result<i64> {
         match self.store.execute(viewer, command, key).await {
             Ok(list) => {
-                self.store.renew_lists_of(viewer.hospital, &id.to_string()).await?;
+                let snapshot = id.snapshot.to_string();
+                self.store.renew_lists_of(viewer.hospital, &snapshot).await?;
                 Ok(list)
             }
             Err(error @ Error::NotFound { .. }) => {
                 // It expired since it was loaded into memory.
-                self.snapshots.invalidate(&(viewer.hospital, id));
-                self.load(viewer.hospital, id).await?;
+                self.snapshots.invalidate(&(viewer.hospital, id.snapshot));
+                self.derived.invalidate(&(viewer.hospital, id.snapshot));
+                self.open(viewer.hospital, id).await?;
                 Err(error)
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// A cohort's lists.
-    async fn list(
-        &self,
-        resolved: &Arc<ResolvedStatistics>,
-        bucket: BucketRef,
-        kind: CohortKind,
-    ) -> Result<Arc<CohortList>> {
-        let key = (resolved.serial, bucket, kind);
-        if let Some(list) = self.lists.get(&key) {
-            return Ok(list);
-        }
-        let shared = Arc::clone(resolved);
-        let list = spawn_cpu("making a list", move || Arc::new(shared.snapshot.cohort(bucket, kind))).await?;
-        self.lists.insert(key, Arc::clone(&list));
-        Ok(list)
     }
 
     /// The memory that ledgers take.
@@ -508,25 +508,6 @@ impl ResolvedStatistics {
         }
     }
 
-    /// A cohort with its patients, to make a recall list of.
-    ///
-    /// # Errors
-    /// Where the revision is malformed in the database.
-    pub async fn counted(self: &Arc<Self>, bucket: BucketRef, kind: CohortKind) -> Result<CountedCohort> {
-        let shared = Arc::clone(self);
-        let patients = spawn_cpu("cutting a list", move || shared.snapshot.patient_ids(bucket, kind)).await?;
-        Ok(CountedCohort {
-            snapshot: self.id.to_string(),
-            bucket: bucket_index(bucket),
-            kind,
-            as_of: self.snapshot.question().as_of.date(),
-            proposed: self.snapshot.definition().is_proposed(),
-            revision: self.parsed_revision()?.number,
-            newest_visit: self.knows_newest_visit().then_some(self.newest_visit),
-            patients,
-        })
-    }
-
     /// Its approximate size in bytes.
     fn bytes(&self) -> usize {
         let texts = self.revision.capacity() + self.time_zone.capacity();
@@ -561,6 +542,7 @@ impl ResolvedStatistics {
             pinned_by: None,
             label: None,
             pin_number: None,
+            recipe: None,
             newest_visit_id: self.newest_visit,
             counted_version: Some(rules.version),
             churn_after_days: Some(rules.churn_after_days),

@@ -23,6 +23,7 @@ mod model;
 mod name_index;
 mod no_delay;
 mod patient;
+mod patient_facts;
 mod patient_search;
 mod pool;
 mod readiness;
@@ -75,8 +76,11 @@ pub use imports::{
     ImportRowProblem, ImportState, ImportWord, NewImport,
 };
 pub use keyset::Keyset;
-pub use model::{AuditEntry, Department, Doctor, Hospital, Patient, RecordState, SealedText, StaffMember, Visit};
+pub use model::{
+    AuditEntry, Department, Doctor, Hospital, ListKind, Patient, RecordState, SealedText, StaffMember, Visit,
+};
 pub use patient::{KeyedPatient, PatientKey};
+pub use patient_facts::PatientFacts;
 #[cfg(test)]
 pub(crate) use patient_search::MAX_LEADING_ZEROS;
 pub use patient_search::{PatientSearch, SearchPlan};
@@ -88,7 +92,7 @@ pub use recall::{
 pub use revision::{HospitalState, Revision};
 pub use schedule::{Absence, DoctorHours, DoctorSchedule};
 pub use session::RefreshUse;
-pub use snapshot::{Pin, SnapshotRow, StoredSnapshot};
+pub use snapshot::{Pin, SnapshotRow, StoredAs, StoredSnapshot};
 #[cfg(test)]
 pub(crate) use sql::IDS_PER_STATEMENT;
 use sql::Sql;

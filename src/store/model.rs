@@ -11,7 +11,7 @@ use crate::password::PasswordHash;
 use crate::permissions::Role;
 use crate::records::Sex;
 use crate::secrets::Secrets;
-use crate::statistics::{VisitChannel, VisitStatus};
+use crate::statistics::{CohortKind, VisitChannel, VisitStatus};
 
 string_enum!(
     /// What became of a patient's record.
@@ -21,6 +21,55 @@ string_enum!(
         Erased = "ERASED",
     }
 );
+
+/// The kind of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListKind {
+    /// A cohort of a bucket.
+    Cohort(CohortKind),
+    /// A list that is derived from others.
+    Derived,
+}
+
+impl ListKind {
+    const DERIVED: &'static str = "DERIVED";
+
+    /// The word that is stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cohort(kind) => kind.as_str(),
+            Self::Derived => Self::DERIVED,
+        }
+    }
+
+    /// The kind with this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        if word == Self::DERIVED {
+            return Some(Self::Derived);
+        }
+        CohortKind::parse(word).map(Self::Cohort)
+    }
+
+    /// The number that ids and cursors contain.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Cohort(kind) => kind as u8,
+            Self::Derived => u8::MAX,
+        }
+    }
+
+    /// The kind with this number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        if number == u8::MAX {
+            return Some(Self::Derived);
+        }
+        CohortKind::from_index(number).map(Self::Cohort)
+    }
+}
 
 /// A text that is stored encrypted.
 #[derive(Clone, Debug)]

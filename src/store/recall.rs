@@ -11,12 +11,11 @@ use scheduling::{ContactOutcome, LeftOutReason, RecallCounts};
 use sea_orm::{ConnectionTrait, DbBackend, EntityTrait as _, FromQueryResult as _, QueryResult};
 
 use super::keyset::{Keyset, seek_by_id_sql, seek_sql};
-use super::model::{SealedText, stored};
+use super::model::{ListKind, SealedText, stored};
 use super::sql::{Sql, one_count};
 use super::visit::attended_sql;
 use super::{Store, unknown_value};
 use crate::error::{Error, Result};
-use crate::statistics::CohortKind;
 
 /// Lists or pages that one statement reads, each as a part of its own.
 const PARTS: usize = 100;
@@ -29,7 +28,7 @@ pub struct RecallList {
     pub snapshot: String,
     /// The index of the cohort's bucket; -1 is the total.
     pub bucket: i32,
-    pub cohort: CohortKind,
+    pub cohort: ListKind,
     pub as_of: NaiveDate,
     /// Whether the cohort was computed with a proposed definition.
     pub proposed: bool,
@@ -49,7 +48,7 @@ impl TryFrom<recall_list::Model> for RecallList {
             name: row.name,
             snapshot: row.snapshot_id,
             bucket: row.bucket,
-            cohort: stored("recall_list.cohort", CohortKind::parse(&row.cohort))?,
+            cohort: stored("recall_list.cohort", ListKind::parse(&row.cohort))?,
             as_of: row.as_of,
             proposed: row.proposed,
             made_on: row.made_on,

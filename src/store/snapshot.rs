@@ -1,13 +1,15 @@
 //! Stored snapshots: a manifest for each, lists that are stored once per content, sort orders of lists, and expiry.
 //!
+//! A derived list is stored as a snapshot with one list. What it was made of, `derived_source`, does not expire before it does.
+//!
 //! A snapshot expires by its `kept_at`, the time when it was last stored. A list has a `kept_at` of its own, which is at most a
 //! day before that of any snapshot that has the list: so a list that a snapshot needs is never deleted, and no references have to
 //! be counted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
-use entity::{list_part, snapshot, snapshot_order};
+use entity::{derived_source, list_part, snapshot, snapshot_order};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveModelTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, FromQueryResult as _};
@@ -39,6 +41,21 @@ pub enum StoredSnapshot {
     Expired(SnapshotRow),
 }
 
+/// What became of a snapshot that was to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredAs {
+    /// It is stored.
+    Same,
+    /// Other lists are stored under its id; nothing was stored.
+    Other,
+    /// Something that it was made of has expired; nothing was stored.
+    SourceExpired,
+}
+
+/// A condition that is true of what no derived list was made of.
+const NO_SOURCE: &str = "NOT EXISTS (SELECT 1 FROM derived_source d WHERE d.hospital_id = snapshot.hospital_id
+    AND d.source_id = snapshot.id)";
+
 /// The largest part of a list, in bytes: well below what a database accepts in one packet.
 const PART: usize = 1 << 20;
 /// The largest number of rows of one statement. Its parts have at most four times [`PART`] bytes.
@@ -59,10 +76,18 @@ impl Store {
     /// # Errors
     /// Where the database fails; nothing is stored then.
     pub async fn store_snapshot(&self, row: &SnapshotRow, packed: &PackedSnapshot) -> Result<bool> {
-        self.with_retry(|| self.store_snapshot_once(row.clone(), packed)).await
+        Ok(self.store_list(row, packed, &[]).await? == StoredAs::Same)
     }
 
-    async fn store_snapshot_once(&self, mut row: SnapshotRow, packed: &PackedSnapshot) -> Result<bool> {
+    /// The same for a derived list, which was made of these snapshots and derived lists.
+    ///
+    /// # Errors
+    /// Where the database fails; nothing is stored then.
+    pub async fn store_list(&self, row: &SnapshotRow, packed: &PackedSnapshot, sources: &[String]) -> Result<StoredAs> {
+        self.with_retry(|| self.store_once(row.clone(), packed, sources)).await
+    }
+
+    async fn store_once(&self, mut row: SnapshotRow, packed: &PackedSnapshot, sources: &[String]) -> Result<StoredAs> {
         let hospital = row.hospital_id;
         let mut manifest = Vec::with_capacity((packed.buckets.len() + 1) * EMPTY.len());
         let mut lists: HashMap<[u8; 32], &[u8]> = HashMap::new();
@@ -117,10 +142,59 @@ impl Store {
         let stored = self.snapshot_row_in(&transaction, hospital, &id).await?;
         if stored.is_none_or(|stored| stored.manifest != manifest) {
             transaction.rollback().await?;
-            return Ok(false);
+            return Ok(StoredAs::Other);
+        }
+        if !self.keep_sources(&transaction, hospital, &id, sources, now).await? {
+            transaction.rollback().await?;
+            return Ok(StoredAs::SourceExpired);
         }
         transaction.commit().await?;
-        Ok(true)
+        Ok(StoredAs::Same)
+    }
+
+    /// Records what a derived list was made of, so that it does not expire earlier. Returns false where some of it has expired.
+    async fn keep_sources(
+        &self,
+        transaction: &DatabaseTransaction,
+        hospital: i64,
+        derived: &str,
+        sources: &[String],
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        if sources.is_empty() {
+            return Ok(true);
+        }
+        let ids: Vec<&str> = sources.iter().map(String::as_str).collect();
+        // A sweep may be about to expire them; it does not expire those that are renewed.
+        let mut sql = self.sql("UPDATE snapshot SET kept_at = ");
+        sql.bind(now).push(" WHERE hospital_id = ").bind(hospital);
+        sql.push(" AND expired_at IS NULL AND kept_at < ").bind(now - STALE);
+        sql.push(" AND id").few(&ids);
+        transaction.execute_raw(sql.done()).await?;
+        let mut sql = self.sql("SELECT COUNT(DISTINCT id) FROM snapshot WHERE expired_at IS NULL AND hospital_id = ");
+        sql.bind(hospital).push(" AND id").few(&ids);
+        let distinct: HashSet<&str> = ids.into_iter().collect();
+        if one_count(transaction.query_one_raw(sql.done()).await?)? != distinct.len() as u64 {
+            return Ok(false);
+        }
+        let rows = distinct.into_iter().map(|source| derived_source::ActiveModel {
+            hospital_id: Set(hospital),
+            source_id: Set(source.to_owned()),
+            derived_id: Set(derived.to_owned()),
+        });
+        let columns = [
+            derived_source::Column::HospitalId,
+            derived_source::Column::SourceId,
+            derived_source::Column::DerivedId,
+        ];
+        let inserted = derived_source::Entity::insert_many(rows)
+            .on_conflict(OnConflict::columns(columns).do_nothing_on(columns).to_owned())
+            .exec_without_returning(transaction)
+            .await;
+        match inserted {
+            Ok(_) | Err(DbErr::RecordNotInserted) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Sets `kept_at` of lists to now.
@@ -211,7 +285,8 @@ impl Store {
     /// Where the database fails.
     pub async fn pinned_page(&self, hospital: i64, seek: &Keyset<Option<String>>) -> Result<Vec<SnapshotRow>> {
         let mut sql = self.sql("SELECT * FROM snapshot WHERE hospital_id = ");
-        sql.bind(hospital).push(" AND pin_number IS NOT NULL");
+        sql.bind(hospital)
+            .push(" AND pin_number IS NOT NULL AND recipe IS NULL");
         seek_by_id_sql(&mut sql, "pin_number", seek);
         let found = self.readers.query_all_raw(sql.done()).await?;
         let rows = found.iter().map(|row| SnapshotRow::from_query_result(row, ""));
@@ -228,7 +303,8 @@ impl Store {
     /// Where the database fails.
     pub async fn pinned_total(&self, hospital: i64) -> Result<u64> {
         let mut sql = self.sql("SELECT COUNT(*) FROM snapshot WHERE hospital_id = ");
-        sql.bind(hospital).push(" AND pin_number IS NOT NULL");
+        sql.bind(hospital)
+            .push(" AND pin_number IS NOT NULL AND recipe IS NULL");
         one_count(self.readers.query_one_raw(sql.done()).await?)
     }
 
@@ -243,7 +319,7 @@ impl Store {
         loop {
             let mut sql = self.sql("SELECT id FROM snapshot WHERE hospital_id = ");
             sql.bind(hospital).push(" AND expired_at IS NULL AND pinned_at IS NULL");
-            sql.push(" AND kept_at < ").bind(before);
+            sql.push(" AND kept_at < ").bind(before).push(" AND ").push(NO_SOURCE);
             sql.push(" ORDER BY id LIMIT ").bind(SWEEP_BATCH);
             let ids = self.texts(sql).await?;
             if ids.is_empty() {
@@ -256,24 +332,31 @@ impl Store {
                 .bind(Vec::<u8>::new());
             sql.push(" WHERE hospital_id = ").bind(hospital);
             sql.push(" AND pinned_at IS NULL AND kept_at < ").bind(before);
-            sql.push(" AND id").few(&ids);
+            sql.push(" AND id").few(&ids).push(" AND ").push(NO_SOURCE);
             expired += self.write(sql).await?;
         }
-        let mut sql = self.sql("DELETE FROM snapshot_order WHERE hospital_id = ");
-        sql.bind(hospital)
-            .push(" AND snapshot_id IN (SELECT id FROM snapshot WHERE expired_at IS NOT NULL AND hospital_id = ")
-            .bind(hospital)
-            .push(")");
-        self.write(sql).await?;
+        // What a derived list was made of may expire from the next sweep on.
+        for (table, id) in [("snapshot_order", "snapshot_id"), ("derived_source", "derived_id")] {
+            let mut sql = self.sql(&format!("DELETE FROM {table} WHERE hospital_id = "));
+            sql.bind(hospital)
+                .push(&format!(
+                    " AND {id} IN (SELECT id FROM snapshot WHERE expired_at IS NOT NULL AND hospital_id = "
+                ))
+                .bind(hospital)
+                .push(")");
+            self.write(sql).await?;
+        }
         self.renew_pinned_lists(hospital).await?;
         self.delete_stale_lists(hospital, before - STALE - STALE).await?;
         Ok(expired)
     }
 
-    /// Renews the lists of pinned snapshots.
+    /// Renews the lists of pinned snapshots, and of what derived lists were made of.
     async fn renew_pinned_lists(&self, hospital: i64) -> Result<()> {
         let mut sql = self.sql("SELECT id FROM snapshot WHERE hospital_id = ");
-        sql.bind(hospital).push(" AND pinned_at IS NOT NULL");
+        sql.bind(hospital).push(&format!(
+            " AND expired_at IS NULL AND (pinned_at IS NOT NULL OR NOT {NO_SOURCE})"
+        ));
         for id in self.texts(sql).await? {
             self.renew_lists_of(hospital, &id).await?;
         }

@@ -350,7 +350,8 @@ pub(super) fn subject(visits: &[VisitRow], singular: &str, plural: &str) -> Stri
 }
 
 /// A calendar unit with its preposition, for example "in April 2025".
-pub(super) fn when(period: Period, unit: DayRange) -> String {
+#[must_use]
+pub fn when(period: Period, unit: DayRange) -> String {
     let first = unit.from.date();
     match period {
         Period::Day => format!("on {first}"),

@@ -172,12 +172,12 @@ pub(crate) struct IdIndex {
 }
 
 /// Numbers by id.
-type IdNumbers = HashMap<i64, u32, BuildHasherDefault<IdHasher>>;
+pub(crate) type IdNumbers = HashMap<i64, u32, BuildHasherDefault<IdHasher>>;
 
 /// A fast hash, by one multiplication. Keys are ids and days from the database, so no protection from chosen collisions is
 /// needed.
 #[derive(Default)]
-struct IdHasher(u64);
+pub(crate) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn write(&mut self, bytes: &[u8]) {

@@ -13,6 +13,7 @@ mod ledger;
 mod packed;
 mod question;
 mod resolve;
+mod sets;
 mod snapshot;
 mod visit;
 
@@ -21,10 +22,11 @@ pub use changes::{Differences, Merge, Reason, ReasonKind, Side, VisitDelta, reas
 pub use cohort::CohortKind;
 pub use definition::Definition;
 pub use digest::list_digest;
-pub use explain::{MembershipFinding, MembershipRule, PatientEvaluation};
+pub use explain::{MembershipFinding, MembershipRule, PatientEvaluation, when};
 pub use ledger::{Ledger, LedgerBuilder, MAX_DIMENSION_IDS, TooManyIds, VisitRow};
 pub use packed::{PackedSnapshot, UnpackError};
 pub use question::{Filter, Question};
 pub use resolve::resolve;
+pub use sets::{SetExpression, combine};
 pub use snapshot::{BucketRef, CohortList, CountedPatient, CountedVisit, PatientSortKey, Snapshot, VisitSortKey};
 pub use visit::{VisitChannel, VisitStatus};

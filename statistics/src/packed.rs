@@ -12,7 +12,9 @@ use std::collections::HashMap;
 use super::calendar::Bucket;
 use super::cohort::Segment;
 use super::resolve::segment_of_new;
-use super::snapshot::{Assembler, ClassifiedVisit, History, PatientIndex, Snapshot};
+use super::snapshot::{
+    Assembler, ClassifiedVisit, CohortList, CountedPatient, CountedVisit, History, PatientIndex, Snapshot,
+};
 use super::{Day, Definition, Question, VisitStatus, WeekStart};
 
 /// The lists of a snapshot as bytes.
@@ -150,6 +152,80 @@ impl Snapshot {
             total,
             PatientIndex::Own(ids, histories),
         ))
+    }
+}
+
+impl CohortList {
+    /// Encodes the list: the number of patients, each with its history, and the visits.
+    #[must_use]
+    pub fn pack(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write_unsigned(&mut bytes, self.patients.len() as u64);
+        let mut previous = 0;
+        for patient in &self.patients {
+            write_signed(&mut bytes, patient.id.wrapping_sub(previous));
+            previous = patient.id;
+            match patient.first_visit.zip(patient.last_visit) {
+                None => write_unsigned(&mut bytes, 0),
+                Some((first, last)) => {
+                    write_unsigned(&mut bytes, 1 + u64::from(last.0.abs_diff(first.0)));
+                    write_signed(&mut bytes, i64::from(first.0));
+                }
+            }
+        }
+        let (mut id, mut patient) = (0, 0);
+        for visit in &self.visits {
+            write_signed(&mut bytes, visit.id.wrapping_sub(id));
+            id = visit.id;
+            write_signed(&mut bytes, visit.patient.wrapping_sub(patient));
+            patient = visit.patient;
+            write_signed(&mut bytes, i64::from(visit.date.0));
+            bytes.push(visit.status as u8);
+        }
+        bytes
+    }
+
+    /// Decodes a list.
+    ///
+    /// # Errors
+    /// If the bytes are truncated or have values out of bounds.
+    pub fn unpack(bytes: &[u8]) -> Result<Self, UnpackError> {
+        let day = |value: i64| i32::try_from(value).map(Day).map_err(|_| OUT_OF_BOUNDS);
+        let mut reader = Reader(bytes);
+        let count = reader.unsigned()?;
+        let mut list = Self::default();
+        let mut id = 0_i64;
+        for _ in 0..count {
+            id = id.wrapping_add(reader.signed()?);
+            let ends = match reader.unsigned()? {
+                0 => None,
+                code => {
+                    let first = reader.signed()?;
+                    let last = first.checked_add_unsigned(code - 1).ok_or(OUT_OF_BOUNDS)?;
+                    Some((day(first)?, day(last)?))
+                }
+            };
+            list.patients.push(CountedPatient {
+                id,
+                first_visit: ends.map(|ends| ends.0),
+                last_visit: ends.map(|ends| ends.1),
+                visits: 0,
+            });
+        }
+        let (mut id, mut patient) = (0_i64, 0_i64);
+        while !reader.0.is_empty() {
+            id = id.wrapping_add(reader.signed()?);
+            patient = patient.wrapping_add(reader.signed()?);
+            let place = list.patients.binary_search_by_key(&patient, |patient| patient.id);
+            list.patients[place.map_err(|_| OUT_OF_BOUNDS)?].visits += 1;
+            list.visits.push(CountedVisit {
+                id,
+                patient,
+                date: day(reader.signed()?)?,
+                status: VisitStatus::from_index(reader.byte()?).ok_or(OUT_OF_BOUNDS)?,
+            });
+        }
+        Ok(list)
     }
 }
 

@@ -60,7 +60,7 @@ impl AccessRule {
 /// types that do not lead to patients or staff.
 #[rustfmt::skip]
 const RULES: &[(&str, AccessRule, &str)] = &[
-    ("Query", Everyone, "cohort hospital node nodes patient pinnedSnapshots recallList recallLists staff statistics statisticsSnapshot visit visitsOn"),
+    ("Query", Everyone, "cohort cohortSet hospital node nodes patient pinnedSnapshots recallList recallLists staff statistics statisticsSnapshot visit visitsOn"),
     ("Query", SignedIn, "viewer"),
     ("Query", ByName, "patients visits"),
     ("Query", Named, "possibleDuplicates"),
@@ -115,8 +115,9 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("Statistics", Everyone, "bucket buckets changes explain total"),
     ("StatisticsBucket", Everyone, "churnMature churnRate complete covered end noShowRate start"),
     ("StatisticsBucket", Everyone, "churnSuspected cohort newPatients noShow returning visitors"),
-    ("Cohort", Everyone, "digest explain id kind patientCount patientIds visitCount visitIds"),
+    ("Cohort", Everyone, "derivation digest explain id kind narrowed patientCount patientIds visitCount visitIds"),
     ("Cohort", ByName, "patients visits"),
+    ("Derivation", Everyone, "sources text"),
     ("CohortPatientConnection CohortVisitConnection", Everyone, "edges nodes pageInfo totalCount"),
     ("CohortPatientEdge", Everyone, "cursor firstVisitDate lastVisitDate node visitCount"),
     ("CohortVisitEdge", Everyone, "cursor date node patientId status"),
@@ -741,6 +742,8 @@ impl<'a> HospitalFixture<'a> {
             ("Query", "import") => id(&self.import),
             ("RecallList", "returnedWithin") => "(days: 30)".to_owned(),
             ("Query", "cohort" | "node") => id(&self.cohort),
+            ("Query", "cohortSet") => format!("(of: {{allOf: [{{cohortId: \"{}\"}}]}})", self.cohort),
+            ("Cohort", "narrowed") => "(filter: {hasPhone: true})".to_owned(),
             ("Query", "nodes") => format!("(ids: {:?})", self.node_ids()),
             ("Mutation", "signOut") => String::new(),
             ("Mutation", _) => "(input: $input)".to_owned(),
@@ -869,6 +872,7 @@ impl<'a> HospitalFixture<'a> {
             "possibleDuplicates" => CrossTenantResult::Finds(json!([])),
             "nodes" => CrossTenantResult::Finds(json!(self.node_ids().map(|_| Value::Null))),
             "previewDefinition" | "statistics" => CrossTenantResult::Refused("filter.departmentIds.0"),
+            "cohortSet" => CrossTenantResult::Refused("of.allOf.0.cohortId"),
             _ => panic!("{name} has no operation: add its result for another hospital"),
         }
     }

@@ -106,7 +106,7 @@ async fn demo(app: &TestApp) -> (Client<'_>, Map<String, Value>) {
                 patients { nodes { id } }
                 statistics(period: DAY, range: {from: "2026-06-18", to: "2026-06-20"}) {
                     id
-                    total { newPatients { id patientCount } }
+                    total { newPatients { id patientCount } visitors { id } }
                 }
             }"#,
         )
@@ -162,6 +162,7 @@ async fn demo(app: &TestApp) -> (Client<'_>, Map<String, Value>) {
         "board": known["statistics"]["id"],
         "doctor": doctor,
         "list": known["statistics"]["total"]["newPatients"]["id"],
+        "visitors": known["statistics"]["total"]["visitors"]["id"],
         "patient": patient,
         "range": {"from": "2026-01-01", "to": "2026-06-30"},
         "refreshToken": session["refreshToken"],

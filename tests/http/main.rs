@@ -7,6 +7,7 @@ mod authorization;
 mod authorization_matrix;
 mod backup_restore;
 mod bad_input;
+mod derived;
 mod diffs;
 mod documentation;
 mod endpoint;

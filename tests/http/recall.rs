@@ -518,7 +518,7 @@ on_each_database! {
 }
 
 /// The Statistics.id of a snapshot as it is stored.
-fn statistics_id(hex: &str) -> String {
+pub fn statistics_id(hex: &str) -> String {
     use base64::Engine as _;
     let bytes: Vec<u8> = (0..hex.len())
         .step_by(2)

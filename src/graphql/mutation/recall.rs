@@ -19,7 +19,7 @@ pub struct RecallMutation;
 struct CreateRecallListInput {
     /// The name, 1–255 characters.
     name: String,
-    /// The Cohort.id of any list, also one under changes, of a pinned snapshot, or of a preview of proposed rules.
+    /// The Cohort.id of any list, also a derived one, one under changes, of a pinned snapshot, or of a preview of proposed rules.
     cohort_id: ID,
     /// Whether to leave out those who have a booking from today on.
     #[graphql(default = true)]
@@ -135,15 +135,15 @@ impl RecallMutation {
         let cohort = bad.take(id::cohort("input.cohortId", &input.cohort_id))?;
         let key = input.idempotency_key.map(|key| line("input.idempotencyKey", &key));
         let key = bad.check(key.transpose())?;
-        let Some((snapshot, bucket, kind)) = cohort else {
+        let Some(cohort_id) = cohort else {
             return Err(bad.error());
         };
         bad.finish()?;
-        let cohort = node::cohort(ctx, snapshot, bucket, kind).await?;
+        let cohort = node::cohort(ctx, cohort_id).await?;
         let cohort = cohort.ok_or_else(|| Error::unknown_id("input.cohortId", "cohort"))?;
         let command = CreateRecallList {
             name,
-            cohort: cohort.resolved.counted(cohort.bucket, cohort.kind).await?,
+            cohort: cohort.0.to_recall().await?,
             options: RecallOptions {
                 without_next_visit: input.without_next_visit,
                 with_phone: input.with_phone,
@@ -151,7 +151,7 @@ impl RecallMutation {
         };
         let id = context::services(ctx)?
             .reporting
-            .make_recall_list(context::viewer(ctx)?, snapshot, &command, key.as_deref())
+            .make_recall_list(context::viewer(ctx)?, cohort_id, &command, key.as_deref())
             .await?;
         let list = RecallList::load(ctx, id).await?;
         Ok(CreateRecallListPayload { list })

@@ -37,7 +37,7 @@ pub(super) const CONNECTIONS: [&str; 12] = [
 const NESTED: &str = "nested selections";
 
 /// Lists whose length depends on no argument, with the length that is assumed: a usual one, not the longest possible.
-const LISTS: [(&str, usize); 33] = [
+const LISTS: [(&str, usize); 34] = [
     // The visits of a day.
     ("visitsOn", 200),
     ("departments", 50),
@@ -50,6 +50,7 @@ const LISTS: [(&str, usize); 33] = [
     ("cohorts", 8),
     ("changedCohorts", 8),
     ("reasons", 3),
+    ("sources", 3),
     ("nextStatuses", 5),
     ("possibleDuplicates", 10),
     ("patientIds", 10),
@@ -236,6 +237,10 @@ impl<'a> CostEstimator<'a> {
             "changes" | "explain" => {
                 cost.fixed = STATISTICS_COST.saturating_add(below.total(self.limits.max_page_size, 0));
                 cost.per_bucket = below.per_bucket;
+            }
+            // A list is made, and looked up in the database.
+            "narrowed" | "cohortSet" => {
+                cost.fixed = STATISTICS_COST.saturating_add(below.max_total(self.limits));
             }
             "statistics" | "previewDefinition" => {
                 cost.fixed =

@@ -12,11 +12,10 @@ use super::transaction::CommandTx;
 use super::{Command, CommandInfo, Outcome};
 use crate::error::{Error, Result};
 use crate::permissions::Action;
-use crate::statistics::CohortKind;
-use crate::store::Sql;
 use crate::store::recall::{Then, came_after_sql, visits_by_patient};
 use crate::store::sql::{IDS_PER_STATEMENT, json};
 use crate::store::visit::status_sql;
+use crate::store::{ListKind, Sql};
 
 /// A cohort of a stored snapshot, with the patients as counted.
 #[derive(Clone, Debug)]
@@ -24,7 +23,7 @@ pub struct CountedCohort {
     pub snapshot: String,
     /// The index of the bucket; -1 is the total.
     pub bucket: i32,
-    pub kind: CohortKind,
+    pub kind: ListKind,
     pub as_of: NaiveDate,
     /// Whether the definition is a proposed one.
     pub proposed: bool,

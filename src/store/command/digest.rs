@@ -143,6 +143,7 @@ mod tests {
     use crate::records::Sex;
     use crate::scheduling::{VisitCode, VisitCodePurpose};
     use crate::statistics::{CohortKind, VisitChannel, VisitStatus};
+    use crate::store::ListKind;
     use crate::store::command::{
         AddAbsence, AddDepartment, AddDoctor, AddStaff, AssignRecallEntries, COMMANDS, ChangeDepartment, ChangeDoctor,
         ChangePatient, ChangeStaff, ChangeVisit, ClaimRecallEntries, CloseRecallList, CommitImport, CountedCohort,
@@ -315,7 +316,7 @@ mod tests {
                     cohort: CountedCohort {
                         snapshot: "ab".to_owned(),
                         bucket: -1,
-                        kind: CohortKind::ChurnSuspected,
+                        kind: ListKind::Cohort(CohortKind::ChurnSuspected),
                         as_of: date("2025-05-11"),
                         proposed: true,
                         revision: 3,

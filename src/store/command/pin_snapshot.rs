@@ -114,7 +114,9 @@ impl CommandTx<'_> {
         sql.push(", pin_number = ").bind(number);
         sql.push(", label = ").bind(label.map(str::to_owned));
         sql.push(" WHERE hospital_id = ").bind(self.hospital);
-        sql.push(" AND id = ").bind(id).push(" AND expired_at IS NULL");
+        sql.push(" AND id = ")
+            .bind(id)
+            .push(" AND expired_at IS NULL AND recipe IS NULL");
         match self.transaction.execute_raw(sql.done()).await?.rows_affected() {
             0 => Err(Error::unknown_id("input.id", "snapshot")),
             _ => Ok(Outcome::snapshot(id.to_owned())),
