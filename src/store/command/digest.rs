@@ -295,13 +295,6 @@ mod tests {
             (
                 Box::new(PinSnapshot {
                     id: "ab".to_owned(),
-                    label: None,
-                }),
-                r#"[1,"pinSnapshot",[["id","ab"]]]"#,
-            ),
-            (
-                Box::new(PinSnapshot {
-                    id: "ab".to_owned(),
                     label: Some("For the board".to_owned()),
                 }),
                 r#"[1,"pinSnapshot",[["id","ab"],["label","For the board"]]]"#,
