@@ -21,6 +21,7 @@ pub mod records;
 pub mod reporting;
 pub mod secrets;
 mod signals;
+pub mod statement;
 pub mod store;
 pub mod text;
 

@@ -26,6 +26,8 @@ pub enum Action {
     UseNames,
     /// Pin snapshots, so that they do not expire.
     KeepSnapshots,
+    /// Seal months.
+    SealMonths,
     /// Change patients and visits: register, book, check in, correct, merge, erase.
     ChangeRecords,
     /// Add and remove absences of doctors.
@@ -50,7 +52,7 @@ impl Role {
                 matches!(self, Self::Admin | Self::Desk)
             }
             Action::UseVisitCodes => matches!(self, Self::Admin | Self::Desk | Self::Kiosk),
-            Action::Administer => matches!(self, Self::Admin),
+            Action::SealMonths | Action::Administer => matches!(self, Self::Admin),
         }
     }
 }
@@ -83,11 +85,12 @@ impl Viewer {
 mod tests {
     use super::*;
 
-    const ACTIONS: [Action; 9] = [
+    const ACTIONS: [Action; 10] = [
         Action::UseConsole,
         Action::SeePatientsInFull,
         Action::UseNames,
         Action::KeepSnapshots,
+        Action::SealMonths,
         Action::ChangeRecords,
         Action::ChangeAbsences,
         Action::WorkRecallLists,
@@ -102,6 +105,7 @@ mod tests {
             Action::SeePatientsInFull => "see patients in full",
             Action::UseNames => "search and order by name; search by birth date and by part of a phone",
             Action::KeepSnapshots => "pin snapshots",
+            Action::SealMonths => "seal months",
             Action::ChangeRecords => "change patients and visits: register, book, check in, correct, merge, erase",
             Action::ChangeAbsences => "add and remove absences of doctors",
             Action::WorkRecallLists => "make recall lists, work on them, close them",

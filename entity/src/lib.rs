@@ -37,6 +37,7 @@ pub mod scheduled_at;
 pub mod snapshot;
 pub mod snapshot_order;
 pub mod staff;
+pub mod statement;
 pub mod upload;
 pub mod upload_chunk;
 pub mod visit;

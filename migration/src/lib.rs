@@ -35,6 +35,7 @@ mod m0023_upload;
 mod m0024_merge_history;
 mod m0026_pinned;
 mod m0027_derived_lists;
+mod m0030_statements;
 pub mod triggers;
 
 /// All migrations, in order.
@@ -69,6 +70,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0024_merge_history::Migration),
             Box::new(m0026_pinned::Migration),
             Box::new(m0027_derived_lists::Migration),
+            Box::new(m0030_statements::Migration),
         ]
     }
 }

@@ -10,6 +10,7 @@ mod migrate;
 mod recount;
 mod serve;
 mod staff;
+mod statement;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,9 @@ enum CliCommand {
     Keys(keys::KeysCommand),
     /// Imports a CSV or XLSX file. Importing the same file again changes nothing
     Import(import::ImportArgs),
+    /// Exports and verifies statements of closed months
+    #[command(subcommand)]
+    Statement(statement::StatementCommand),
     /// Helps with mapping files
     #[command(subcommand)]
     Mapping(mapping::MappingCommand),
@@ -112,6 +116,7 @@ async fn run(command: CliCommand) -> Result<ExitCode> {
         CliCommand::Staff(command) => command.run().await?,
         CliCommand::Keys(command) => command.run().await?,
         CliCommand::Import(args) => return args.run().await,
+        CliCommand::Statement(command) => command.run().await?,
         CliCommand::Mapping(command) => command.run()?,
         CliCommand::Recount(args) => args.run().await?,
         CliCommand::Schema => {

@@ -23,6 +23,15 @@ use crate::store::AuditedList;
 /// A cohort of a snapshot, or a list that is derived from others.
 pub(super) struct Cohort(pub(super) reporting::Cohort);
 
+/// `Cohort.digest`.
+pub(crate) fn cohort_digest(list: &reporting::Cohort) -> String {
+    let (patients, visits) = (list.patient_ids(), list.visit_ids());
+    list_digest(
+        patients.into_iter().map(|id| Id::Patient(id).text()),
+        visits.into_iter().map(|id| Id::Visit(id).text()),
+    )
+}
+
 impl Cohort {
     /// The audit's name of one of the two lists.
     fn audited(&self, list: &'static str) -> AuditedList {
@@ -83,14 +92,7 @@ impl Cohort {
     /// SHA-256, in lower-case hexadecimal, of the patientIds joined by line feeds, an empty line, and the visitIds joined by
     /// line feeds.
     async fn digest(&self) -> Result<String> {
-        let digest = |list: &reporting::Cohort| {
-            let (patients, visits) = (list.patient_ids(), list.visit_ids());
-            list_digest(
-                patients.into_iter().map(|id| Id::Patient(id).text()),
-                visits.into_iter().map(|id| Id::Visit(id).text()),
-            )
-        };
-        self.0.cut(digest).await
+        self.0.cut(cohort_digest).await
     }
 
     /// Why the patient is in this list, or is not; null if the hospital has no such patient.

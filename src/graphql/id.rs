@@ -25,6 +25,7 @@ pub(super) enum Id {
     RecallEntry(i64),
     Upload(i64),
     Import(i64),
+    Statement(i64),
     Statistics(SnapshotId),
     Cohort(CohortId),
 }
@@ -77,6 +78,7 @@ impl Id {
             Self::RecallEntry(id) => (b'R', id.cast_unsigned()),
             Self::Upload(id) => (b'U', id.cast_unsigned()),
             Self::Import(id) => (b'I', id.cast_unsigned()),
+            Self::Statement(id) => (b'M', id.cast_unsigned()),
             Self::Statistics(_) => (b'S', 0),
             Self::Cohort(id) => match id.bucket {
                 BucketRef::Total => (b'C', 0),
@@ -136,6 +138,7 @@ impl Id {
                     b'R' => Self::RecallEntry(number),
                     b'U' => Self::Upload(number),
                     b'I' => Self::Import(number),
+                    b'M' => Self::Statement(number),
                     _ => return None,
                 }
             }

@@ -13,8 +13,8 @@ use crate::reporting::SnapshotId;
 use crate::store::{
     ChangeEntry, Department, Doctor, DoctorHours, DoctorSchedule, HistoryPage, KeyedRecallEntry, KeyedVisit,
     LeftOutPage, Patient, PatientEnds, PatientVisitPage, Pin, RecallContact, RecallEntry, RecallEntryPage,
-    RecallEntryQuery, RecallList, RecordKind, RevisionRange, StaffMember, Store, VisitDetails, VisitQuery,
-    VisitVersions,
+    RecallEntryQuery, RecallList, RecordKind, RevisionRange, SnapshotRow, StaffMember, Statement, Store, VisitDetails,
+    VisitQuery, VisitVersions,
 };
 
 pub(super) struct Loaders {
@@ -97,6 +97,14 @@ pub(super) struct HistoryTotalKey {
 /// The pin of a snapshot; nothing if it is not pinned.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PinKey(pub(super) SnapshotId);
+
+/// A stored snapshot, by its id.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct SnapshotRowKey(pub(super) String);
+
+/// The statement of a month, by its first day.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct StatementKey(pub(super) NaiveDate);
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct StaffKey(pub(super) i64);
@@ -351,6 +359,34 @@ impl Loader<PinKey> for Loaders {
         let mut pins = self.store.pins(self.hospital, &ids).await?;
         let found = keys.iter().zip(&ids);
         Ok(found.filter_map(|(key, id)| Some((*key, pins.remove(id)?))).collect())
+    }
+}
+
+impl Loader<SnapshotRowKey> for Loaders {
+    type Value = SnapshotRow;
+    type Error = Error;
+
+    async fn load(&self, keys: &[SnapshotRowKey]) -> Loaded<SnapshotRowKey, Self::Value> {
+        let ids: Vec<String> = keys.iter().map(|key| key.0.clone()).collect();
+        let rows = self.store.snapshot_rows(self.hospital, &ids).await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (SnapshotRowKey(row.id.clone()), row))
+            .collect())
+    }
+}
+
+impl Loader<StatementKey> for Loaders {
+    type Value = Arc<Statement>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[StatementKey]) -> Loaded<StatementKey, Self::Value> {
+        let months: Vec<NaiveDate> = keys.iter().map(|key| key.0).collect();
+        let rows = self.store.statements_of_months(self.hospital, &months).await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (StatementKey(row.month), Arc::new(row)))
+            .collect())
     }
 }
 

@@ -30,11 +30,13 @@ mod scalars;
 mod schedule;
 mod session;
 mod staff;
+mod statement;
 mod statistics;
 mod visit;
 
 use async_graphql::{EmptySubscription, SDLExportOptions, ValidationMode};
 
+pub(crate) use cohort::cohort_digest;
 pub use context::{RequestContext, Services};
 pub use id::upload_id;
 pub use mutation::Mutation;

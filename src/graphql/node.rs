@@ -13,6 +13,7 @@ use super::patient::Patient;
 use super::recall::{RecallEntry, RecallList};
 use super::schedule::Absence;
 use super::staff::StaffMember;
+use super::statement::Statement;
 use super::statistics::Statistics;
 use super::visit::Visit;
 use crate::error::Result;
@@ -38,6 +39,7 @@ pub(super) enum Node {
     RecallList(RecallList),
     RecallEntry(RecallEntry),
     Import(Import),
+    Statement(Statement),
     Statistics(Statistics),
     Cohort(Cohort),
 }
@@ -59,6 +61,7 @@ pub(super) async fn find(ctx: &Context<'_>, id: Id) -> Result<Option<Node>> {
         Id::RecallList(id) => RecallList::find(ctx, id).await?.map(Node::RecallList),
         Id::RecallEntry(id) => RecallEntry::find(ctx, id).await?.map(Node::RecallEntry),
         Id::Import(id) => Import::find(ctx, id).await?.map(Node::Import),
+        Id::Statement(id) => Statement::find(ctx, id).await?.map(Node::Statement),
         // A file is no node.
         Id::Upload(_) => None,
         Id::Statistics(id) => context::services(ctx)?

@@ -22,6 +22,7 @@ use super::recall::{self, RecallList, RecallListConnection};
 use super::scalars::Date;
 use super::session::Viewer;
 use super::staff::StaffMember;
+use super::statement::{self, StatementConnection};
 use super::statistics::{self, DateRangeInput, Statistics, StatisticsFilter};
 use super::visit::{self, DayVisits, Visit, VisitFilter, visit_query};
 use crate::error::{Error, Result};
@@ -274,6 +275,20 @@ impl Query {
     /// The import with this ID; null if the hospital has none. For ADMIN and DESK.
     async fn import(&self, ctx: &Context<'_>, #[graphql(desc = "An Import.id.")] id: ID) -> Result<Option<Import>> {
         Import::find(ctx, id::import("id", &id)?).await
+    }
+
+    /// The statements of closed months, the newest month first.
+    async fn statements(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The number of rows from the start, at most 100; 20 if neither first nor last is given.")]
+        first: Option<i32>,
+        #[graphql(desc = "Rows after this cursor; with first.")] after: Option<String>,
+        #[graphql(desc = "The number of rows from the end, at most 100.")] last: Option<i32>,
+        #[graphql(desc = "Rows before this cursor; with last.")] before: Option<String>,
+    ) -> Result<StatementConnection> {
+        let page_args = PageArgs::new(context::limits(ctx)?, first, after, last, before)?;
+        statement::page(ctx, &page_args).await
     }
 
     /// The object with this ID; null if the hospital has none.

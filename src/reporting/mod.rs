@@ -10,6 +10,7 @@ mod explain;
 mod identity;
 mod ledgers;
 mod lists;
+mod statements;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +41,7 @@ pub use identity::SnapshotId;
 use ledgers::LedgerCache;
 pub use ledgers::LedgerUsage;
 pub use lists::{ListOrder, SortedList, bucket_index, bucket_of_index};
+pub use statements::ListDigest;
 
 /// Resolves statistics questions, and loads the snapshots of earlier ones.
 pub struct Reporting {
@@ -160,7 +162,7 @@ impl Reporting {
     pub async fn resolve(&self, hospital: i64, request: StatisticsRequest) -> Result<Arc<ResolvedStatistics>> {
         let (state, ledger) = self.ledgers.current(hospital).await?;
         let question = self.question(request, &state);
-        self.resolve_at(hospital, &state, &ledger, question, state.definition)
+        self.resolve_at(hospital, &state, &ledger, question, state.rules())
             .await
     }
 
@@ -179,9 +181,11 @@ impl Reporting {
         let (state, ledger) = self.ledgers.current(hospital).await?;
         let question = self.question(request, &state);
         let before = self
-            .resolve_at(hospital, &state, &ledger, question.clone(), state.definition)
+            .resolve_at(hospital, &state, &ledger, question.clone(), state.rules())
             .await?;
-        let after = self.resolve_at(hospital, &state, &ledger, question, proposed).await?;
+        let after = self
+            .resolve_at(hospital, &state, &ledger, question, (proposed, None))
+            .await?;
         self.compare(before, after).await
     }
 
@@ -197,13 +201,14 @@ impl Reporting {
         }
     }
 
+    /// Resolves a question by a definition with the day since when it is in force; none for a proposed one.
     async fn resolve_at(
         &self,
         hospital: i64,
         state: &HospitalState,
         ledger: &Arc<Ledger>,
         question: Question,
-        definition: Definition,
+        (definition, effective_from): (Definition, Option<DateTime<Utc>>),
     ) -> Result<Arc<ResolvedStatistics>> {
         let week_start = state.week_start;
         let revision = state.revision.text();
@@ -231,11 +236,7 @@ impl Reporting {
             revision,
             time_zone,
             computed_at,
-            effective_from: if definition.is_proposed() {
-                computed_at
-            } else {
-                state.effective_from
-            },
+            effective_from: effective_from.unwrap_or(computed_at),
             in_force: state.definition.version,
             newest_visit,
             snapshot,
@@ -319,7 +320,10 @@ impl Reporting {
     }
 
     /// What a stored snapshot is of; none where its definition was deleted.
-    async fn head(&self, row: &SnapshotRow) -> Result<Option<SnapshotHead>> {
+    ///
+    /// # Errors
+    /// Where the database fails, or the stored snapshot is damaged.
+    pub async fn head(&self, row: &SnapshotRow) -> Result<Option<SnapshotHead>> {
         let id = SnapshotId::from_text(&row.id)
             .ok_or_else(|| Error::Internal(format!("the stored snapshot {:?} has a malformed id", row.id)))?;
         let (question, week_start) = identity::question_of(row)?;

@@ -33,6 +33,7 @@ mod schedule;
 mod session;
 mod snapshot;
 mod sql;
+mod statements;
 mod transaction;
 mod upload;
 mod visit;
@@ -60,7 +61,7 @@ pub use command::{
     AddAbsence, AddDepartment, AddDoctor, AddStaff, AssignRecallEntries, COMMANDS, ChangeDepartment, ChangeDoctor,
     ChangePatient, ChangeStaff, ChangeVisit, ClaimRecallEntries, CloseRecallList, Command, CommandInfo, CommitImport,
     CountedCohort, CreateRecallList, DeleteVisit, DiscardImport, ErasePatient, IssueVisitCode, MergePatients, Override,
-    PinSnapshot, PrepareImport, RecordContact, RecordVisit, RegisterPatient, RemoveAbsence, SetDoctorHours,
+    PinSnapshot, PrepareImport, RecordContact, RecordVisit, RegisterPatient, RemoveAbsence, SealMonth, SetDoctorHours,
     SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition, UpdateHospital, UseVisitCode,
 };
 pub use complete::Recount;
@@ -96,6 +97,7 @@ pub use snapshot::{Pin, SnapshotRow, StoredAs, StoredSnapshot};
 #[cfg(test)]
 pub(crate) use sql::IDS_PER_STATEMENT;
 use sql::Sql;
+pub use statements::Statement;
 pub use upload::{NewUpload, Upload};
 pub use visit::{KeyedVisit, PatientEnds, PatientVisitPage, VisitDetails, VisitKey, VisitQuery};
 pub use visit_code::IssuedCode;

@@ -50,6 +50,14 @@ pub struct HospitalState {
     pub week_start: WeekStart,
 }
 
+impl HospitalState {
+    /// The definition in force, and since when it is.
+    #[must_use]
+    pub const fn rules(&self) -> (Definition, Option<sea_orm::prelude::DateTimeUtc>) {
+        (self.definition, Some(self.effective_from))
+    }
+}
+
 impl Store {
     /// The hospital's state now. `seen` is the number of a revision whose tag to look up; 0 for none.
     ///

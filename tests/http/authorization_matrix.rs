@@ -60,7 +60,7 @@ impl AccessRule {
 /// types that do not lead to patients or staff.
 #[rustfmt::skip]
 const RULES: &[(&str, AccessRule, &str)] = &[
-    ("Query", Everyone, "cohort cohortSet hospital node nodes patient pinnedSnapshots recallList recallLists staff statistics statisticsSnapshot visit visitsOn"),
+    ("Query", Everyone, "cohort cohortSet hospital node nodes patient pinnedSnapshots recallList recallLists staff statements statistics statisticsSnapshot visit visitsOn"),
     ("Query", SignedIn, "viewer"),
     ("Query", ByName, "patients visits"),
     ("Query", Named, "possibleDuplicates"),
@@ -69,6 +69,11 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("Mutation", Open, "refreshSession signIn"),
     ("Mutation", SignedIn, "changePassword signOut"),
     ("Mutation", Keep, "pinSnapshot unpinSnapshot"),
+    ("Mutation", Administer, "sealMonth"),
+    ("SealMonthPayload", Administer, "statement"),
+    ("Statement", Everyone, "corrections digest id month previous sealedAt sealedBy statistics"),
+    ("StatementConnection", Everyone, "edges nodes pageInfo totalCount"),
+    ("StatementEdge", Everyone, "cursor node"),
     ("Mutation", Change, "changePatient erasePatient mergePatients registerPatient undoMerge"),
     ("Mutation", Change, "changeVisit deleteVisit issueVisitCode recordVisit"),
     ("Mutation", Change, "assignRecallEntries claimRecallEntries closeRecallList createRecallList recordContact"),
@@ -292,6 +297,10 @@ impl Schema {
         let Some(fields) = self.types.get(of) else {
             return String::new();
         };
+        if of == "Statement" {
+            // What leads on from these has operations of its own, and would be too deep here.
+            met.extend(["Statistics", "SeenVisit"].map(str::to_owned));
+        }
         let whole = met.insert(of.to_owned());
         let mut text = "{ __typename".to_owned();
         for (name, field) in fields {
@@ -616,7 +625,19 @@ impl<'a> HospitalFixture<'a> {
         let pin = json!({"id": fixture.since, "label": MEMO});
         fixture.admin.mutate("pinSnapshot", pin, "statistics { id }").await;
         fixture.import = text(&fixture.checked_import().await);
+        let month = json!({"month": fixture.month_to_seal().await});
+        fixture.admin.mutate("sealMonth", month, "statement { id }").await;
         fixture
+    }
+
+    /// The month after the last one that is sealed.
+    async fn month_to_seal(&self) -> String {
+        let last = self.admin.graphql("{ statements(first: 1) { nodes { month } } }").await;
+        let month: Option<chrono::NaiveDate> = last["statements"]["nodes"][0]["month"]
+            .as_str()
+            .map(|month| month.parse().unwrap());
+        let first = chrono::NaiveDate::from_ymd_opt(2025, 3, 1).unwrap();
+        month.map_or(first, |month| month + chrono::Months::new(1)).to_string()
     }
 
     /// Makes a recall list. An entry is called, claimed again, and its patient returns.
@@ -726,7 +747,9 @@ impl<'a> HospitalFixture<'a> {
     pub fn arguments(&self, of: &str, name: &str, field: &Field) -> String {
         let id = |id: &str| format!("(id: \"{id}\")");
         match (of, name) {
-            ("Query", "imports" | "pinnedSnapshots") | ("Import", "rows") => "(first: 1)".to_owned(),
+            ("Query", "imports" | "statements") | ("Import", "rows") => "(first: 1)".to_owned(),
+            // Of which the recall list was made.
+            ("Query", "pinnedSnapshots") => "(last: 1)".to_owned(),
             _ if field.has_pages => "(first: 3)".to_owned(),
             ("Query", "statistics") => self.question(""),
             ("Query", "previewDefinition") => self.question("definition: {churnAfterDays: 80, overdueAfterDays: 7},"),
@@ -864,8 +887,8 @@ impl<'a> HospitalFixture<'a> {
 
     fn cross_tenant_result(&self, name: &str) -> CrossTenantResult {
         match name {
-            "audit" | "hospital" | "imports" | "patients" | "pinnedSnapshots" | "recallLists" | "staff" | "viewer"
-            | "visits" | "visitsOn" => CrossTenantResult::Own,
+            "audit" | "hospital" | "imports" | "patients" | "pinnedSnapshots" | "recallLists" | "staff"
+            | "statements" | "viewer" | "visits" | "visitsOn" => CrossTenantResult::Own,
             "cohort" | "import" | "node" | "patient" | "recallList" | "statisticsSnapshot" | "visit" => {
                 CrossTenantResult::Finds(Value::Null)
             }
@@ -983,6 +1006,7 @@ impl<'a> HospitalFixture<'a> {
             // Of the other one a recall list was made: it stays pinned.
             "pinSnapshot" => (json!({"id": self.since, "label": MEMO}), refused),
             "unpinSnapshot" => (json!({"id": self.since}), refused),
+            "sealMonth" => (json!({"month": self.month_to_seal().await}), own),
             "updateDefinition" => {
                 let rules = self
                     .admin

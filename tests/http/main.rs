@@ -43,6 +43,7 @@ mod soak;
 mod staff_administration;
 mod staleness;
 mod statement_counts;
+mod statements;
 mod unicode;
 mod uploads;
 mod value_completion;

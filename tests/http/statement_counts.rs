@@ -31,7 +31,11 @@ on_each_database! {
         let lists = user.graphql("{ recallLists(first: 2) { nodes { id patientCount } } }").await["recallLists"]["nodes"].take();
         let list = &lists[0];
         assert_eq!((&list["patientCount"], &lists[1]["patientCount"]), (&json!(60), &json!(0)));
+        for month in 1..=12 {
+            admin.mutate("sealMonth", json!({"month": format!("2024-{month:02}-01")}), "statement { id }").await;
+        }
         let queries = [
+            "{ statements(first: SIZE) { totalCount nodes { month sealedBy { name } previous { digest } statistics { asOf pinnedAt } } } }".to_owned(),
             "{ pinnedSnapshots(first: SIZE) { totalCount nodes { id label asOf definition { version } pinnedAt pinnedBy { name } } } }".to_owned(),
             "{ recallLists(first: SIZE) { totalCount nodes { cohort { patientCount } createdBy { name } patientCount returnedCount returnRate
                 a: returnedWithin(days: 30) b: returnedWithin(days: 60) outcomes { patientCount } leftOut { patientCount patients(first: 3) { totalCount nodes { name } } } } } }".to_owned(),

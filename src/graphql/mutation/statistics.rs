@@ -5,8 +5,10 @@ use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
 use super::{BadFields, execute, line};
 use crate::error::{Error, Result};
 use crate::graphql::hospital::{StatisticsDefinition, definition_days};
+use crate::graphql::scalars::Date;
+use crate::graphql::statement::Statement;
 use crate::graphql::statistics::Statistics;
-use crate::graphql::{access, context, id};
+use crate::graphql::{access, cohort_digest, context, id};
 use crate::reporting::SnapshotId;
 use crate::store::{Command, PinSnapshot, UnpinSnapshot, UpdateDefinition, definition_of};
 
@@ -67,6 +69,22 @@ struct UnpinSnapshotPayload {
     statistics: Statistics,
 }
 
+/// The month to seal.
+#[derive(InputObject)]
+struct SealMonthInput {
+    /// Any day of it. The month is over, and the months before it since the first sealed one are sealed.
+    month: Date,
+    /// A key of 1–255 characters that the client chooses: a mutation repeated with the same key is executed once. Remembered for 7 days.
+    idempotency_key: Option<String>,
+}
+
+/// A sealed month.
+#[derive(SimpleObject)]
+struct SealMonthPayload {
+    /// The statement.
+    statement: Statement,
+}
+
 #[Object(guard = "access::console")]
 impl StatisticsMutation {
     /// Publishes rules as a new version. New statistics use it; snapshots keep theirs. Use previewDefinition to see what it
@@ -123,6 +141,30 @@ impl StatisticsMutation {
         let unpin = |id: String| UnpinSnapshot { id };
         let statistics = change_pin(ctx, bad, id, unpin, input.idempotency_key).await?;
         Ok(UnpinSnapshotPayload { statistics })
+    }
+
+    /// Seals a month: a statement of its statistics by DAY, as of today, with a digest that covers that of the month before. Changes nothing,
+    /// and cannot be undone. For ADMIN.
+    async fn seal_month(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The month to seal.")] input: SealMonthInput,
+    ) -> Result<SealMonthPayload> {
+        let viewer = context::viewer(ctx)?;
+        let mut bad = BadFields::default();
+        let month = bad.take(input.month.day("input.month"))?;
+        let key = input.idempotency_key.map(|key| line("input.idempotencyKey", &key));
+        let key = bad.check(key.transpose())?;
+        let Some(month) = month else { return Err(bad.error()) };
+        bad.finish()?;
+        let reporting = &context::services(ctx)?.reporting;
+        let id = reporting
+            .seal(viewer, month.date(), key.as_deref(), cohort_digest)
+            .await?;
+        let statement = Statement::find(ctx, id).await?;
+        let statement =
+            statement.ok_or_else(|| Error::Internal("a statement that was just sealed is gone".to_owned()))?;
+        Ok(SealMonthPayload { statement })
     }
 }
 

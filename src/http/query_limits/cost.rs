@@ -18,7 +18,7 @@ const STATISTICS_COST: usize = 1_000;
 const LIST_COST: usize = 10;
 
 /// Fields that are connections.
-pub(super) const CONNECTIONS: [&str; 12] = [
+pub(super) const CONNECTIONS: [&str; 13] = [
     "patients",
     "visits",
     "entered",
@@ -30,6 +30,7 @@ pub(super) const CONNECTIONS: [&str; 12] = [
     "entries",
     "imports",
     "pinnedSnapshots",
+    "statements",
     // Of an import; the numbers of rows of the same name have no selection.
     "rows",
 ];
@@ -234,7 +235,7 @@ impl<'a> CostEstimator<'a> {
                 cost.fixed = LIST_COST.saturating_add(below.total(self.rows(field), ASSUMED_BUCKETS))
             }
             // With the same buckets as the question above.
-            "changes" | "explain" => {
+            "changes" | "corrections" | "explain" => {
                 cost.fixed = STATISTICS_COST.saturating_add(below.total(self.limits.max_page_size, 0));
                 cost.per_bucket = below.per_bucket;
             }

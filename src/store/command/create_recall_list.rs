@@ -73,7 +73,7 @@ impl Command for CreateRecallList {
     }
 
     async fn execute(&self, tx: &CommandTx<'_>) -> Result<Outcome> {
-        tx.pin_for_list(&self.cohort.snapshot).await?;
+        tx.pin_for_good(&self.cohort.snapshot, "input.cohortId").await?;
         let now = tx.store.now();
         let today = tx.store.today(tx.own_hospital().await?.time_zone);
         let cohort = &self.cohort;
@@ -110,7 +110,7 @@ impl Command for CreateRecallList {
 
 impl CommandTx<'_> {
     /// Pins a snapshot that has not expired; one that is pinned already stays pinned as it is.
-    async fn pin_for_list(&self, snapshot: &str) -> Result<()> {
+    pub(super) async fn pin_for_good(&self, snapshot: &str, argument: &str) -> Result<()> {
         let now = Utc::now().trunc_subsecs(6);
         let number = self.next_pin_number().await?;
         let mut sql = self.store.sql("UPDATE snapshot SET kept_at = ");
@@ -125,7 +125,7 @@ impl CommandTx<'_> {
         sql.push(" WHERE hospital_id = ").bind(self.hospital);
         sql.push(" AND id = ").bind(snapshot).push(" AND expired_at IS NULL");
         match self.transaction.execute_raw(sql.done()).await?.rows_affected() {
-            0 => Err(Error::unknown_id("input.cohortId", "cohort")),
+            0 => Err(Error::unknown_id(argument, "snapshot")),
             _ => Ok(()),
         }
     }

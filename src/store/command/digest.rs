@@ -148,8 +148,8 @@ mod tests {
         AddAbsence, AddDepartment, AddDoctor, AddStaff, AssignRecallEntries, COMMANDS, ChangeDepartment, ChangeDoctor,
         ChangePatient, ChangeStaff, ChangeVisit, ClaimRecallEntries, CloseRecallList, CommitImport, CountedCohort,
         CreateRecallList, DeleteVisit, DiscardImport, ErasePatient, IssueVisitCode, MergePatients, PinSnapshot,
-        PrepareImport, RecordContact, RecordVisit, RegisterPatient, RemoveAbsence, SetDoctorHours, SetPassword,
-        UndoMerge, UnpinSnapshot, UpdateDefinition, UpdateHospital, UseVisitCode,
+        PrepareImport, RecordContact, RecordVisit, RegisterPatient, RemoveAbsence, SealMonth, SetDoctorHours,
+        SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition, UpdateHospital, UseVisitCode,
     };
     use crate::store::{ConflictPolicy, RecallEntryQuery};
 
@@ -302,6 +302,15 @@ mod tests {
             (
                 Box::new(UnpinSnapshot { id: "ab".to_owned() }),
                 r#"[1,"unpinSnapshot",[["id","ab"]]]"#,
+            ),
+            (
+                Box::new(SealMonth {
+                    month: "2025-05-01".parse().unwrap(),
+                    snapshot: "ab".to_owned(),
+                    digest: "cd".to_owned(),
+                    previous: Some(7),
+                }),
+                r#"[1,"sealMonth",[["month","2025-05-01"]]]"#,
             ),
             (
                 Box::new(CreateRecallList {

@@ -30,6 +30,7 @@ mod recall_entry;
 mod record_contact;
 mod record_visit;
 mod register_patient;
+mod seal_month;
 mod set_password;
 mod staff;
 mod transaction;
@@ -77,6 +78,7 @@ pub use pin_snapshot::{PinSnapshot, UnpinSnapshot};
 pub use record_contact::RecordContact;
 pub use record_visit::RecordVisit;
 pub use register_patient::RegisterPatient;
+pub use seal_month::SealMonth;
 pub use set_password::SetPassword;
 use transaction::CommandTx;
 pub use undo_merge::UndoMerge;
@@ -100,6 +102,7 @@ pub const COMMANDS: &[&CommandInfo] = &[
     &UpdateDefinition::INFO,
     &PinSnapshot::INFO,
     &UnpinSnapshot::INFO,
+    &SealMonth::INFO,
     &CreateRecallList::INFO,
     &RecordContact::INFO,
     &ClaimRecallEntries::INFO,

@@ -71,24 +71,32 @@ impl Command for UnpinSnapshot {
     }
 
     async fn execute(&self, tx: &CommandTx<'_>) -> Result<Outcome> {
-        tx.refuse_listed(&self.id).await?;
+        tx.refuse_needed(&self.id).await?;
         tx.set_pinned(&self.id, None, None).await
     }
 }
 
 impl CommandTx<'_> {
-    /// Refuses a snapshot that a recall list was made of.
-    async fn refuse_listed(&self, id: &str) -> Result<()> {
-        let mut sql = self.store.sql("SELECT id FROM recall_list WHERE hospital_id = ");
-        sql.bind(self.hospital)
-            .push(" AND snapshot_id = ")
-            .bind(id)
-            .push(" LIMIT 1");
-        if self.transaction.query_one_raw(sql.done()).await?.is_some() {
-            return Err(Error::input(
-                "input.id",
+    /// Refuses a snapshot that a recall list was made of, or that a month was sealed by.
+    async fn refuse_needed(&self, id: &str) -> Result<()> {
+        for (table, message) in [
+            (
+                "recall_list",
                 "a recall list was made of this snapshot, which stays pinned with it",
-            ));
+            ),
+            (
+                "statement",
+                "a month was sealed by this snapshot, which stays pinned for good",
+            ),
+        ] {
+            let mut sql = self.store.sql(&format!("SELECT id FROM {table} WHERE hospital_id = "));
+            sql.bind(self.hospital)
+                .push(" AND snapshot_id = ")
+                .bind(id)
+                .push(" LIMIT 1");
+            if self.transaction.query_one_raw(sql.done()).await?.is_some() {
+                return Err(Error::input("input.id", message));
+            }
         }
         Ok(())
     }
