@@ -7,10 +7,11 @@ use async_graphql::{Context, ID, Object};
 use super::connection::{PatientOrder, VisitOrder, patient_order, visit_order};
 use super::context;
 use super::derived::{self, CohortPatientFilter, Derivation};
-use super::enums::{CohortKind, VisitStatus};
+use super::enums::{BreakdownDimension, CohortKind, VisitStatus};
 use super::explain::{self, CohortMembership};
 use super::id::{self, Id};
 use super::pagination::{self, PageArgs, PageInfo, rows_selected};
+use super::parts::{self, CohortPart};
 use super::patient::Patient;
 use super::raw_json::{IdList, WriteField, WriteFields};
 use super::scalars::Date;
@@ -103,6 +104,16 @@ impl Cohort {
     ) -> Result<Option<CohortMembership>> {
         let patient = id::patient("patientId", &patient_id)?;
         explain::membership(ctx, &self.0, patient).await
+    }
+
+    /// The list divided into parts, each a list of its own, in a fixed order: by the key, the unknown last; empty parts are left out. Parts of
+    /// patients add up to patientCount, parts of visits to visitCount.
+    async fn breakdown(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to divide it by.")] by: BreakdownDimension,
+    ) -> Result<Vec<CohortPart>> {
+        parts::breakdown(ctx, &self.0, by).await
     }
 
     /// What the list is made of; null but for DERIVED.

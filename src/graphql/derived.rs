@@ -112,7 +112,7 @@ pub(super) async fn narrowed(ctx: &Context<'_>, of: &reporting::Cohort, filter: 
 }
 
 /// Refuses more derivations on one another than are allowed.
-fn check_depth(ctx: &Context<'_>, argument: &str, depth: usize) -> Result<()> {
+pub(super) fn check_depth(ctx: &Context<'_>, argument: &str, depth: usize) -> Result<()> {
     let max = context::limits(ctx)?.max_derivations;
     if depth <= max {
         return Ok(());

@@ -3,7 +3,7 @@
 use async_graphql::Enum;
 
 use crate::error::{Error, Result};
-use crate::{permissions, records, scheduling, statistics, store};
+use crate::{permissions, records, reporting, scheduling, statistics, store};
 
 /// The calendar unit of a bucket. Weeks start on the hospital's weekStart.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
@@ -237,6 +237,25 @@ impl CohortKind {
             )
         })
     }
+}
+
+/// What a list is divided by.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "reporting::PartDimension")]
+pub(super) enum BreakdownDimension {
+    /// Patients by sex, as recorded when the list was first divided so. The parts share no patient.
+    Sex,
+    /// Patients by age on asOf: 0-9, 10-19, … 80-89, 90 and older, unknown; by the birth years recorded when the list was first divided so.
+    /// The age is the year of asOf less the year of birth.
+    AgeBand,
+    /// Visits by department, as counted. The parts share no visit; a patient may be in several. Visits without one are a part of their own.
+    Department,
+    /// Visits by doctor, as counted; otherwise as DEPARTMENT.
+    Doctor,
+    /// Visits by channel, as counted; a patient may be in several parts.
+    Channel,
+    /// Visits by the day of the week, from Monday; a patient may be in several parts.
+    Weekday,
 }
 
 /// What came of a contact with a patient on a recall list.

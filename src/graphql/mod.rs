@@ -21,6 +21,7 @@ mod mask;
 mod mutation;
 mod node;
 mod pagination;
+mod parts;
 mod patient;
 mod pinned;
 mod query;

@@ -240,6 +240,7 @@ mod tests {
             "kind",
             "patientIds",
             "visitIds",
+            "breakdown",
             "derivation",
             "digest",
             "explain",

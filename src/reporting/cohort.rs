@@ -56,7 +56,7 @@ impl Cohort {
     pub fn patient_count(&self) -> usize {
         match self {
             Self::Counted { resolved, bucket, kind } => resolved.snapshot.patient_count(*bucket, *kind),
-            Self::Derived(derived) => derived.list.patients.len(),
+            Self::Derived(derived) => derived.patient_count(),
         }
     }
 
@@ -65,7 +65,7 @@ impl Cohort {
     pub fn visit_count(&self) -> usize {
         match self {
             Self::Counted { resolved, bucket, kind } => resolved.snapshot.visit_count(*bucket, *kind),
-            Self::Derived(derived) => derived.list.visits.len(),
+            Self::Derived(derived) => derived.visit_count(),
         }
     }
 
@@ -74,7 +74,7 @@ impl Cohort {
     pub fn patient_ids(&self) -> Vec<i64> {
         match self {
             Self::Counted { resolved, bucket, kind } => resolved.snapshot.patient_ids(*bucket, *kind),
-            Self::Derived(derived) => derived.list.patients.iter().map(|patient| patient.id).collect(),
+            Self::Derived(derived) => derived.list().patients.iter().map(|patient| patient.id).collect(),
         }
     }
 
@@ -83,7 +83,7 @@ impl Cohort {
     pub fn visit_ids(&self) -> Vec<i64> {
         match self {
             Self::Counted { resolved, bucket, kind } => resolved.snapshot.visit_ids(*bucket, *kind),
-            Self::Derived(derived) => derived.list.visits.iter().map(|visit| visit.id).collect(),
+            Self::Derived(derived) => derived.list().visits.iter().map(|visit| visit.id).collect(),
         }
     }
 
@@ -166,7 +166,10 @@ impl Reporting {
     pub(super) async fn list(&self, cohort: &Cohort) -> Result<Arc<CohortList>> {
         let (resolved, bucket, kind) = match cohort {
             Cohort::Counted { resolved, bucket, kind } => (Arc::clone(resolved), *bucket, *kind),
-            Cohort::Derived(derived) => return Ok(Arc::clone(&derived.list)),
+            Cohort::Derived(derived) => {
+                let derived = Arc::clone(derived);
+                return spawn_cpu("making a list", move || Arc::clone(derived.list())).await;
+            }
         };
         let key = (resolved.serial, bucket, kind);
         if let Some(list) = self.lists.get(&key) {

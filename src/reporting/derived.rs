@@ -1,8 +1,8 @@
-//! Lists that are derived from others: narrowed lists and sets. Each is stored as a snapshot of its own with one list, under an id that
+//! Lists that are derived from others: parts, narrowed lists and sets. Each is stored as a snapshot of its own with one list, under an id that
 //! follows from what it is made of and from its content.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
@@ -10,10 +10,14 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 use tracing::instrument;
 
-use super::{Cohort, CohortId, Reporting, SnapshotId, bucket_index, bucket_of_index, identity, next_serial, spawn_cpu};
+use super::parts::{PartDimension, PartKey};
+use super::{
+    Cohort, CohortId, Reporting, ResolvedStatistics, SnapshotId, bucket_index, bucket_of_index, identity, next_serial,
+    spawn_cpu,
+};
 use crate::error::{Error, Result};
 use crate::records::Sex;
-use crate::statistics::{self, BucketRef, CohortList, PackedSnapshot, SetExpression, combine};
+use crate::statistics::{self, BucketRef, CohortList, PackedSnapshot, SetExpression, VisitPart, combine};
 use crate::store::{ListKind, PatientFacts, Revision, SnapshotRow, StoredAs, StoredSnapshot};
 
 /// What a derived list is made of. It is stored with the list, and must stay readable.
@@ -26,6 +30,12 @@ pub enum Recipe {
         conditions: PatientConditions,
     },
     Set(SetRecipe),
+    /// The part of a list that has a key.
+    Part {
+        of: CohortId,
+        by: PartDimension,
+        key: PartKey,
+    },
 }
 
 /// A set of lists.
@@ -204,7 +214,7 @@ impl Recipe {
     pub fn sources(&self) -> Vec<CohortId> {
         let mut all = Vec::new();
         match self {
-            Self::Narrowed { of, .. } => all.push(*of),
+            Self::Narrowed { of, .. } | Self::Part { of, .. } => all.push(*of),
             Self::Set(set) => set.lists(&mut all),
         }
         let mut seen = std::collections::HashSet::new();
@@ -217,6 +227,7 @@ impl Recipe {
         match self {
             Self::Narrowed { of, conditions } => format!("{}: {}", name(*of), conditions.text()),
             Self::Set(set) => set.text(&name),
+            Self::Part { of, by, key } => format!("{}: {}", name(*of), key.text(*by)),
         }
     }
 }
@@ -239,9 +250,29 @@ pub struct DerivedList {
     pub depth: usize,
     /// What is stored of it besides its list. Its question, revision and times are those of the newest source.
     row: SnapshotRow,
-    pub(super) list: Arc<CohortList>,
+    content: Content,
     /// Set once it is in the database.
     persisted: OnceCell<()>,
+}
+
+/// What a derived list has.
+pub(super) enum Content {
+    Whole(Arc<CohortList>),
+    /// A part of a cohort, whose list is made at first use.
+    Part {
+        resolved: Arc<ResolvedStatistics>,
+        part: VisitPart,
+        list: OnceLock<Arc<CohortList>>,
+    },
+}
+
+impl Content {
+    fn list(&self) -> &Arc<CohortList> {
+        match self {
+            Self::Whole(list) => list,
+            Self::Part { resolved, part, list } => list.get_or_init(|| Arc::new(resolved.snapshot.part(part))),
+        }
+    }
 }
 
 /// The data and the day for which a list was counted: of a derived one, those of its newest source.
@@ -269,13 +300,36 @@ impl DerivedList {
 
     /// The approximate size in memory, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.list.bytes() + self.row.recipe.as_ref().map_or(0, Vec::len) + size_of::<Self>()
+        let content = match &self.content {
+            Content::Whole(list) => list.bytes(),
+            Content::Part { part, list, .. } => part.bytes() + list.get().map_or(0, |list| list.bytes()),
+        };
+        content + self.row.recipe.as_ref().map_or(0, Vec::len) + size_of::<Self>()
+    }
+
+    /// Both lists; the first use of a part's may take a while.
+    pub(super) fn list(&self) -> &Arc<CohortList> {
+        self.content.list()
+    }
+
+    pub(super) fn patient_count(&self) -> usize {
+        match &self.content {
+            Content::Whole(list) => list.patients.len(),
+            Content::Part { part, .. } => part.patient_count(),
+        }
+    }
+
+    pub(super) fn visit_count(&self) -> usize {
+        match &self.content {
+            Content::Whole(list) => list.visits.len(),
+            Content::Part { part, .. } => part.visit_count(),
+        }
     }
 
     /// Whether the patient is in the list.
     #[must_use]
     pub fn contains(&self, patient: i64) -> bool {
-        let patients = &self.list.patients;
+        let patients = &self.list().patients;
         patients.binary_search_by_key(&patient, |counted| counted.id).is_ok()
     }
 }
@@ -297,7 +351,7 @@ impl Cohort {
         }
     }
 
-    fn computed_at(&self) -> DateTime<Utc> {
+    pub(super) fn computed_at(&self) -> DateTime<Utc> {
         match self {
             Self::Counted { resolved, .. } => resolved.computed_at,
             Self::Derived(derived) => derived.row.computed_at,
@@ -391,17 +445,35 @@ impl Reporting {
     }
 
     /// A derived list; not stored yet. `newest` is the source whose question and revision it has.
-    async fn derived(&self, recipe: Recipe, depth: usize, newest: &Cohort, list: CohortList) -> Result<Cohort> {
-        let failed = |error: serde_json::Error| Error::Internal(format!("a recipe cannot be written: {error}"));
+    pub(super) async fn derived(
+        &self,
+        recipe: Recipe,
+        depth: usize,
+        newest: &Cohort,
+        list: CohortList,
+    ) -> Result<Cohort> {
         let list = Arc::new(list);
         let shared = Arc::clone(&list);
         let content = spawn_cpu("packing a list", move || Sha256::digest(shared.pack())).await?;
+        self.derived_of(recipe, depth, newest, &content, Content::Whole(list))
+    }
+
+    /// The same; `identity` tells apart the lists that the recipe may make.
+    pub(super) fn derived_of(
+        &self,
+        recipe: Recipe,
+        depth: usize,
+        newest: &Cohort,
+        identity: &[u8],
+        content: Content,
+    ) -> Result<Cohort> {
+        let failed = |error: serde_json::Error| Error::Internal(format!("a recipe cannot be written: {error}"));
         let text = serde_json::to_vec(&StoredRecipe {
             recipe: recipe.clone(),
             depth,
         })
         .map_err(failed)?;
-        let digest = Sha256::digest([&content[..], &text].concat());
+        let digest = Sha256::digest([identity, &text].concat());
         let id = SnapshotId(std::array::from_fn(|i| digest[i]));
         let row = SnapshotRow {
             id: id.to_string(),
@@ -423,7 +495,7 @@ impl Reporting {
             recipe,
             depth,
             row,
-            list,
+            content,
             persisted: OnceCell::new(),
         })))
     }
@@ -443,9 +515,9 @@ impl Reporting {
                     sources.push(source.id().snapshot.to_string());
                 }
             }
-            let list = Arc::clone(&derived.list);
+            let shared = Arc::clone(derived);
             let packed = spawn_cpu("packing a list", move || PackedSnapshot {
-                patients: list.pack(),
+                patients: shared.list().pack(),
                 buckets: Vec::new(),
             });
             match self.store.store_list(&derived.row, &packed.await?, &sources).await? {
@@ -486,7 +558,7 @@ impl Reporting {
             recipe,
             depth,
             row,
-            list: Arc::new(list),
+            content: Content::Whole(Arc::new(list)),
             persisted: OnceCell::new_with(Some(())),
         });
         self.derived.insert((hospital, id), Arc::clone(&derived));

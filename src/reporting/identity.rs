@@ -15,6 +15,10 @@ use crate::store::SnapshotRow;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SnapshotId(pub [u8; 16]);
 
+/// Which columns the lists of a snapshot are stored with: since 2, departments, doctors and channels. Part of its id, so that lists that
+/// were stored without them are no other lists under the same id.
+const LISTS: u8 = 2;
+
 impl SnapshotId {
     pub(super) fn of(
         question: &Question,
@@ -35,6 +39,7 @@ impl SnapshotId {
             filter_json(&question.filter),
             time_zone,
             week_start.as_str(),
+            LISTS,
         ])
         .to_string();
         let digest = Sha256::digest(text);

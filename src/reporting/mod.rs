@@ -11,6 +11,7 @@ mod identity;
 mod ledgers;
 mod lists;
 mod statements;
+mod parts;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,6 +43,7 @@ use ledgers::LedgerCache;
 pub use ledgers::LedgerUsage;
 pub use lists::{ListOrder, SortedList, bucket_index, bucket_of_index};
 pub use statements::ListDigest;
+pub use parts::{PartDimension, PartKey};
 
 /// Resolves statistics questions, and loads the snapshots of earlier ones.
 pub struct Reporting {

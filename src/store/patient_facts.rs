@@ -72,6 +72,30 @@ impl Store {
         Ok(facts)
     }
 
+    /// The sex and birth year of each of these patients; those whose row is gone are left out.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn sexes_and_birth_years(
+        &self,
+        hospital: i64,
+        patients: &[i64],
+    ) -> Result<HashMap<i64, (Sex, Option<i32>)>> {
+        let mut found = HashMap::with_capacity(patients.len());
+        let view = self.read_view().await?;
+        for ids in patients.chunks(IDS_PER_STATEMENT) {
+            let mut sql = self.sql("SELECT id, sex, birth_year FROM patient WHERE hospital_id = ");
+            sql.bind(hospital).push(" AND id").numbers(ids);
+            for row in view.query_all_raw(sql.done()).await? {
+                let sex: String = row.try_get_by_index(1)?;
+                let sex = stored("patient.sex", Sex::parse(&sex))?;
+                found.insert(row.try_get_by_index(0)?, (sex, row.try_get_by_index(2)?));
+            }
+        }
+        view.commit().await?;
+        Ok(found)
+    }
+
     /// The hospital's patients whose record was merged, each with who stays.
     ///
     /// # Errors

@@ -13,7 +13,8 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use statistics::{
     Bucket, BucketRef, CohortKind, CohortList, Day, DayRange, Definition, Differences, Filter, Ledger, LedgerBuilder,
-    Period, Question, Snapshot, VisitChannel, VisitRow, VisitStatus, WeekStart, resolve,
+    Period, Question, SetExpression, Snapshot, VisitChannel, VisitDimension, VisitRow, VisitStatus, WeekStart, combine,
+    resolve,
 };
 
 /// The same allocator as the server's.
@@ -382,6 +383,62 @@ fn resolving_small(criterion: &mut Criterion) {
     }
 }
 
+/// A year by MONTH, alone, and with four cohorts of each month divided by department; and sets of the whole data's visitors.
+fn derived(criterion: &mut Criterion) {
+    let data = medium();
+    let ledger = data.ledger();
+    let year = question(Period::Month, data.year(), data.all.to, Filter::default());
+    let kinds = [
+        CohortKind::Visitors,
+        CohortKind::New,
+        CohortKind::Returning,
+        CohortKind::NoShow,
+    ];
+    let mut group = group(criterion, "derived", &data);
+    group.bench_function("MONTH/year", |b| b.iter(|| compute(&ledger, &year)));
+    group.bench_function("MONTH/year/by department", |b| {
+        b.iter(|| {
+            let snapshot = compute(&ledger, &year);
+            let count = |at| {
+                let parts = kinds.map(|kind| snapshot.visit_parts(at, kind, VisitDimension::Department));
+                parts
+                    .iter()
+                    .flatten()
+                    .flatten()
+                    .map(statistics::VisitPart::patient_count)
+                    .sum::<usize>()
+            };
+            (0..).take(snapshot.len()).map(BucketRef::At).map(count).sum::<usize>()
+        });
+    });
+    let whole = compute(
+        &ledger,
+        &question(Period::Year, data.all, data.all.to, Filter::default()),
+    );
+    let mut lists = [CohortKind::Visitors, CohortKind::New].map(|kind| whole.cohort(BucketRef::Total, kind));
+    for list in &mut lists {
+        list.patients.truncate(200_000);
+        let last = list.patients.last().unwrap().id;
+        list.visits.retain(|visit| visit.patient <= last);
+        list.visits.truncate(300_000);
+    }
+    let sources = [&lists[0], &lists[1]];
+    println!(
+        "sets of {} and {} patients",
+        lists[0].patients.len(),
+        lists[1].patients.len()
+    );
+    let both = || vec![SetExpression::List(0), SetExpression::List(1)];
+    let difference = SetExpression::ButNot(Box::new(SetExpression::List(0)), Box::new(SetExpression::List(1)));
+    for (name, set) in [
+        ("any", SetExpression::AnyOf(both())),
+        ("all", SetExpression::AllOf(both())),
+        ("but not", difference),
+    ] {
+        group.bench_function(format!("set/{name}"), |b| b.iter(|| combine(&set, &sources, |id| id)));
+    }
+}
+
 /// Operations on a snapshot: packing, unpacking, and the list of its largest cohort.
 fn snapshots(criterion: &mut Criterion) {
     let data = medium();
@@ -471,6 +528,7 @@ criterion_group!(
     resolving,
     resolving_small,
     snapshots,
+    derived,
     differences
 );
 criterion_main!(benches);

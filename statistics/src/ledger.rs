@@ -136,10 +136,11 @@ pub(crate) struct Entry {
     /// The day of the patient's last attended visit, or [`NEVER_LAST`].
     pub(crate) last: i32,
     flags: u8,
-    channel: u8,
+    /// The discriminant of the channel.
+    pub(crate) channel: u8,
     /// The department's number plus 1; 0 without one. The same for the doctor.
-    department: u16,
-    doctor: u16,
+    pub(crate) department: u16,
+    pub(crate) doctor: u16,
 }
 
 impl Entry {
@@ -297,6 +298,16 @@ impl Ledger {
 
     pub(crate) fn patients(&self) -> &Arc<IdIndex> {
         &self.patients
+    }
+
+    /// The ids of departments, by number.
+    pub(crate) fn departments(&self) -> &[i64] {
+        self.departments.ids()
+    }
+
+    /// The ids of doctors, by number.
+    pub(crate) fn doctors(&self) -> &[i64] {
+        self.doctors.ids()
     }
 
     /// The days from `from` to `to`, both inclusive, that have visits, ascending.

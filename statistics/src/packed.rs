@@ -1,6 +1,6 @@
 //! A snapshot's lists as bytes, for storage.
 //!
-//! Stored are the visits of each bucket (id, patient, date, status), and the patients once (id, history, whether NEW in the
+//! Stored are the visits of each bucket (id, patient, date, status, channel, department, doctor), and the patients once (id, history, whether NEW in the
 //! total). The segments of visits are derived from these when unpacking. The bytes of a bucket depend on its visits only, so
 //! snapshots with an equal bucket can share them.
 //!
@@ -8,14 +8,15 @@
 //! integers are zigzag-encoded first. Ids are written as differences from the previous one.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use super::calendar::Bucket;
 use super::cohort::Segment;
 use super::resolve::segment_of_new;
 use super::snapshot::{
-    Assembler, ClassifiedVisit, CohortList, CountedPatient, CountedVisit, History, PatientIndex, Snapshot,
+    Assembler, ClassifiedVisit, CohortList, CountedPatient, CountedVisit, History, KeyColumns, PatientIndex, Snapshot,
 };
-use super::{Day, Definition, Question, VisitStatus, WeekStart};
+use super::{Day, Definition, Question, VisitChannel, VisitStatus, WeekStart};
 
 /// The lists of a snapshot as bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +31,12 @@ pub struct PackedSnapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a stored snapshot cannot be read: {0}")]
 pub struct UnpackError(&'static str);
+
+/// Begins the visits of a bucket with channels, departments and doctors; without it, they are those of an earlier version, which had
+/// none. No visit is of this day.
+const WITH_KEYS: i64 = -1;
+/// The place of the channel in the byte that has the status too.
+const CHANNEL_SHIFT: u32 = 3;
 
 const TRUNCATED: UnpackError = UnpackError("it is truncated");
 const OUT_OF_BOUNDS: UnpackError = UnpackError("a value is out of bounds");
@@ -71,7 +78,10 @@ impl Snapshot {
 
     fn pack_visits(&self, start: usize, end: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let visits = &self.visits;
+        let (visits, keys) = (&self.visits, self.keys());
+        if keys.is_some() && start < end {
+            write_signed(&mut bytes, WITH_KEYS);
+        }
         for (day, indexes) in visits.by_day(start..end) {
             write_signed(&mut bytes, i64::from(day.0));
             write_unsigned(&mut bytes, indexes.len() as u64);
@@ -82,7 +92,14 @@ impl Snapshot {
                 let patient_id = self.patient_id(visits.patient[i]);
                 write_signed(&mut bytes, patient_id.wrapping_sub(patient));
                 patient = patient_id;
-                bytes.push(visits.status[i]);
+                let Some(keys) = keys else {
+                    bytes.push(visits.status[i]);
+                    continue;
+                };
+                bytes.push(visits.status[i] | keys.channel[i] << CHANNEL_SHIFT);
+                let (department, doctor) = keys.ids(i);
+                write_unsigned(&mut bytes, department.unwrap_or(0).cast_unsigned());
+                write_unsigned(&mut bytes, doctor.unwrap_or(0).cast_unsigned());
             }
         }
         bytes
@@ -106,8 +123,16 @@ impl Snapshot {
             return Err(UnpackError("it has the wrong number of buckets"));
         }
         let mut assembler = Assembler::new(buckets.len(), 0);
+        let mut keys = Some(KeyReader::default());
         for (bucket, bytes) in buckets.iter().zip(&packed.buckets) {
             let mut reader = Reader(bytes);
+            let mut after_marker = Reader(bytes);
+            let keyed = !bytes.is_empty() && after_marker.signed()? == WITH_KEYS;
+            if keyed {
+                reader = after_marker;
+            } else if !bytes.is_empty() {
+                keys = None;
+            }
             while !reader.0.is_empty() {
                 let day = Day(i32::try_from(reader.signed()?).map_err(|_| OUT_OF_BOUNDS)?);
                 let covered = bucket.covered.filter(|days| days.contains(day)).ok_or(OUT_OF_BOUNDS)?;
@@ -115,7 +140,15 @@ impl Snapshot {
                 for _ in 0..reader.unsigned()? {
                     id = id.wrapping_add(reader.signed()?);
                     patient = patient.wrapping_add(reader.signed()?);
-                    let status = VisitStatus::from_index(reader.byte()?).ok_or(OUT_OF_BOUNDS)?;
+                    let code = reader.byte()?;
+                    let status = if keyed { code & ((1 << CHANNEL_SHIFT) - 1) } else { code };
+                    let status = VisitStatus::from_index(status).ok_or(OUT_OF_BOUNDS)?;
+                    if keyed {
+                        let (department, doctor) = (reader.unsigned()?, reader.unsigned()?);
+                        if let Some(keys) = &mut keys {
+                            keys.push(code >> CHANNEL_SHIFT, department, doctor)?;
+                        }
+                    }
                     let number = *numbers.get(&patient).ok_or(OUT_OF_BOUNDS)?;
                     let (_, history, new) = all[number as usize];
                     let (in_bucket, in_total) = match status {
@@ -145,13 +178,45 @@ impl Snapshot {
             assembler.end_bucket(*bucket);
         }
         let (ids, histories) = all.into_iter().map(|(id, history, _)| (id, history)).unzip();
-        Ok(assembler.finish(
-            question,
-            definition,
-            week_start,
-            total,
-            PatientIndex::Own(ids, histories),
-        ))
+        let patients = PatientIndex::Own(ids, histories);
+        let mut snapshot = assembler.finish(question, definition, week_start, total, patients);
+        snapshot.keys = OnceLock::from(keys.map(|keys| keys.columns));
+        Ok(snapshot)
+    }
+}
+
+/// Collects the keys of visits.
+#[derive(Default)]
+struct KeyReader {
+    columns: KeyColumns,
+    departments: HashMap<u64, u16>,
+    doctors: HashMap<u64, u16>,
+}
+
+impl KeyReader {
+    fn push(&mut self, channel: u8, department: u64, doctor: u64) -> Result<(), UnpackError> {
+        VisitChannel::from_index(channel).ok_or(OUT_OF_BOUNDS)?;
+        let place = |places: &mut HashMap<u64, u16>, ids: &mut Vec<i64>, id: u64| {
+            if id == 0 {
+                return Ok(0);
+            }
+            if let Some(&place) = places.get(&id) {
+                return Ok(place);
+            }
+            ids.push(i64::try_from(id).map_err(|_| OUT_OF_BOUNDS)?);
+            let place = u16::try_from(ids.len()).map_err(|_| OUT_OF_BOUNDS)?;
+            places.insert(id, place);
+            Ok(place)
+        };
+        let columns = &mut self.columns;
+        columns
+            .department
+            .push(place(&mut self.departments, &mut columns.departments, department)?);
+        columns
+            .doctor
+            .push(place(&mut self.doctors, &mut columns.doctors, doctor)?);
+        columns.channel.push(channel);
+        Ok(())
     }
 }
 

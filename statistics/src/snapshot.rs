@@ -101,7 +101,7 @@ impl Visits {
     }
 
     /// The day of the visit at this index.
-    fn day(&self, index: usize) -> Option<Day> {
+    pub(crate) fn day(&self, index: usize) -> Option<Day> {
         let position = self.days.partition_point(|&(_, end)| end as usize <= index);
         self.days.get(position).map(|&(day, _)| day)
     }
@@ -123,6 +123,35 @@ impl Visits {
             self.patient.shrink_to_fit();
             self.status.shrink_to_fit();
         }
+    }
+}
+
+/// Departments, doctors and channels of the counted visits in columns, by the same index as [`Visits`].
+#[derive(Default)]
+pub(crate) struct KeyColumns {
+    /// The ids of departments, and of doctors.
+    pub(crate) departments: Vec<i64>,
+    pub(crate) doctors: Vec<i64>,
+    /// The place in `departments` plus 1; 0 without one. The same for the doctor.
+    pub(crate) department: Vec<u16>,
+    pub(crate) doctor: Vec<u16>,
+    /// The discriminant of the channel.
+    pub(crate) channel: Vec<u8>,
+}
+
+impl KeyColumns {
+    /// The ids of the department and the doctor of the visit at this index.
+    pub(crate) fn ids(&self, index: usize) -> (Option<i64>, Option<i64>) {
+        let id = |ids: &[i64], place: u16| {
+            usize::from(place)
+                .checked_sub(1)
+                .and_then(|place| ids.get(place))
+                .copied()
+        };
+        (
+            id(&self.departments, self.department[index]),
+            id(&self.doctors, self.doctor[index]),
+        )
     }
 }
 
@@ -397,6 +426,7 @@ impl Assembler {
             total: (total, lists),
             patients,
             histories: OnceLock::new(),
+            keys: OnceLock::new(),
         }
     }
 }
@@ -428,6 +458,8 @@ pub struct Snapshot {
     patients: PatientIndex,
     /// By number of `patients`; computed on first use.
     histories: OnceLock<Vec<History>>,
+    /// Computed on first use; none of a snapshot that was stored without them.
+    pub(crate) keys: OnceLock<Option<KeyColumns>>,
 }
 
 /// Both lists of a cohort, ordered by id.
@@ -490,7 +522,7 @@ impl Snapshot {
         self.buckets.is_empty()
     }
 
-    fn bucket_lists(&self, bucket: BucketRef) -> Option<&(Bucket, BucketLists)> {
+    pub(crate) fn bucket_lists(&self, bucket: BucketRef) -> Option<&(Bucket, BucketLists)> {
         match bucket {
             BucketRef::Total => Some(&self.total),
             BucketRef::At(index) => self.buckets.get(index as usize),
@@ -563,13 +595,16 @@ impl Snapshot {
     /// Both lists of the cohort.
     #[must_use]
     pub fn cohort(&self, bucket: BucketRef, kind: CohortKind) -> CohortList {
-        let Some((_, lists)) = self.bucket_lists(bucket) else {
-            return CohortList::default();
-        };
+        self.bucket_lists(bucket)
+            .map(|(_, lists)| self.cut(lists.patients(kind), lists.visits(kind)))
+            .unwrap_or_default()
+    }
+
+    /// Both lists of these patients, by number, and visits, by index.
+    pub(crate) fn cut(&self, patients: &[u32], visits: &[u32]) -> CohortList {
         let ids = self.patients.ids();
         let histories = self.histories();
-        let mut visits: Vec<CountedVisit> = lists
-            .visits(kind)
+        let mut visits: Vec<CountedVisit> = visits
             .iter()
             .filter_map(|&index| {
                 let index = index as usize;
@@ -582,8 +617,7 @@ impl Snapshot {
             })
             .collect();
         visits.sort_unstable_by_key(|visit| visit.id);
-        let mut patients: Vec<CountedPatient> = lists
-            .patients(kind)
+        let mut patients: Vec<CountedPatient> = patients
             .iter()
             .map(|&number| {
                 let history = histories[number as usize];
@@ -645,6 +679,8 @@ impl Snapshot {
         match &self.patients {
             PatientIndex::Own(_, histories) => histories,
             PatientIndex::Ledger(slot, index) => self.histories.get_or_init(|| {
+                // They need the ledger too.
+                self.keys();
                 let slot = || slot.lock().unwrap_or_else(PoisonError::into_inner);
                 let ledger = slot().clone();
                 let histories = ledger.map(|ledger| self.histories_in(&ledger, index.ids().len()));
@@ -652,6 +688,41 @@ impl Snapshot {
                 histories.unwrap_or_default()
             }),
         }
+    }
+
+    /// Departments, doctors and channels of the visits; `None` if the snapshot was stored without them.
+    pub(crate) fn keys(&self) -> Option<&KeyColumns> {
+        let columns = || match &self.patients {
+            PatientIndex::Own(..) => None,
+            PatientIndex::Ledger(slot, _) => {
+                let ledger = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                ledger.map(|ledger| self.keys_in(&ledger))
+            }
+        };
+        self.keys.get_or_init(columns).as_ref()
+    }
+
+    fn keys_in(&self, ledger: &Ledger) -> KeyColumns {
+        let count = self.visits.id.len();
+        let mut columns = KeyColumns {
+            departments: ledger.departments().to_vec(),
+            doctors: ledger.doctors().to_vec(),
+            department: Vec::with_capacity(count),
+            doctor: Vec::with_capacity(count),
+            channel: Vec::with_capacity(count),
+        };
+        for (day, indexes) in self.visits.by_day(0..count) {
+            // Both are ordered by id.
+            let mut counted = self.visits.id[indexes].iter().peekable();
+            for visit in ledger.days(day, day).iter().flat_map(|(_, chunk)| chunk.entries()) {
+                if counted.next_if_eq(&&visit.id).is_some() {
+                    columns.department.push(visit.department);
+                    columns.doctor.push(visit.doctor);
+                    columns.channel.push(visit.channel);
+                }
+            }
+        }
+        columns
     }
 
     fn histories_in(&self, ledger: &Ledger, patients: usize) -> Vec<History> {
@@ -716,16 +787,22 @@ impl Snapshot {
         all
     }
 
+    /// The number of patients that the lists number.
+    pub(crate) fn patient_numbers(&self) -> usize {
+        self.patients.ids().len()
+    }
+
     /// The id of the patient with this number.
     pub(crate) fn patient_id(&self, number: u32) -> i64 {
         self.patients.ids()[number as usize]
     }
 
-    /// The approximate size in memory, in bytes. It includes the histories even before they are computed, and not the ledger
+    /// The approximate size in memory, in bytes. It includes histories and keys even before they are computed, and not the ledger
     /// that is held until then.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        const VISIT: usize = size_of::<i64>() + size_of::<u32>() + size_of::<u8>();
+        const VISIT: usize =
+            size_of::<i64>() + size_of::<u32>() + size_of::<u8>() + 2 * size_of::<u16>() + size_of::<u8>();
         const PATIENT: usize = size_of::<i64>() + size_of::<History>();
         let lists: usize = self
             .buckets

@@ -1,6 +1,6 @@
 //! The core compared with the naive reference, and the worked example of the definitions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::NaiveDate;
@@ -11,9 +11,9 @@ use proptest::sample::{Index, subsequence};
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use rollcall::statistics::{
-    BucketRef, CohortKind, Day, DayRange, Definition, Differences, Filter, Ledger, LedgerBuilder, MembershipRule,
-    PatientEvaluation, Period, Question, ReasonKind, Side, Snapshot, VisitChannel, VisitDelta, VisitRow, VisitStatus,
-    WeekStart, reasons, resolve,
+    BucketRef, CohortKind, CohortList, CountedVisit, Day, DayRange, Definition, Differences, Filter, Ledger,
+    LedgerBuilder, MembershipRule, PatientEvaluation, Period, Question, ReasonKind, SetExpression, Side, Snapshot,
+    VisitChannel, VisitDelta, VisitDimension, VisitKeys, VisitRow, VisitStatus, WeekStart, combine, reasons, resolve,
 };
 
 use crate::reference::Reference;
@@ -182,6 +182,47 @@ fn a_week_start() -> impl Strategy<Value = WeekStart> {
     prop_oneof![Just(WeekStart::Monday), Just(WeekStart::Sunday)]
 }
 
+/// A set of four lists.
+fn a_set() -> impl Strategy<Value = SetExpression> {
+    let list = (0..4_usize).prop_map(SetExpression::List);
+    list.prop_recursive(3, 12, 3, |part| {
+        let difference = |(of, without)| SetExpression::ButNot(Box::new(of), Box::new(without));
+        prop_oneof![
+            vec(part.clone(), 1..4).prop_map(SetExpression::AnyOf),
+            vec(part.clone(), 1..4).prop_map(SetExpression::AllOf),
+            (part.clone(), part).prop_map(difference),
+        ]
+    })
+}
+
+/// The patients of a set, by the definition.
+fn naive_set(set: &SetExpression, lists: &[BTreeSet<i64>]) -> BTreeSet<i64> {
+    let parts =
+        |parts: &[SetExpression]| -> Vec<BTreeSet<i64>> { parts.iter().map(|part| naive_set(part, lists)).collect() };
+    match set {
+        SetExpression::List(place) => lists[*place].clone(),
+        SetExpression::AnyOf(of) => parts(of).into_iter().flatten().collect(),
+        SetExpression::AllOf(of) => {
+            let parts = parts(of);
+            parts[0]
+                .iter()
+                .copied()
+                .filter(|id| parts.iter().all(|part| part.contains(id)))
+                .collect()
+        }
+        SetExpression::ButNot(of, without) => &naive_set(of, lists) - &naive_set(without, lists),
+    }
+}
+
+/// The lists whose visits a set has.
+fn naive_sources(set: &SetExpression) -> BTreeSet<usize> {
+    match set {
+        SetExpression::List(place) => BTreeSet::from([*place]),
+        SetExpression::AnyOf(parts) | SetExpression::AllOf(parts) => parts.iter().flat_map(naive_sources).collect(),
+        SetExpression::ButNot(of, _) => naive_sources(of),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
@@ -206,6 +247,100 @@ proptest! {
         let opened = Snapshot::unpack(&packed, question, definition, week_start).unwrap();
         check(&opened, &visits);
         prop_assert_eq!(opened.pack(), packed);
+    }
+
+    #[test]
+    fn sets_match_the_reference(
+        visits in (some_visits(), some_visits()),
+        questions in (a_question(), a_question()),
+        definition in a_definition(),
+        lists in vec((any::<bool>(), any::<Index>()), 4),
+        merged in btree_set(2..12_i64, 0..4),
+        set in a_set(),
+    ) {
+        let snapshots = [
+            resolve(&ledger(&visits.0), &questions.0, definition, WeekStart::Monday),
+            resolve(&ledger(&visits.1), &questions.1, definition, WeekStart::Monday),
+        ];
+        let list = |(older, kind): &(bool, Index)| snapshots[usize::from(*older)].cohort(BucketRef::Total, *kind.get(CohortKind::ALL));
+        let lists: Vec<CohortList> = lists.iter().map(list).collect();
+        let person = |id| if merged.contains(&id) { 1 } else { id };
+        let found = combine(&set, &lists.iter().collect::<Vec<_>>(), person);
+        let people: Vec<BTreeSet<i64>> = lists.iter().map(|list| list.patients.iter().map(|patient| person(patient.id)).collect()).collect();
+        let members = naive_set(&set, &people);
+        prop_assert_eq!(found.patients.iter().map(|patient| patient.id).collect::<Vec<_>>(), members.iter().copied().collect::<Vec<_>>());
+        let mut visits: BTreeMap<i64, CountedVisit> = BTreeMap::new();
+        let sources = naive_sources(&set);
+        for visit in sources.iter().flat_map(|source| &lists[*source].visits) {
+            let patient = person(visit.patient);
+            if members.contains(&patient) {
+                visits.entry(visit.id).or_insert(CountedVisit { patient, ..*visit });
+            }
+        }
+        prop_assert_eq!(&found.visits, &visits.values().copied().collect::<Vec<_>>());
+        for patient in &found.patients {
+            prop_assert_eq!(patient.visits as usize, visits.values().filter(|visit| visit.patient == patient.id).count());
+            let known = sources.iter().map(|source| lists[*source].patients.iter().filter(|counted| person(counted.id) == patient.id).collect::<Vec<_>>());
+            let newest = known.into_iter().find(|counted| !counted.is_empty()).unwrap();
+            prop_assert_eq!(patient.first_visit, newest.iter().filter_map(|counted| counted.first_visit).min());
+            prop_assert_eq!(patient.last_visit, newest.iter().filter_map(|counted| counted.last_visit).max());
+        }
+        prop_assert_eq!(CohortList::unpack(&found.pack()).unwrap(), found);
+    }
+
+    #[test]
+    fn parts_match_the_reference(
+        visits in some_visits(),
+        question in a_question(),
+        definition in a_definition(),
+        by in any::<Index>(),
+    ) {
+        let by = *by.get(VisitDimension::ALL);
+        let snapshot = resolve(&ledger(&visits), &question, definition, WeekStart::Monday);
+        let packed = snapshot.pack();
+        let opened = Snapshot::unpack(&packed, question.clone(), definition, WeekStart::Monday).unwrap();
+        prop_assert_eq!(opened.pack(), packed);
+        let reference = Reference::new(&visits, &question, &definition);
+        let keys: BTreeMap<i64, Option<i64>> = visits.iter().map(|visit| {
+            let key = match by {
+                VisitDimension::Department => visit.department,
+                VisitDimension::Doctor => visit.doctor,
+                VisitDimension::Channel => Some(visit.channel as i64),
+                VisitDimension::Weekday => Some(chrono::Datelike::weekday(&visit.date.date()).num_days_from_monday().into()),
+            };
+            (visit.id, key)
+        }).collect();
+        for bucket in buckets(&snapshot) {
+            let covered = snapshot.bucket(bucket).unwrap().covered;
+            for &kind in CohortKind::ALL {
+                let mut wanted: BTreeMap<(bool, Option<i64>), BTreeSet<i64>> = BTreeMap::new();
+                for visit in reference.cohort(covered, kind).visits {
+                    wanted.entry((keys[&visit].is_none(), keys[&visit])).or_default().insert(visit);
+                }
+                let list = snapshot.cohort(bucket, kind);
+                let kept: BTreeMap<i64, VisitKeys> = opened.visit_keys(bucket, kind).unwrap().into_iter().collect();
+                let mut divided = list.by_visit(|visit| {
+                    let key = by.key(&kept[&visit.id], visit.date);
+                    (key.is_none(), key)
+                });
+                prop_assert_eq!(divided.len(), wanted.len());
+                for of in [&snapshot, &opened] {
+                    let parts = of.visit_parts(bucket, kind, by).unwrap();
+                    prop_assert_eq!(parts.iter().map(|part| (part.key.is_none(), part.key)).collect::<Vec<_>>(), wanted.keys().copied().collect::<Vec<_>>());
+                    for (part, visits) in parts.iter().zip(wanted.values()) {
+                        let part_list = of.part(part);
+                        prop_assert_eq!(&part_list.visits.iter().map(|visit| visit.id).collect::<BTreeSet<_>>(), visits);
+                        prop_assert_eq!((part.patient_count(), part.visit_count()), (part_list.patients.len(), visits.len()));
+                        prop_assert_eq!(&divided[&(part.key.is_none(), part.key)], &part_list);
+                    }
+                }
+                // Parts of patients.
+                divided.clear();
+                let halves = list.by_patient(|place| place % 2);
+                let together: usize = halves.values().map(|half| half.visits.len()).sum();
+                prop_assert_eq!(together, list.visits.len());
+            }
+        }
     }
 
     #[test]

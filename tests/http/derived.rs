@@ -128,6 +128,78 @@ on_each_database! {
         assert_eq!(refused(&admin, &format!("{{ {EXAMPLE} {{ total {{ cohort(kind: DERIVED) {{ patientCount }} }} }} }}"), json!({})).await, bad_input("kind"));
     }
 
+    async fn lists_are_divided_into_parts(app: TestApp) {
+        app.import_example();
+        let admin = app.sign_in("admin").await;
+        app.execute("UPDATE patient SET birth_year = 1960, sex = 'FEMALE' WHERE chart_no = 'A'").await;
+        app.execute("UPDATE patient SET birth_year = 1995, sex = 'MALE' WHERE chart_no = 'B'").await;
+        app.execute("UPDATE patient SET birth_year = 1930, sex = 'FEMALE' WHERE chart_no = 'C'").await;
+        app.execute("UPDATE patient SET birth_year = NULL, birth_date = NULL, sex = 'UNKNOWN' WHERE chart_no = 'D'").await;
+        let visitors = example(&admin).await["total"]["visitors"]["id"].take();
+        let divided = async |user: &Client<'_>, list: &Value, by: &str| {
+            let query = format!("query ($id: ID!) {{ cohort(id: $id) {{ patientCount visitCount breakdown(by: {by}) {{ key label department {{ name }} doctor {{ name }} cohort {{ {LIST} }} }} }} }}");
+            user.graphql_with(&query, json!({"id": list})).await["cohort"].take()
+        };
+        // The key, and the chart numbers of the part.
+        let parts = |found: &Value| -> Vec<(Value, String)> {
+            found["breakdown"].as_array().unwrap().iter().map(|part| (part["key"].clone(), charts(&part["cohort"]).join(""))).collect()
+        };
+        let text = |key: &str, charts: &str| (json!(key), charts.to_owned());
+        let by_sex = divided(&admin, &visitors, "SEX").await;
+        assert_eq!(parts(&by_sex), [text("FEMALE", "AC"), text("MALE", "B"), text("UNKNOWN", "D")]);
+        let by_age = divided(&admin, &visitors, "AGE_BAND").await;
+        assert_eq!(parts(&by_age), [text("30-39", "B"), text("60-69", "A"), text("90+", "C"), (Value::Null, "D".to_owned())]);
+        assert_eq!((&by_age["breakdown"][3]["label"], &by_age["breakdown"][0]["cohort"]["kind"]), (&json!("Unknown"), &json!("DERIVED")));
+        assert_eq!(by_age["breakdown"][0]["cohort"]["derivation"], json!({"text": "list 1: age on asOf 30-39", "sources": [{"id": visitors}]}));
+        // As recorded when first asked for, on each server.
+        app.execute("UPDATE patient SET birth_year = 2001, sex = 'MALE'").await;
+        let second = app.second_server();
+        let other_server = app.sign_in_at(&second.base, "H1", "clinician").await;
+        for user in [&admin, &other_server] {
+            assert_eq!(divided(user, &visitors, "SEX").await, by_sex);
+            assert_eq!(divided(user, &visitors, "AGE_BAND").await, by_age);
+        }
+        // What visits are divided by is as counted.
+        let by_department = divided(&admin, &visitors, "DEPARTMENT").await;
+        let (by_channel, by_doctor, by_weekday) = (divided(&admin, &visitors, "CHANNEL").await, divided(&admin, &visitors, "DOCTOR").await, divided(&admin, &visitors, "WEEKDAY").await);
+        app.execute("UPDATE visit SET department_id = NULL, doctor_id = NULL, channel = 'TABLET'").await;
+        for (by, before) in [("DEPARTMENT", &by_department), ("CHANNEL", &by_channel), ("DOCTOR", &by_doctor), ("WEEKDAY", &by_weekday)] {
+            for user in [&admin, &other_server] {
+                assert_eq!(&divided(user, &visitors, by).await, before);
+            }
+            let sum: u64 = before["breakdown"].as_array().unwrap().iter().map(|part| part["cohort"]["visitCount"].as_u64().unwrap()).sum();
+            assert_eq!(before["visitCount"], sum);
+            assert!(before["breakdown"].as_array().unwrap().len() > 1, "{by}");
+        }
+        for found in [&by_sex, &by_age] {
+            let sum: u64 = found["breakdown"].as_array().unwrap().iter().map(|part| part["cohort"]["patientCount"].as_u64().unwrap()).sum();
+            assert_eq!(found["patientCount"], sum);
+        }
+        let named = &by_department["breakdown"][0];
+        assert_eq!(named["label"], named["department"]["name"]);
+        let found = admin.graphql_with("query ($id: ID!) { node(id: $id) { ... on Department { name } } }", json!({"id": named["key"]})).await;
+        assert_eq!(found["node"]["name"], named["label"]);
+        let weekdays: Vec<&Value> = by_weekday["breakdown"].as_array().unwrap().iter().map(|part| &part["key"]).collect();
+        assert_eq!(weekdays[0], "MONDAY");
+        // A part opens, and is divided again.
+        let part = &named["cohort"];
+        let opened = other_server.graphql_with(&format!("query ($id: ID!) {{ cohort(id: $id) {{ {LIST} }} }}"), json!({"id": part["id"]})).await;
+        assert_eq!(&opened["cohort"], part);
+        for by in ["CHANNEL", "WEEKDAY", "SEX", "DEPARTMENT"] {
+            let again = divided(&other_server, &part["id"], by).await;
+            let sum: u64 = again["breakdown"].as_array().unwrap().iter().map(|part| part["cohort"]["visitCount"].as_u64().unwrap()).sum();
+            assert_eq!(part["visitCount"], sum, "{by}");
+        }
+        let whole = divided(&admin, &part["id"], "DEPARTMENT").await;
+        assert_eq!((whole["breakdown"].as_array().unwrap().len(), &whole["breakdown"][0]["cohort"]["digest"]), (1, &part["digest"]));
+        // Counts of parts by visits store nothing.
+        let stored = async || app.query_value::<i64>("SELECT COUNT(*) FROM snapshot").await;
+        let before = stored().await;
+        let counts = EXAMPLE.replace("2025-08-31", "2025-08-30");
+        admin.graphql(&format!("{{ {counts} {{ buckets {{ visitors {{ breakdown(by: DOCTOR) {{ label cohort {{ patientCount visitCount }} }} }} }} }} }}")).await;
+        assert_eq!(stored().await, before);
+    }
+
     async fn sets_of_lists_are_lists(app: TestApp) {
         app.import_example();
         let admin = app.sign_in("admin").await;

@@ -38,7 +38,7 @@ pub(super) const CONNECTIONS: [&str; 13] = [
 const NESTED: &str = "nested selections";
 
 /// Lists whose length depends on no argument, with the length that is assumed: a usual one, not the longest possible.
-const LISTS: [(&str, usize); 34] = [
+const LISTS: [(&str, usize); 35] = [
     // The visits of a day.
     ("visitsOn", 200),
     ("departments", 50),
@@ -52,6 +52,7 @@ const LISTS: [(&str, usize); 34] = [
     ("changedCohorts", 8),
     ("reasons", 3),
     ("sources", 3),
+    ("breakdown", 12),
     ("nextStatuses", 5),
     ("possibleDuplicates", 10),
     ("patientIds", 10),

@@ -475,6 +475,11 @@ mod tests {
     fn what_is_left_out_is_in_no_encoding() {
         let register = RegisterPatient(PatientDraft::default());
         assert_eq!(encoded(&register), r#"[1,"registerPatient",[]]"#);
+        let pin = PinSnapshot {
+            id: "ab".to_owned(),
+            label: None,
+        };
+        assert_eq!(encoded(&pin), r#"[1,"pinSnapshot",[["id","ab"]]]"#);
         let record = RecordVisit {
             draft: VisitDraft {
                 duration_minutes: Patch::Clear,
