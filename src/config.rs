@@ -19,6 +19,8 @@ pub struct Limits {
     pub max_filter_items: usize,
     /// Derivations on one another that a derived list may be.
     pub max_derivations: usize,
+    /// Cells of a retention.
+    pub max_retention_cells: usize,
     /// Lists of a set.
     pub max_set_lists: usize,
     /// Derived lists that a request makes.
@@ -132,6 +134,7 @@ impl Default for Limits {
             max_buckets: 3_660,
             max_filter_items: 1_000,
             max_derivations: 4,
+            max_retention_cells: 2_000,
             max_set_lists: 50,
             max_derived_lists: 500,
             max_search_length: 200,
@@ -282,7 +285,7 @@ mod tests {
         let limits = Limits::default();
         let Limits {
             default_page_size, max_page_size, max_visits_of_day, max_buckets, max_filter_items, max_derivations,
-            max_set_lists, max_derived_lists, max_search_length, max_sorted_patients,
+            max_retention_cells, max_set_lists, max_derived_lists, max_search_length, max_sorted_patients,
             idempotency_key_lifetime, max_query_tokens, max_query_nesting, max_query_definitions, max_query_aliases,
             max_query_directives, max_directives_per_selection, max_query_depth, max_query_fields, max_query_cost,
             costly_query, max_errors, max_response_bytes, max_request_bytes, max_upload_bytes, max_concurrent_uploads,
@@ -301,6 +304,7 @@ mod tests {
             ("buckets of a question: ten years by DAY", count(max_buckets), ""),
             ("ids in one list of an argument", count(max_filter_items), ""),
             ("derivations on one another that a derived list may be", count(max_derivations), ""),
+            ("cells of a retention: units of the range, times one more than the horizon", count(max_retention_cells), ""),
             ("lists of a set", count(max_set_lists), ""),
             ("derived lists that a request makes", count(max_derived_lists), ""),
             ("characters of a search", count(max_search_length), ""),

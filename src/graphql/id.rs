@@ -27,6 +27,7 @@ pub(super) enum Id {
     Import(i64),
     Statement(i64),
     Statistics(SnapshotId),
+    Retention(SnapshotId),
     Cohort(CohortId),
 }
 
@@ -80,6 +81,7 @@ impl Id {
             Self::Import(id) => (b'I', id.cast_unsigned()),
             Self::Statement(id) => (b'M', id.cast_unsigned()),
             Self::Statistics(_) => (b'S', 0),
+            Self::Retention(_) => (b'N', 0),
             Self::Cohort(id) => match id.bucket {
                 BucketRef::Total => (b'C', 0),
                 BucketRef::At(place) => (b'C', u64::from(place) + 1),
@@ -87,7 +89,7 @@ impl Id {
         };
         push(&[tag]);
         match self {
-            Self::Statistics(id) => push(&id.0),
+            Self::Statistics(id) | Self::Retention(id) => push(&id.0),
             Self::Cohort(id) => {
                 push(&id.snapshot.0);
                 push(&[id.kind.number()]);
@@ -105,6 +107,7 @@ impl Id {
         let (&tag, rest) = bytes.split_first()?;
         let id = match tag {
             b'S' => Self::Statistics(SnapshotId(rest.try_into().ok()?)),
+            b'N' => Self::Retention(SnapshotId(rest.try_into().ok()?)),
             b'C' => {
                 let (id, rest) = rest.split_first_chunk::<16>()?;
                 let (&kind, place) = rest.split_first()?;
@@ -251,6 +254,7 @@ mod tests {
             Id::Upload(9),
             Id::Import(10),
             Id::Statistics(snapshot),
+            Id::Retention(snapshot),
             cohort(BucketRef::Total, ListKind::Cohort(CohortKind::New)),
             cohort(BucketRef::At(3_659), ListKind::Cohort(CohortKind::Canceled)),
             cohort(BucketRef::Total, ListKind::Derived),

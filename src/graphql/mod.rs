@@ -27,6 +27,7 @@ mod pinned;
 mod query;
 mod raw_json;
 mod recall;
+mod retention;
 mod scalars;
 mod schedule;
 mod session;

@@ -11,6 +11,7 @@ use super::id::Id;
 use super::import::Import;
 use super::patient::Patient;
 use super::recall::{RecallEntry, RecallList};
+use super::retention::Retention;
 use super::schedule::Absence;
 use super::staff::StaffMember;
 use super::statement::Statement;
@@ -42,6 +43,7 @@ pub(super) enum Node {
     Statement(Statement),
     Statistics(Statistics),
     Cohort(Cohort),
+    Retention(Retention),
 }
 
 /// What the id names, where it is the viewer's hospital's; the snapshot behind a list is opened for it.
@@ -69,6 +71,11 @@ pub(super) async fn find(ctx: &Context<'_>, id: Id) -> Result<Option<Node>> {
             .load(hospital, id)
             .await?
             .map(|resolved| Node::Statistics(resolved.into())),
+        Id::Retention(id) => {
+            let reporting = &context::services(ctx)?.reporting;
+            let found = reporting.open_retention(hospital, id).await?;
+            found.map(|retention| Node::Retention(Retention(retention)))
+        }
         Id::Cohort(id) => cohort(ctx, id).await?.map(Node::Cohort),
     })
 }

@@ -19,6 +19,7 @@ use super::pagination::PageArgs;
 use super::patient::{self, Patient, PatientFilter, patient_search};
 use super::pinned::{self, StatisticsConnection};
 use super::recall::{self, RecallList, RecallListConnection};
+use super::retention::{self, Retention};
 use super::scalars::Date;
 use super::session::Viewer;
 use super::staff::StaffMember;
@@ -118,6 +119,25 @@ impl Query {
         #[graphql(desc = "The lists, and how to put them together.")] of: CohortSetInput,
     ) -> Result<Cohort> {
         derived::cohort_set(ctx, of).await
+    }
+
+    /// Of the new patients of each unit, who came in which unit after.
+    #[allow(clippy::too_many_arguments)]
+    async fn retention(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The calendar unit.")] period: Period,
+        #[graphql(desc = "The days of which patients are new.")] range: DateRangeInput,
+        #[graphql(
+            desc = "Units after each, 0 or more; the units of the range times one more than this are at most 2,000.",
+            default = 12
+        )]
+        horizon: i32,
+        #[graphql(desc = "Which visits count; all if absent.")] filter: Option<StatisticsFilter>,
+        #[graphql(desc = "The reference day: nothing dated after it counts. Today if absent.")] as_of: Option<Date>,
+    ) -> Result<Retention> {
+        let asked = statistics::asked(ctx, period, range, filter, as_of).await?;
+        retention::retention(ctx, asked, horizon).await
     }
 
     /// The hospital's pinned snapshots, the newest pinned first.

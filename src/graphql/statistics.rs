@@ -546,6 +546,6 @@ impl WriteFields for StatisticsBucket {
 
 /// A part of a whole.
 #[allow(clippy::cast_precision_loss)]
-fn rate(part: usize, whole: usize) -> Option<f64> {
+pub(super) fn rate(part: usize, whole: usize) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }

@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 use tracing::instrument;
 
 use super::parts::{PartDimension, PartKey};
+use super::retention::ResolvedRetention;
 use super::{
     Cohort, CohortId, Reporting, ResolvedStatistics, SnapshotId, bucket_index, bucket_of_index, identity, next_serial,
     spawn_cpu,
@@ -30,6 +31,18 @@ pub enum Recipe {
         conditions: PatientConditions,
     },
     Set(SetRecipe),
+    /// The new patients of a bucket who came again in the days from `from` to `to`, `offset` units later.
+    Cell {
+        of: CohortId,
+        offset: u32,
+        from: NaiveDate,
+        to: NaiveDate,
+    },
+    /// All cells of a snapshot: no list, but stored like one.
+    Retention {
+        of: String,
+        horizon: u32,
+    },
     /// The part of a list that has a key.
     Part {
         of: CohortId,
@@ -214,7 +227,8 @@ impl Recipe {
     pub fn sources(&self) -> Vec<CohortId> {
         let mut all = Vec::new();
         match self {
-            Self::Narrowed { of, .. } | Self::Part { of, .. } => all.push(*of),
+            Self::Narrowed { of, .. } | Self::Part { of, .. } | Self::Cell { of, .. } => all.push(*of),
+            Self::Retention { .. } => {}
             Self::Set(set) => set.lists(&mut all),
         }
         let mut seen = std::collections::HashSet::new();
@@ -227,6 +241,8 @@ impl Recipe {
         match self {
             Self::Narrowed { of, conditions } => format!("{}: {}", name(*of), conditions.text()),
             Self::Set(set) => set.text(&name),
+            Self::Cell { of, from, to, .. } => format!("{}: those who came again from {from} to {to}", name(*of)),
+            Self::Retention { .. } => "retention".to_owned(),
             Self::Part { of, by, key } => format!("{}: {}", name(*of), key.text(*by)),
         }
     }
@@ -234,10 +250,10 @@ impl Recipe {
 
 /// A recipe as it is stored.
 #[derive(Serialize, Deserialize)]
-struct StoredRecipe {
-    recipe: Recipe,
+pub(super) struct StoredRecipe {
+    pub(super) recipe: Recipe,
     /// Derivations on one another, this one included.
-    depth: usize,
+    pub(super) depth: usize,
 }
 
 /// A derived list.
@@ -258,6 +274,13 @@ pub struct DerivedList {
 /// What a derived list has.
 pub(super) enum Content {
     Whole(Arc<CohortList>),
+    /// A cell, whose list is made at first use.
+    Cell {
+        retention: Arc<ResolvedRetention>,
+        row: usize,
+        place: usize,
+        list: OnceLock<Arc<CohortList>>,
+    },
     /// A part of a cohort, whose list is made at first use.
     Part {
         resolved: Arc<ResolvedStatistics>,
@@ -270,6 +293,15 @@ impl Content {
     fn list(&self) -> &Arc<CohortList> {
         match self {
             Self::Whole(list) => list,
+            Self::Cell {
+                retention,
+                row,
+                place,
+                list,
+            } => list.get_or_init(|| {
+                let cell = retention.cells.row(*row).get(*place);
+                Arc::new(cell.map(statistics::Cell::list).unwrap_or_default())
+            }),
             Self::Part { resolved, part, list } => list.get_or_init(|| Arc::new(resolved.snapshot.part(part))),
         }
     }
@@ -302,6 +334,7 @@ impl DerivedList {
     pub(super) fn bytes(&self) -> usize {
         let content = match &self.content {
             Content::Whole(list) => list.bytes(),
+            Content::Cell { list, .. } => list.get().map_or(0, |list| list.bytes()),
             Content::Part { part, list, .. } => part.bytes() + list.get().map_or(0, |list| list.bytes()),
         };
         content + self.row.recipe.as_ref().map_or(0, Vec::len) + size_of::<Self>()
@@ -315,6 +348,13 @@ impl DerivedList {
     pub(super) fn patient_count(&self) -> usize {
         match &self.content {
             Content::Whole(list) => list.patients.len(),
+            Content::Cell {
+                retention, row, place, ..
+            } => retention
+                .cells
+                .row(*row)
+                .get(*place)
+                .map_or(0, statistics::Cell::patient_count),
             Content::Part { part, .. } => part.patient_count(),
         }
     }
@@ -322,6 +362,13 @@ impl DerivedList {
     pub(super) fn visit_count(&self) -> usize {
         match &self.content {
             Content::Whole(list) => list.visits.len(),
+            Content::Cell {
+                retention, row, place, ..
+            } => retention
+                .cells
+                .row(*row)
+                .get(*place)
+                .map_or(0, statistics::Cell::visit_count),
             Content::Part { part, .. } => part.visit_count(),
         }
     }
@@ -551,6 +598,9 @@ impl Reporting {
         let damaged = |error: serde_json::Error| Error::Internal(format!("the derived list {id} is damaged: {error}"));
         let stored = row.recipe.as_deref().unwrap_or_default();
         let StoredRecipe { recipe, depth } = serde_json::from_slice(stored).map_err(damaged)?;
+        if matches!(recipe, Recipe::Retention { .. }) {
+            return Ok(None);
+        }
         let list = spawn_cpu("unpacking a list", move || CohortList::unpack(&packed.patients)).await??;
         let derived = Arc::new(DerivedList {
             id,

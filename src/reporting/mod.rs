@@ -12,6 +12,7 @@ mod ledgers;
 mod lists;
 mod statements;
 mod parts;
+mod retention;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +45,7 @@ pub use ledgers::LedgerUsage;
 pub use lists::{ListOrder, SortedList, bucket_index, bucket_of_index};
 pub use statements::ListDigest;
 pub use parts::{PartDimension, PartKey};
+pub use retention::ResolvedRetention;
 
 /// Resolves statistics questions, and loads the snapshots of earlier ones.
 pub struct Reporting {

@@ -411,6 +411,11 @@ fn derived(criterion: &mut Criterion) {
             (0..).take(snapshot.len()).map(BucketRef::At).map(count).sum::<usize>()
         });
     });
+    let three_years = range(day(2023, 1, 1), day(2025, 12, 31));
+    let months = question(Period::Month, three_years, data.all.to, Filter::default());
+    group.bench_function("retention/36 x 36", |b| {
+        b.iter(|| statistics::Retention::new(&ledger, &compute(&ledger, &months), 36).len());
+    });
     let whole = compute(
         &ledger,
         &question(Period::Year, data.all, data.all.to, Filter::default()),

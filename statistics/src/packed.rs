@@ -319,7 +319,7 @@ fn unpack_patients(bytes: &[u8], as_of: Day) -> Result<Vec<(i64, History, bool)>
 }
 
 /// Appends an unsigned integer.
-fn write_unsigned(bytes: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn write_unsigned(bytes: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         bytes.push(value.to_le_bytes()[0] | 0x80);
         value >>= 7;
@@ -333,9 +333,17 @@ fn write_signed(bytes: &mut Vec<u8>, value: i64) {
 }
 
 /// The bytes that are not decoded yet.
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// Bytes that come after their length.
+    pub(crate) fn part(&mut self) -> Result<&'a [u8], UnpackError> {
+        let length = usize::try_from(self.unsigned()?).map_err(|_| OUT_OF_BOUNDS)?;
+        let (part, rest) = self.0.split_at_checked(length).ok_or(TRUNCATED)?;
+        self.0 = rest;
+        Ok(part)
+    }
+
     fn byte(&mut self) -> Result<u8, UnpackError> {
         let (&byte, rest) = self.0.split_first().ok_or(TRUNCATED)?;
         self.0 = rest;

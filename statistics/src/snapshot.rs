@@ -787,6 +787,21 @@ impl Snapshot {
         all
     }
 
+    /// The patients of a cohort, each with the history, in no order.
+    pub(crate) fn patient_histories(
+        &self,
+        bucket: BucketRef,
+        kind: CohortKind,
+    ) -> impl Iterator<Item = (i64, History)> {
+        let patients = self
+            .bucket_lists(bucket)
+            .map_or(&[][..], |(_, lists)| lists.patients(kind));
+        let (ids, histories) = (self.patients.ids(), self.histories());
+        patients
+            .iter()
+            .map(move |&number| (ids[number as usize], histories[number as usize]))
+    }
+
     /// The number of patients that the lists number.
     pub(crate) fn patient_numbers(&self) -> usize {
         self.patients.ids().len()

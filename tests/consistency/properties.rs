@@ -12,8 +12,9 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use rollcall::statistics::{
     BucketRef, CohortKind, CohortList, CountedVisit, Day, DayRange, Definition, Differences, Filter, Ledger,
-    LedgerBuilder, MembershipRule, PatientEvaluation, Period, Question, ReasonKind, SetExpression, Side, Snapshot,
-    VisitChannel, VisitDelta, VisitDimension, VisitKeys, VisitRow, VisitStatus, WeekStart, combine, reasons, resolve,
+    LedgerBuilder, MembershipRule, PatientEvaluation, Period, Question, ReasonKind, Retention, SetExpression, Side,
+    Snapshot, VisitChannel, VisitDelta, VisitDimension, VisitKeys, VisitRow, VisitStatus, WeekStart, combine, reasons,
+    resolve,
 };
 
 use crate::reference::Reference;
@@ -340,6 +341,60 @@ proptest! {
                 let together: usize = halves.values().map(|half| half.visits.len()).sum();
                 prop_assert_eq!(together, list.visits.len());
             }
+        }
+    }
+
+    #[test]
+    fn retention_matches_the_reference(
+        visits in some_visits(),
+        question in a_question(),
+        definition in a_definition(),
+        week_start in a_week_start(),
+        horizon in 0..8_u32,
+    ) {
+        let ledger = ledger(&visits);
+        let snapshot = resolve(&ledger, &question, definition, week_start);
+        let retention = Retention::new(&ledger, &snapshot, horizon);
+        let opened = Retention::unpack(&retention.pack(), &snapshot, horizon).unwrap();
+        let reference = Reference::new(&visits, &question, &definition);
+        prop_assert_eq!(retention.len(), snapshot.len());
+        for row in 0..snapshot.len() {
+            let at = BucketRef::At(u32::try_from(row).unwrap());
+            let bucket = snapshot.bucket(at).unwrap();
+            let new = reference.cohort(bucket.covered, CohortKind::New).patients;
+            let mut unit = bucket.bounds;
+            let mut cells = retention.row(row).iter().zip(opened.row(row));
+            for offset in 0..=horizon {
+                if unit.from > question.as_of {
+                    break;
+                }
+                if offset > 0 || question.period != Period::Day {
+                    let (cell, stored) = cells.next().unwrap();
+                    prop_assert_eq!((cell.offset, cell.bounds), (offset, unit));
+                    let counts = |visit: &&VisitRow| {
+                        let first = reference.first_and_last_visit(visit.patient).0;
+                        new.contains_key(&visit.patient)
+                            && visit.status.attended()
+                            && unit.contains(visit.date)
+                            && visit.date <= question.as_of
+                            && reference.passes_filter(visit)
+                            && (offset > 0 || Some(visit.date) > first)
+                    };
+                    let counted: Vec<&VisitRow> = visits.iter().filter(counts).collect();
+                    let list = cell.list();
+                    prop_assert_eq!(list.visits.iter().map(|visit| visit.id).collect::<Vec<_>>(), counted.iter().map(|visit| visit.id).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
+                    let patients: BTreeSet<i64> = counted.iter().map(|visit| visit.patient).collect();
+                    prop_assert_eq!(list.patients.iter().map(|patient| patient.id).collect::<BTreeSet<_>>(), patients);
+                    for patient in &list.patients {
+                        prop_assert_eq!((patient.first_visit, patient.last_visit), reference.first_and_last_visit(patient.id));
+                        prop_assert_eq!(patient.visits as usize, counted.iter().filter(|visit| visit.patient == patient.id).count());
+                    }
+                    prop_assert_eq!((cell.patient_count(), cell.visit_count()), (list.patients.len(), list.visits.len()));
+                    prop_assert_eq!(stored.list(), list);
+                }
+                unit = question.period.unit_of(Day(unit.to.0 + 1), week_start);
+            }
+            prop_assert!(cells.next().is_none());
         }
     }
 

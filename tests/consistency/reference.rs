@@ -55,6 +55,11 @@ impl<'a> Reference<'a> {
                 .is_none_or(|list| list.contains(&visit.channel))
     }
 
+    /// Whether the visit passes the question's filter.
+    pub fn passes_filter(&self, visit: &VisitRow) -> bool {
+        Self::passes(&self.question.filter, visit)
+    }
+
     fn is_no_show(&self, visit: &VisitRow) -> bool {
         visit.status == VisitStatus::NoShow
             || visit.status == VisitStatus::Booked

@@ -60,7 +60,7 @@ impl AccessRule {
 /// types that do not lead to patients or staff.
 #[rustfmt::skip]
 const RULES: &[(&str, AccessRule, &str)] = &[
-    ("Query", Everyone, "cohort cohortSet hospital node nodes patient pinnedSnapshots recallList recallLists staff statements statistics statisticsSnapshot visit visitsOn"),
+    ("Query", Everyone, "cohort cohortSet hospital node nodes patient pinnedSnapshots recallList recallLists retention staff statements statistics statisticsSnapshot visit visitsOn"),
     ("Query", SignedIn, "viewer"),
     ("Query", ByName, "patients visits"),
     ("Query", Named, "possibleDuplicates"),
@@ -122,6 +122,9 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("StatisticsBucket", Everyone, "churnSuspected cohort newPatients noShow returning visitors"),
     ("Cohort", Everyone, "breakdown derivation digest explain id kind narrowed patientCount patientIds visitCount visitIds"),
     ("Cohort", ByName, "patients visits"),
+    ("Retention", Everyone, "asOf id period range revision rows"),
+    ("RetentionRow", Everyone, "cells end newPatients start"),
+    ("RetentionCell", Everyone, "complete end offset rate returned start"),
     ("Derivation", Everyone, "sources text"),
     ("CohortPart", Everyone, "cohort department doctor key label"),
     ("CohortPatientConnection CohortVisitConnection", Everyone, "edges nodes pageInfo totalCount"),
@@ -752,7 +755,7 @@ impl<'a> HospitalFixture<'a> {
             // Of which the recall list was made.
             ("Query", "pinnedSnapshots") => "(last: 1)".to_owned(),
             _ if field.has_pages => "(first: 3)".to_owned(),
-            ("Query", "statistics") => self.question(""),
+            ("Query", "statistics" | "retention") => self.question(""),
             ("Query", "previewDefinition") => self.question("definition: {churnAfterDays: 80, overdueAfterDays: 7},"),
             ("Query", "statisticsSnapshot") => id(&self.snapshot),
             ("Query", "patient") => id(self.id("CH-7701")),
@@ -778,7 +781,7 @@ impl<'a> HospitalFixture<'a> {
                 "(range: {from: \"2025-05-12\", to: \"2025-05-12\"})".to_owned()
             }
             (_, "bucket") => "(day: \"2025-05-15\")".to_owned(),
-            ("RecallList", "cohort") => String::new(),
+            ("CohortPart" | "RecallList", "cohort") => String::new(),
             (_, "cohort") => "(kind: CHURN_SUSPECTED)".to_owned(),
             ("Hospital", "departments" | "doctors") => "(includeRetired: true)".to_owned(),
             _ => String::new(),
@@ -896,7 +899,7 @@ impl<'a> HospitalFixture<'a> {
             }
             "possibleDuplicates" => CrossTenantResult::Finds(json!([])),
             "nodes" => CrossTenantResult::Finds(json!(self.node_ids().map(|_| Value::Null))),
-            "previewDefinition" | "statistics" => CrossTenantResult::Refused("filter.departmentIds.0"),
+            "previewDefinition" | "retention" | "statistics" => CrossTenantResult::Refused("filter.departmentIds.0"),
             "cohortSet" => CrossTenantResult::Refused("of.allOf.0.cohortId"),
             _ => panic!("{name} has no operation: add its result for another hospital"),
         }

@@ -37,6 +37,7 @@ mod proxy;
 mod query_limits;
 mod recall;
 mod registering;
+mod retention;
 mod scheduling;
 mod sessions;
 mod soak;

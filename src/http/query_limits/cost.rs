@@ -38,7 +38,7 @@ pub(super) const CONNECTIONS: [&str; 13] = [
 const NESTED: &str = "nested selections";
 
 /// Lists whose length depends on no argument, with the length that is assumed: a usual one, not the longest possible.
-const LISTS: [(&str, usize); 35] = [
+const LISTS: [(&str, usize); 36] = [
     // The visits of a day.
     ("visitsOn", 200),
     ("departments", 50),
@@ -53,6 +53,8 @@ const LISTS: [(&str, usize); 35] = [
     ("reasons", 3),
     ("sources", 3),
     ("breakdown", 12),
+    // Of all rows of a retention together.
+    ("cells", 50),
     ("nextStatuses", 5),
     ("possibleDuplicates", 10),
     ("patientIds", 10),
@@ -244,7 +246,7 @@ impl<'a> CostEstimator<'a> {
             "narrowed" | "cohortSet" => {
                 cost.fixed = STATISTICS_COST.saturating_add(below.max_total(self.limits));
             }
-            "statistics" | "previewDefinition" => {
+            "statistics" | "previewDefinition" | "retention" => {
                 cost.fixed =
                     STATISTICS_COST.saturating_add(below.total(self.limits.max_page_size, self.buckets(field)));
             }
