@@ -10,9 +10,9 @@ mod explain;
 mod identity;
 mod ledgers;
 mod lists;
-mod statements;
 mod parts;
 mod retention;
+mod statements;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,9 +43,9 @@ pub use identity::SnapshotId;
 use ledgers::LedgerCache;
 pub use ledgers::LedgerUsage;
 pub use lists::{ListOrder, SortedList, bucket_index, bucket_of_index};
-pub use statements::ListDigest;
 pub use parts::{PartDimension, PartKey};
 pub use retention::ResolvedRetention;
+pub use statements::ListDigest;
 
 /// Resolves statistics questions, and loads the snapshots of earlier ones.
 pub struct Reporting {

@@ -64,7 +64,7 @@ impl Reporting {
         let (state, ledger) = self.ledgers.current(hospital).await?;
         let question = self.question(request, &state);
         let resolved = self
-            .resolve_at(hospital, &state, &ledger, question, state.definition)
+            .resolve_at(hospital, &state, &ledger, question, state.rules())
             .await?;
         let shared = Arc::clone(&resolved);
         let cells = spawn_cpu("computing retention", move || {
