@@ -69,6 +69,10 @@ pub struct Limits {
     pub upload_timeout: Duration,
     /// How long an uploaded file is kept.
     pub upload_lifetime: Duration,
+    /// How long an export can be downloaded.
+    pub export_lifetime: Duration,
+    /// Exports that are downloaded at a time.
+    pub max_concurrent_exports: usize,
     /// Bytes of memory for parsed documents, estimated; the least recently used are evicted.
     pub document_cache_bytes: u64,
     /// Bytes of memory for automatic persisted queries; the least recently used are evicted.
@@ -159,6 +163,8 @@ impl Default for Limits {
             max_uploads_of_hospital: 8,
             upload_timeout: 10 * MINUTE,
             upload_lifetime: 60 * MINUTE,
+            export_lifetime: 10 * MINUTE,
+            max_concurrent_exports: 8,
             document_cache_bytes: 16 << 20,
             persisted_query_cache_bytes: 8 << 20,
             cache_mebibytes: 2_816,
@@ -289,7 +295,8 @@ mod tests {
             idempotency_key_lifetime, max_query_tokens, max_query_nesting, max_query_definitions, max_query_aliases,
             max_query_directives, max_directives_per_selection, max_query_depth, max_query_fields, max_query_cost,
             costly_query, max_errors, max_response_bytes, max_request_bytes, max_upload_bytes, max_concurrent_uploads,
-            max_uploads_of_hospital, upload_timeout, upload_lifetime, document_cache_bytes,
+            max_uploads_of_hospital, upload_timeout, upload_lifetime, export_lifetime, max_concurrent_exports,
+            document_cache_bytes,
             persisted_query_cache_bytes, cache_mebibytes, snapshot_recheck_interval, max_concurrent_requests,
             request_timeout, max_connections_per_address, tls_handshake_timeout, max_waiting_sign_ins,
             max_tracked_clients, access_token_lifetime, refresh_token_lifetime, refresh_token_reuse_window,
@@ -345,6 +352,9 @@ mod tests {
             ("uploaded files of a hospital at a time, with those whose upload runs", count(max_uploads_of_hospital), ""),
             ("an upload may take", time(upload_timeout), ""),
             ("an uploaded file is kept for", time(upload_lifetime), ""),
+            ("an [export](../console/exports.md) can be downloaded for", time(export_lifetime), ""),
+            ("exports that are downloaded at a time", count(max_concurrent_exports), ""),
+            ("rows of an XLSX file below its header", count(crate::export::MAX_SHEET_ROWS), ""),
             ("a statement of a request may take (PostgreSQL, MariaDB)", time(limits.statement_timeout()), ""),
             ("loading a ledger may take", time(ledger_load_timeout), ""),
             ("ledgers loading at a time", count(limits.max_concurrent_loads()), ""),

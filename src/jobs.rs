@@ -92,6 +92,7 @@ async fn clean_up(store: &Store, retention: Retention) -> Result<()> {
     for hospital in store.hospitals().await? {
         store.prune_feed(hospital).await?;
         store.prune_keys(hospital).await?;
+        store.prune_exports(hospital).await?;
         store.prune_refresh_tokens(hospital).await?;
         store.index_names(hospital).await?;
         let expired = store

@@ -28,6 +28,8 @@ pub enum Action {
     KeepSnapshots,
     /// Seal months.
     SealMonths,
+    /// Export lists as files.
+    ExportLists,
     /// Change patients and visits: register, book, check in, correct, merge, erase.
     ChangeRecords,
     /// Add and remove absences of doctors.
@@ -47,7 +49,7 @@ impl Role {
         match action {
             Action::UseConsole => !matches!(self, Self::Kiosk),
             Action::SeePatientsInFull | Action::UseNames => matches!(self, Self::Admin | Self::Clinician | Self::Desk),
-            Action::KeepSnapshots => matches!(self, Self::Admin | Self::Clinician),
+            Action::KeepSnapshots | Action::ExportLists => matches!(self, Self::Admin | Self::Clinician),
             Action::ChangeRecords | Action::ChangeAbsences | Action::WorkRecallLists => {
                 matches!(self, Self::Admin | Self::Desk)
             }
@@ -85,12 +87,13 @@ impl Viewer {
 mod tests {
     use super::*;
 
-    const ACTIONS: [Action; 10] = [
+    const ACTIONS: [Action; 11] = [
         Action::UseConsole,
         Action::SeePatientsInFull,
         Action::UseNames,
         Action::KeepSnapshots,
         Action::SealMonths,
+        Action::ExportLists,
         Action::ChangeRecords,
         Action::ChangeAbsences,
         Action::WorkRecallLists,
@@ -106,6 +109,7 @@ mod tests {
             Action::UseNames => "search and order by name; search by birth date and by part of a phone",
             Action::KeepSnapshots => "pin snapshots",
             Action::SealMonths => "seal months",
+            Action::ExportLists => "export lists as files",
             Action::ChangeRecords => "change patients and visits: register, book, check in, correct, merge, erase",
             Action::ChangeAbsences => "add and remove absences of doctors",
             Action::WorkRecallLists => "make recall lists, work on them, close them",
@@ -136,14 +140,14 @@ mod tests {
     #[test]
     fn each_role_may_do_exactly_its_actions() {
         use Action::{
-            ChangeAbsences, ChangeRecords, KeepSnapshots, SeePatientsInFull, UseConsole, UseNames, UseVisitCodes,
-            WorkRecallLists,
+            ChangeAbsences, ChangeRecords, ExportLists, KeepSnapshots, SeePatientsInFull, UseConsole, UseNames,
+            UseVisitCodes, WorkRecallLists,
         };
         let allowed: [(Role, &[Action]); 5] = [
             (Role::Admin, &ACTIONS),
             (
                 Role::Clinician,
-                &[UseConsole, SeePatientsInFull, UseNames, KeepSnapshots],
+                &[UseConsole, SeePatientsInFull, UseNames, KeepSnapshots, ExportLists],
             ),
             (
                 Role::Desk,

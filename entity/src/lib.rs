@@ -11,6 +11,7 @@ pub mod department;
 pub mod derived_source;
 pub mod doctor;
 pub mod encryption_key;
+pub mod export;
 pub mod former_chart_number;
 pub mod hospital;
 pub mod hospital_secret;

@@ -33,6 +33,7 @@ mod m0021_imports;
 mod m0022_search_order;
 mod m0023_upload;
 mod m0024_merge_history;
+mod m0025_export;
 mod m0026_pinned;
 mod m0027_derived_lists;
 mod m0030_statements;
@@ -68,6 +69,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0022_search_order::Migration),
             Box::new(m0023_upload::Migration),
             Box::new(m0024_merge_history::Migration),
+            Box::new(m0025_export::Migration),
             Box::new(m0026_pinned::Migration),
             Box::new(m0027_derived_lists::Migration),
             Box::new(m0030_statements::Migration),

@@ -1,6 +1,7 @@
 //! The command line: one file for each group of commands.
 
 mod database;
+mod export;
 mod hospital;
 mod import;
 mod keys;
@@ -52,6 +53,9 @@ enum CliCommand {
     /// Exports and verifies statements of closed months
     #[command(subcommand)]
     Statement(statement::StatementCommand),
+    /// Writes CSV and XLSX files for spreadsheets and scheduled reports
+    #[command(subcommand)]
+    Export(export::ExportCommand),
     /// Helps with mapping files
     #[command(subcommand)]
     Mapping(mapping::MappingCommand),
@@ -117,6 +121,7 @@ async fn run(command: CliCommand) -> Result<ExitCode> {
         CliCommand::Keys(command) => command.run().await?,
         CliCommand::Import(args) => return args.run().await,
         CliCommand::Statement(command) => command.run().await?,
+        CliCommand::Export(command) => command.run().await?,
         CliCommand::Mapping(command) => command.run()?,
         CliCommand::Recount(args) => args.run().await?,
         CliCommand::Schema => {

@@ -44,6 +44,8 @@ enum AuditAction {
     Imported,
     /// A page of a snapshot's list was returned.
     OpenedList,
+    /// A list was exported as a file, or statistics were.
+    Exported,
 }
 
 /// Which entries to list. An absent field matches every entry.
@@ -53,7 +55,7 @@ pub(super) struct AuditFilter {
     staff_id: Option<ID>,
     /// With one of these actions; an empty list is refused.
     actions: Option<Vec<AuditAction>>,
-    /// Entries that name this patient. Pages of snapshots' lists do not name their patients.
+    /// Entries that name this patient. Pages and exports of snapshots' lists do not name their patients.
     patient_id: Option<ID>,
     /// At or after this instant.
     since: Option<DateTimeInput>,
@@ -91,13 +93,13 @@ impl AuditEntry {
         }
     }
 
-    /// The mutation that made the change; the list that was opened, patients or visits; the fields that were refused, or
-    /// `POST /files`; or the kind and the result of an import.
+    /// The mutation that made the change; the list that was opened, patients or visits; the list, the number of rows and the format of
+    /// an export; the fields that were refused, or `POST /files` or `GET /exports`; or the kind and the result of an import.
     async fn what(&self) -> Option<&str> {
         self.0.what.as_deref()
     }
 
-    /// The patients whose data was concerned; empty for a page of a list, whose cohort is named instead.
+    /// The patients whose data was concerned; empty for a page or an export of a list, whose cohort is named instead.
     async fn patient_ids(&self, ctx: &Context<'_>) -> Result<Vec<ID>> {
         let ids = context::loaders(ctx)?.load_one(AuditedPatientsKey(self.0.id)).await?;
         Ok(ids
@@ -107,7 +109,7 @@ impl AuditEntry {
             .collect())
     }
 
-    /// The Statistics.id of the snapshot that was pinned or unpinned, or whose list was opened; null for a derived list.
+    /// The Statistics.id of the snapshot that was pinned or unpinned, or whose list was opened or exported; null for a derived list.
     async fn statistics_id(&self) -> Option<ID> {
         if self.0.cohort.as_deref() == Some(ListKind::Derived.as_str()) {
             return None;
@@ -116,12 +118,12 @@ impl AuditEntry {
         Some(Id::Statistics(snapshot).into())
     }
 
-    /// The Cohort.id of the list that was opened.
+    /// The Cohort.id of the list that was opened or exported.
     async fn cohort_id(&self) -> Option<ID> {
         Some(Id::Cohort(self.list()?).into())
     }
 
-    /// The kind of the cohort whose list was opened.
+    /// The kind of the cohort whose list was opened or exported.
     async fn cohort_kind(&self) -> Option<enums::CohortKind> {
         Some(self.list()?.kind.into())
     }

@@ -17,9 +17,9 @@ use super::raw_json::{IdList, WriteField, WriteFields};
 use super::scalars::Date;
 use super::visit::Visit;
 use crate::error::Result;
-use crate::reporting::{self, ListOrder, SortedList, bucket_index};
+use crate::reporting::{self, SortedList, bucket_index};
 use crate::statistics::{CohortList, CountedPatient, CountedVisit, list_digest};
-use crate::store::AuditedList;
+use crate::store::{AuditedList, ListOrder};
 
 /// A cohort of a snapshot, or a list that is derived from others.
 pub(super) struct Cohort(pub(super) reporting::Cohort);
@@ -45,7 +45,11 @@ impl Cohort {
         }
     }
 
-    async fn ordered(&self, ctx: &Context<'_>, order: ListOrder) -> Result<(Arc<CohortList>, Arc<SortedList>)> {
+    pub(super) async fn ordered(
+        &self,
+        ctx: &Context<'_>,
+        order: ListOrder,
+    ) -> Result<(Arc<CohortList>, Arc<SortedList>)> {
         context::services(ctx)?.reporting.sorted_list(&self.0, order).await
     }
 }

@@ -22,6 +22,7 @@ use super::loaders::Loaders;
 use crate::auth::Auth;
 use crate::config::Limits;
 use crate::error::{Error, Result};
+use crate::mask::Visibility;
 use crate::permissions::{Action, Viewer};
 use crate::reporting::Reporting;
 use crate::store::{AuditAction, AuditedList, HospitalState, NewEntry, Store};
@@ -313,6 +314,11 @@ pub(super) fn viewer<'a>(ctx: &Context<'a>) -> Result<&'a Viewer> {
 /// Whether the viewer sees patients in full; they are masked for others.
 pub(super) fn sees_in_full(ctx: &Context<'_>) -> Result<bool> {
     Ok(viewer(ctx)?.role.may(Action::SeePatientsInFull))
+}
+
+/// What the viewer sees of patients.
+pub(super) fn visibility<'a>(ctx: &Context<'a>) -> Result<Visibility<'a>> {
+    Ok(Visibility::of(Some(viewer(ctx)?.role), services(ctx)?.store.secrets()))
 }
 
 /// The client's address.

@@ -9,6 +9,7 @@ use chrono_tz::Tz;
 use futures_util::future::try_join_all;
 use serde_json::json;
 
+use super::context;
 use super::hospital::{Department, Doctor};
 use super::id::Id;
 use super::loaders::{HistoryKey, HistoryTotalKey};
@@ -16,8 +17,8 @@ use super::pagination::{CursorScope, KeyedRow, PageArgs, PageInfo, page_info, ro
 use super::patient::Patient;
 use super::scalars::DateTime;
 use super::staff::StaffMember;
-use super::{context, mask};
 use crate::error::Result;
+use crate::mask;
 use crate::store::{self, FieldDifference, FieldValue, HistoryPage, RecordKind};
 
 /// A change in the response. Only [`Self::audited`] creates one, and it records the view of its patients for the audit.

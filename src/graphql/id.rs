@@ -171,6 +171,38 @@ pub fn upload_id(id: i64) -> String {
     Id::Upload(id).text()
 }
 
+/// The id of a patient as text.
+#[must_use]
+pub fn patient_id(id: i64) -> String {
+    Id::Patient(id).text()
+}
+
+/// The id of a visit as text.
+#[must_use]
+pub fn visit_id(id: i64) -> String {
+    Id::Visit(id).text()
+}
+
+/// The id of an entry of a recall list as text.
+#[must_use]
+pub fn recall_entry_id(id: i64) -> String {
+    Id::RecallEntry(id).text()
+}
+
+/// The id of a cohort as text.
+#[must_use]
+pub fn cohort_id(id: CohortId) -> String {
+    Id::Cohort(id).text()
+}
+
+/// The cohort that a text names.
+///
+/// # Errors
+/// BAD_USER_INPUT naming the argument.
+pub fn parse_cohort_id(argument: &str, text: &str) -> Result<CohortId> {
+    cohort(argument, &ID(text.to_owned()))
+}
+
 /// The number that an id of one type names.
 macro_rules! number_of {
     ($name:ident, $variant:ident, $what:literal) => {

@@ -2,11 +2,12 @@
 
 use async_graphql::{Context, SimpleObject};
 
+use super::context;
 use super::enums::VisitStatus;
 use super::loaders::{PatientRowKey, VisitRowKey};
 use super::scalars::{Date, DateTime};
-use super::{context, mask};
 use crate::error::{Error, Result};
+use crate::mask;
 
 /// What a kiosk shows: enough to know one's own visit by.
 #[derive(SimpleObject)]

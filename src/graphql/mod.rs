@@ -17,7 +17,6 @@ mod id;
 mod import;
 mod kiosk;
 mod loaders;
-mod mask;
 mod mutation;
 mod node;
 mod pagination;
@@ -40,7 +39,7 @@ use async_graphql::{EmptySubscription, SDLExportOptions, ValidationMode};
 
 pub(crate) use cohort::cohort_digest;
 pub use context::{RequestContext, Services};
-pub use id::upload_id;
+pub use id::{cohort_id, parse_cohort_id, patient_id, recall_entry_id, upload_id, visit_id};
 pub use mutation::Mutation;
 pub use query::Query;
 pub use raw_json::{RawJson, TYPE_KEY};

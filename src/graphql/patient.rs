@@ -6,6 +6,7 @@ use async_graphql::{Context, ID, InputObject, Object};
 use serde_json::json;
 
 use super::connection::{PatientConnection, PatientTotal, VisitConnection, VisitOrder, visit_order};
+use super::context;
 use super::enums::{RecordState, Sex};
 use super::history::{self, ChangeEntryConnection};
 use super::id::Id;
@@ -14,7 +15,6 @@ use super::pagination::{CursorScope, KeyedRow, PageArgs, rows_selected};
 use super::scalars::Date;
 use super::statistics::DateRangeInput;
 use super::visit::{self, Visit, VisitFilter, visit_query};
-use super::{context, mask};
 use crate::error::{Error, Result};
 use crate::permissions::Action;
 use crate::records;
@@ -59,12 +59,12 @@ impl Patient {
 
     /// In E.164, such as +821012345678; in national format and masked if the viewer may not see it.
     async fn phone(&self, ctx: &Context<'_>) -> Result<Option<String>> {
-        self.shown_phone(ctx)
+        context::visibility(ctx)?.phone(&self.0)
     }
 
     /// Null if unknown, or if the viewer may see only the year.
     async fn birth_date(&self, ctx: &Context<'_>) -> Result<Option<Date>> {
-        self.shown_birth_date(ctx)
+        Ok(context::visibility(ctx)?.birth_date(&self.0).map(Date::from))
     }
 
     /// Null if unknown.
@@ -84,7 +84,7 @@ impl Patient {
 
     /// A note by the staff; null if there is none, or if patients are masked for the viewer.
     async fn memo(&self, ctx: &Context<'_>) -> Result<Option<String>> {
-        self.shown_memo(ctx)
+        context::visibility(ctx)?.remark(self.0.memo.as_ref())
     }
 
     /// Whether the patient does not want to be called or written to.
@@ -169,12 +169,7 @@ impl Patient {
     }
 
     fn shown_name(&self, ctx: &Context<'_>) -> Result<String> {
-        let name = self.0.name.as_deref().unwrap_or_default();
-        Ok(if context::sees_in_full(ctx)? {
-            name.to_owned()
-        } else {
-            mask::name(name)
-        })
+        Ok(context::visibility(ctx)?.name(&self.0))
     }
 
     /// The chart number and the name, by which staff know the patient; the state if there is neither.
@@ -185,32 +180,6 @@ impl Patient {
             "" => self.0.state.as_str().to_owned(),
             label => label.to_owned(),
         })
-    }
-
-    fn shown_phone(&self, ctx: &Context<'_>) -> Result<Option<String>> {
-        let Some(sealed) = &self.0.phone else {
-            return Ok(None);
-        };
-        let secrets = context::services(ctx)?.store.secrets();
-        let phone = sealed.open(secrets)?;
-        Ok(Some(if context::sees_in_full(ctx)? {
-            phone
-        } else {
-            mask::phone(&phone)
-        }))
-    }
-
-    fn shown_birth_date(&self, ctx: &Context<'_>) -> Result<Option<Date>> {
-        let full = context::sees_in_full(ctx)?;
-        Ok(self.0.birth_date.filter(|_| full).map(Date::from))
-    }
-
-    fn shown_memo(&self, ctx: &Context<'_>) -> Result<Option<String>> {
-        if !context::sees_in_full(ctx)? {
-            return Ok(None);
-        }
-        let secrets = context::services(ctx)?.store.secrets();
-        self.0.memo.as_ref().map(|memo| memo.open(secrets)).transpose()
     }
 }
 

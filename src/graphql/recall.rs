@@ -421,11 +421,7 @@ impl RecallContact {
 
     /// A note by the staff; null if there is none, if patients are masked for the viewer, or if the patient was erased.
     async fn note(&self, ctx: &Context<'_>) -> Result<Option<String>> {
-        if !context::sees_in_full(ctx)? {
-            return Ok(None);
-        }
-        let secrets = context::services(ctx)?.store.secrets();
-        self.0.note.as_ref().map(|note| note.open(secrets)).transpose()
+        context::visibility(ctx)?.remark(self.0.note.as_ref())
     }
 
     /// When the patient was to be called again.

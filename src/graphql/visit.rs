@@ -135,11 +135,7 @@ impl Visit {
 
     /// A remark by the staff; null if there is none, or if patients are masked for the viewer.
     async fn note(&self, ctx: &Context<'_>) -> Result<Option<String>> {
-        if !context::sees_in_full(ctx)? {
-            return Ok(None);
-        }
-        let secrets = context::services(ctx)?.store.secrets();
-        self.row.note.as_ref().map(|note| note.open(secrets)).transpose()
+        context::visibility(ctx)?.remark(self.row.note.as_ref())
     }
 
     /// What the viewer may change the status to now, corrections included; empty if the viewer may change nothing.
@@ -446,15 +442,7 @@ pub(super) async fn page_of_patient(
 impl Visit {
     /// A visit whose row and tombstone are gone: only what was counted is left.
     pub(super) fn gone(ctx: &Context<'_>, counted: &statistics::CountedVisit) -> Result<Self> {
-        let channel = statistics::VisitChannel::Other;
-        let row = store::Visit::deleted(
-            counted.id,
-            counted.patient,
-            counted.date.date(),
-            counted.status,
-            channel,
-        );
-        Self::audited(ctx, row, LoadedRelations::default())
+        Self::looked_up(ctx, VisitDetails::gone(counted))
     }
 }
 

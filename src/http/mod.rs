@@ -1,4 +1,4 @@
-//! The HTTP server: routes, connections, rate limits, GraphQL over HTTP, uploads and health checks.
+//! The HTTP server: routes, connections, rate limits, GraphQL over HTTP, uploads, exports and health checks.
 
 mod access_log;
 mod authentication;
@@ -6,6 +6,7 @@ mod connections;
 mod document_cache;
 mod execution;
 mod explorer;
+mod exports;
 mod graphql;
 mod health;
 mod media_type;
@@ -140,7 +141,7 @@ fn cors(origins: Vec<HeaderValue>) -> Option<CorsLayer> {
                 TRACEPARENT,
                 TRACESTATE,
             ])
-            .expose_headers([header::RETRY_AFTER, access_log::REQUEST_ID])
+            .expose_headers([header::RETRY_AFTER, header::CONTENT_DISPOSITION, access_log::REQUEST_ID])
             .max_age(Duration::from_secs(60 * 60))
     })
 }
@@ -234,6 +235,12 @@ impl App {
                 get(graphql::get).post(graphql::post).fallback(graphql::other_method),
             )
             .route("/files", post(uploads::post).fallback(uploads::other_method))
+            .route(
+                "/exports/{token}",
+                get(exports::get)
+                    .head(exports::other_method)
+                    .fallback(exports::other_method),
+            )
             .route("/graphiql/hint.json", get(hint))
             .route("/healthz", get(health::alive))
             .route("/readyz", get(health::ready))

@@ -14,7 +14,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota};
 use ipnet::IpNet;
 use moka::sync::Cache;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::peer::{self, Client};
 use super::{App, response};
@@ -30,6 +30,8 @@ pub(super) struct RateLimits {
     running: Semaphore,
     /// Permits of uploads, which may take long: they leave the others to requests.
     uploads: Semaphore,
+    /// Permits of exports, which bodies hold until they are sent.
+    exports: Arc<Semaphore>,
     trusted: Vec<IpNet>,
 }
 
@@ -41,6 +43,7 @@ impl RateLimits {
             viewers: Buckets::new(viewer, limits.max_tracked_clients),
             running: Semaphore::new(limits.max_concurrent_requests),
             uploads: Semaphore::new(limits.max_concurrent_uploads),
+            exports: Arc::new(Semaphore::new(limits.max_concurrent_exports)),
             trusted,
         }
     }
@@ -57,6 +60,12 @@ impl RateLimits {
     /// The same for an upload.
     pub(super) fn start_upload(&self) -> Limited<SemaphorePermit<'_>> {
         self.uploads.try_acquire().map_err(|_| Duration::from_secs(1))
+    }
+
+    /// The same for an export.
+    pub(super) fn start_export(&self) -> Limited<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.exports).try_acquire_owned();
+        permit.map_err(|_| Duration::from_secs(1))
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::App;
-use super::authentication::authenticate;
+use super::authentication::{authenticate, forbidden};
 use super::media_type::MediaType;
 use super::response::{RequestError, set_allow};
 use crate::config::Limits;
@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorCode};
 use crate::graphql;
 use crate::permissions::Viewer;
 use crate::records::rules;
-use crate::store::{AuditAction, NewEntry, NewUpload, Upload};
+use crate::store::{NewUpload, Upload};
 
 /// The content types that are accepted. Forms and requests without a preflight cannot have them.
 const CONTENT_TYPES: [&str; 3] = [
@@ -186,11 +186,7 @@ fn parameter_value(text: &str) -> Option<(String, &str)> {
 async fn begin(app: &App, viewer: &Viewer, file_name: &str) -> Result<NewUpload, RequestError> {
     let store = &app.services.store;
     match store.begin_upload(viewer, file_name).await {
-        Err(Error::Forbidden(message)) => {
-            let refused = NewEntry::of(viewer, AuditAction::Refused).what("POST /files");
-            store.audit(vec![refused]).await?;
-            Err(RequestError::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden, message))
-        }
+        Err(Error::Forbidden(message)) => Err(forbidden(app, viewer, "POST /files", message).await),
         Err(Error::RateLimited(wait)) => Err(RequestError::wait(
             &format!(
                 "the hospital has {} uploaded files already",

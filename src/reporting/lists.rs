@@ -7,31 +7,13 @@ use super::identity::cursor_digest;
 use super::{Cohort, CohortId, Reporting};
 use crate::error::{Error, Result};
 use crate::statistics::{BucketRef, CohortList, PatientSortKey, VisitSortKey};
-use crate::store::{PatientKey, VisitKey};
-
-/// Which list of a cohort, in which order; the flag is whether keys descend. Nulls are last in either direction, ties ascend by id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ListOrder {
-    Patients(PatientKey, bool),
-    Visits(VisitKey, bool),
-}
+use crate::store::{ListOrder, PatientKey, VisitKey};
 
 /// A sort key that depends on rows.
 #[derive(Clone, Copy)]
 enum RowKey {
     Patient(PatientKey),
     Visit(VisitKey),
-}
-
-impl ListOrder {
-    /// The name under which the order is stored; cursors are bound to it.
-    fn name(self) -> String {
-        let (list, key, descending) = match self {
-            Self::Patients(key, descending) => ("patients", key.as_str(), descending),
-            Self::Visits(key, descending) => ("visits", key.as_str(), descending),
-        };
-        format!("{list} {key} {}", if descending { "desc" } else { "asc" })
-    }
 }
 
 /// The order of a list.
@@ -196,6 +178,21 @@ mod tests {
                 "visits CheckedInAt desc",
             ]
         );
+        for order in [
+            ListOrder::Patients(PatientKey::Name, true),
+            ListOrder::Visits(VisitKey::Date, false),
+        ] {
+            assert_eq!(ListOrder::parse(&order.name()), Some(order));
+        }
+        for unknown in [
+            "patients Date asc",
+            "visits Date",
+            "visits Date down",
+            "doctors Name asc",
+            "",
+        ] {
+            assert_eq!(ListOrder::parse(unknown), None, "{unknown}");
+        }
     }
 
     #[test]

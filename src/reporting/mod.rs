@@ -31,8 +31,7 @@ use crate::statistics::{
     BucketRef, CohortKind, CohortList, Definition, Filter, Ledger, Period, Question, Snapshot, WeekStart, resolve,
 };
 use crate::store::{
-    Command, CreateRecallList, HospitalState, Keyset, ListKind, Revision, SnapshotRow, Store, StoredSnapshot,
-    definition_of,
+    Command, HospitalState, Keyset, ListKind, ListOrder, Revision, SnapshotRow, Store, StoredSnapshot, definition_of,
 };
 
 pub use changes::{CitedReason, CitedVisit, StatisticsComparison};
@@ -42,7 +41,7 @@ pub use explain::{Membership, PatientInSnapshot};
 pub use identity::SnapshotId;
 use ledgers::LedgerCache;
 pub use ledgers::LedgerUsage;
-pub use lists::{ListOrder, SortedList, bucket_index, bucket_of_index};
+pub use lists::{SortedList, bucket_index, bucket_of_index};
 pub use parts::{PartDimension, PartKey};
 pub use retention::ResolvedRetention;
 pub use statements::ListDigest;
@@ -427,22 +426,23 @@ impl Reporting {
         self.load(viewer.hospital, id).await
     }
 
-    /// Makes a recall list of this list. `key` is the idempotency key. Returns the list's id.
+    /// Executes a command that needs this list: makes a recall list of it, or exports it. `key` is the idempotency key. Returns what the
+    /// command does.
     ///
     /// # Errors
-    /// FORBIDDEN where the viewer's role may not make one; SNAPSHOT_EXPIRED where the snapshot has expired. Where the database fails.
-    pub async fn make_recall_list(
+    /// FORBIDDEN where the viewer's role may not do it; SNAPSHOT_EXPIRED where the snapshot has expired. Where the database fails.
+    pub async fn execute_on(
         &self,
         viewer: &Viewer,
         id: CohortId,
-        command: &CreateRecallList,
+        command: &dyn Command,
         key: Option<&str>,
     ) -> Result<i64> {
         match self.store.execute(viewer, command, key).await {
-            Ok(list) => {
+            Ok(outcome) => {
                 let snapshot = id.snapshot.to_string();
                 self.store.renew_lists_of(viewer.hospital, &snapshot).await?;
-                Ok(list)
+                Ok(outcome)
             }
             Err(error @ Error::NotFound { .. }) => {
                 // It expired since it was loaded into memory.

@@ -30,6 +30,7 @@ string_enum!(
         OpenedList = "OPENED_LIST",
         Searched = "SEARCHED",
         Imported = "IMPORTED",
+        Exported = "EXPORTED",
     }
 );
 

@@ -11,6 +11,7 @@ mod deleted_visits;
 mod draft;
 mod duplicates;
 mod erasure;
+mod exports;
 mod history;
 mod hospital;
 mod hospital_secret;
@@ -60,15 +61,17 @@ pub use change_feed::LedgerChanges;
 pub use command::{
     AddAbsence, AddDepartment, AddDoctor, AddStaff, AssignRecallEntries, COMMANDS, ChangeDepartment, ChangeDoctor,
     ChangePatient, ChangeStaff, ChangeVisit, ClaimRecallEntries, CloseRecallList, Command, CommandInfo, CommitImport,
-    CountedCohort, CreateRecallList, DeleteVisit, DiscardImport, ErasePatient, IssueVisitCode, MergePatients, Override,
-    PinSnapshot, PrepareImport, RecordContact, RecordVisit, RegisterPatient, RemoveAbsence, SealMonth, SetDoctorHours,
-    SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition, UpdateHospital, UseVisitCode,
+    CountedCohort, CreateRecallList, DeleteVisit, DiscardImport, ErasePatient, ExportCohort, ExportRecallList,
+    IssueVisitCode, MergePatients, NewExport, Override, PinSnapshot, PrepareImport, RecordContact, RecordVisit,
+    RegisterPatient, RemoveAbsence, SealMonth, SetDoctorHours, SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition,
+    UpdateHospital, UseVisitCode,
 };
 pub use complete::Recount;
 pub use connect::OpenMode;
 #[cfg(test)]
 pub(crate) use duplicates::{MAX_CANDIDATES, MAX_DUPLICATES};
 pub use duplicates::{Person, PossibleDuplicate};
+pub use exports::{Export, ExportFormat, Exported};
 pub use history::{ChangeEntry, FieldDifference, FieldValue, HistoryPage, RecordKind};
 pub use hospital::{NewHospital, definition_of};
 pub use import::{ConflictPolicy, DraftProblem, ImportOptions, ImportOutcome, Importer, Pass, RowResult};
@@ -93,7 +96,7 @@ pub use recall::{
 pub use revision::{HospitalState, Revision};
 pub use schedule::{Absence, DoctorHours, DoctorSchedule};
 pub use session::RefreshUse;
-pub use snapshot::{Pin, SnapshotRow, StoredAs, StoredSnapshot};
+pub use snapshot::{ListOrder, Pin, SnapshotRow, StoredAs, StoredSnapshot};
 #[cfg(test)]
 pub(crate) use sql::IDS_PER_STATEMENT;
 use sql::Sql;

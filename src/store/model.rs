@@ -80,7 +80,7 @@ pub struct SealedText {
 }
 
 impl SealedText {
-    pub(super) const fn new(hospital: i64, purpose: &'static str, sealed: Vec<u8>) -> Self {
+    pub(crate) const fn new(hospital: i64, purpose: &'static str, sealed: Vec<u8>) -> Self {
         Self {
             hospital,
             purpose,

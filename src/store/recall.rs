@@ -528,6 +528,27 @@ impl Store {
         Ok(found)
     }
 
+    /// The entries of a list that match, in their order: their ids, and the patients.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn recall_entry_ids(
+        &self,
+        hospital: i64,
+        list: i64,
+        query: &RecallEntryQuery,
+        today: NaiveDate,
+    ) -> Result<Vec<(i64, i64)>> {
+        let backend = self.readers.get_database_backend();
+        let mut sql = self.sql(&format!("SELECT e.id, {PERSON} FROM {ENTRIES} WHERE e.hospital_id = "));
+        sql.bind(hospital).push(" AND e.list_id = ").bind(list);
+        sql.push(&format!(" AND {}", stands_sql(backend)));
+        query.conditions(&mut sql, today, self.now());
+        sql.push(&format!(" ORDER BY {}, e.id", order_sql(backend, today)));
+        let rows = self.readers.query_all_raw(sql.done()).await?;
+        rows.iter().map(id_and_patient).collect()
+    }
+
     /// How many entries of each list match the query that goes with it.
     ///
     /// # Errors
@@ -622,8 +643,7 @@ impl Store {
         query.claim_conditions(&mut sql, staff, today, self.now());
         sql.push(&format!(" ORDER BY {order}, e.id LIMIT {count}"));
         let rows = connection.query_all_raw(sql.done()).await?;
-        let pair = |row: &QueryResult| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?));
-        rows.iter().map(pair).collect()
+        rows.iter().map(id_and_patient).collect()
     }
 
     /// Whether each of these entries of an open list counts, and the patient of each: where records were merged, the one who stays.
@@ -696,6 +716,10 @@ const fn open_sql(open: Option<bool>) -> &'static str {
         Some(true) => " AND closed_at IS NULL",
         Some(false) => " AND closed_at IS NOT NULL",
     }
+}
+
+fn id_and_patient(row: &QueryResult) -> Result<(i64, i64)> {
+    Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?))
 }
 
 /// The number of the part that a row is of.

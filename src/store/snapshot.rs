@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::keyset::{Keyset, seek_by_id_sql};
 use super::sql::one_count;
-use super::{Sql, Store};
+use super::{PatientKey, Sql, Store, VisitKey};
 use crate::error::{Error, Result};
 use crate::statistics::PackedSnapshot;
 
@@ -68,6 +68,51 @@ const SWEEP_BATCH: u64 = 200;
 
 /// Stands in a manifest for an empty list, of which nothing is stored.
 const EMPTY: [u8; 32] = [0; 32];
+
+/// Which list of a cohort, in which order; the flag is whether keys descend. Nulls are last in either direction, ties ascend by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListOrder {
+    Patients(PatientKey, bool),
+    Visits(VisitKey, bool),
+}
+
+impl ListOrder {
+    /// The name under which the order is stored; cursors are bound to it.
+    #[must_use]
+    pub fn name(self) -> String {
+        let (key, descending) = match self {
+            Self::Patients(key, descending) => (key.as_str(), descending),
+            Self::Visits(key, descending) => (key.as_str(), descending),
+        };
+        format!("{} {key} {}", self.list(), if descending { "desc" } else { "asc" })
+    }
+
+    /// The order of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let (list, order) = name.split_once(' ')?;
+        let (key, direction) = order.split_once(' ')?;
+        let descending = match direction {
+            "asc" => false,
+            "desc" => true,
+            _ => return None,
+        };
+        match list {
+            "patients" => Some(Self::Patients(PatientKey::parse(key)?, descending)),
+            "visits" => Some(Self::Visits(VisitKey::parse(key)?, descending)),
+            _ => None,
+        }
+    }
+
+    /// The name of the list: patients or visits.
+    #[must_use]
+    pub const fn list(self) -> &'static str {
+        match self {
+            Self::Patients(..) => "patients",
+            Self::Visits(..) => "visits",
+        }
+    }
+}
 
 impl Store {
     /// Stores a snapshot; one that is stored already keeps its lists. The row's manifest is made here. Returns false where other

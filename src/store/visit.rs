@@ -12,7 +12,7 @@ use super::model::{Department, Doctor, Visit};
 use super::sql::{IDS_PER_STATEMENT, Sql, one_count};
 use super::{Keyset, Revision, Store};
 use crate::error::Result;
-use crate::statistics::{DayRange, VisitChannel, VisitStatus};
+use crate::statistics::{CountedVisit, DayRange, VisitChannel, VisitStatus};
 
 /// The condition that a visit was attended; a table's alias may precede it.
 pub(super) fn attended_sql() -> String {
@@ -113,6 +113,17 @@ pub struct VisitDetails {
 }
 
 impl VisitDetails {
+    /// A visit whose row and tombstone are gone: only what was counted is left.
+    #[must_use]
+    pub fn gone(counted: &CountedVisit) -> Self {
+        let (date, channel) = (counted.date.date(), VisitChannel::Other);
+        Self {
+            visit: Visit::deleted(counted.id, counted.patient, date, counted.status, channel),
+            department: None,
+            doctor: None,
+        }
+    }
+
     fn read(row: &QueryResult) -> Result<Self> {
         let visit = Visit::try_from(visit::Model::from_query_result(row, "")?)?;
         let department = match (visit.department, row.try_get("", "department_name")?) {

@@ -26,7 +26,7 @@ pub enum AccessRule {
     ByName,
     /// Roles that see names, birth dates and phones in full.
     Named,
-    /// Roles that may pin snapshots.
+    /// Roles that may pin snapshots, and export lists.
     Keep,
     /// Roles that may change records.
     Change,
@@ -68,7 +68,7 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("Query", Administer, "audit previewDefinition"),
     ("Mutation", Open, "refreshSession signIn"),
     ("Mutation", SignedIn, "changePassword signOut"),
-    ("Mutation", Keep, "pinSnapshot unpinSnapshot"),
+    ("Mutation", Keep, "exportCohort exportRecallList pinSnapshot unpinSnapshot"),
     ("Mutation", Administer, "sealMonth"),
     ("SealMonthPayload", Administer, "statement"),
     ("Statement", Everyone, "corrections digest id month previous sealedAt sealedBy statistics"),
@@ -140,6 +140,7 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("BucketExplanation", Everyone, "cohort cohorts end start"),
     ("CohortMembership", Everyone, "included kind rule text visits"),
     ("PinSnapshotPayload UnpinSnapshotPayload", Keep, "statistics"),
+    ("ExportPayload", Keep, "*"),
     // Recall lists.
     ("RecallList", Everyone, "asOf closedAt cohort createdAt createdBy id name proposedDefinition version"),
     ("RecallList", Everyone, "entries leftOut outcomes patientCount returnRate returnedCount returnedWithin"),
@@ -1003,6 +1004,14 @@ impl<'a> HospitalFixture<'a> {
                 let (list, _) = self.fresh_recall_list().await;
                 (json!({"id": list, "version": 1}), refused)
             }
+            "exportCohort" => {
+                let input = json!({"cohortId": self.cohort, "list": "PATIENTS", "format": "CSV"});
+                (input, CrossTenantResult::Refused("input.cohortId"))
+            }
+            "exportRecallList" => (
+                json!({"listId": self.recall_list, "format": "XLSX"}),
+                CrossTenantResult::Refused("input.listId"),
+            ),
             "prepareImport" => {
                 let input = json!({"fileId": self.uploaded_file().await, "kind": "PATIENTS"});
                 (input, CrossTenantResult::Refused("input.fileId"))

@@ -13,6 +13,7 @@ mod documentation;
 mod endpoint;
 mod erasure;
 mod explain;
+mod export;
 mod fault_injection;
 mod front_desk;
 mod fuzz;

@@ -1,5 +1,6 @@
 //! What can be changed: one input and one payload each.
 
+mod export;
 mod import;
 mod patient;
 mod recall;
@@ -30,6 +31,7 @@ pub struct Mutation(
     schedule::ScheduleMutation,
     recall::RecallMutation,
     import::ImportMutation,
+    export::ExportMutation,
 );
 
 /// The fields of an input that were refused, in the order in which they were read. One error names them all.

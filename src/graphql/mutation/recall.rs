@@ -151,7 +151,7 @@ impl RecallMutation {
         };
         let id = context::services(ctx)?
             .reporting
-            .make_recall_list(context::viewer(ctx)?, cohort_id, &command, key.as_deref())
+            .execute_on(context::viewer(ctx)?, cohort_id, &command, key.as_deref())
             .await?;
         let list = RecallList::load(ctx, id).await?;
         Ok(CreateRecallListPayload { list })

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use scheduling::CLAIM_MINUTES;
 
-use super::digest::{DigestFields, day};
+use super::digest::DigestFields;
 use super::transaction::CommandTx;
 use super::{Command, CommandInfo, Outcome};
 use crate::error::Result;
@@ -39,23 +39,7 @@ impl Command for ClaimRecallEntries {
 
     fn digest(&self, fields: &mut DigestFields) {
         let Self { list, query, count } = self;
-        let RecallEntryQuery {
-            outcomes,
-            untouched,
-            returned,
-            assignees,
-            due_by,
-        } = query;
-        let outcomes = outcomes.as_ref();
-        let outcomes = outcomes.map(|list| list.iter().map(|outcome| outcome.as_str()).collect::<Vec<_>>());
-        fields
-            .put("listId", list)
-            .put_some("outcomes", &outcomes)
-            .put_some("untouched", untouched)
-            .put_some("returned", returned)
-            .put_some("assigneeIds", assignees)
-            .put_some("dueBy", &due_by.as_ref().map(day))
-            .put("count", count);
+        fields.put("listId", list).recall_entries(query).put("count", count);
     }
 
     async fn execute(&self, tx: &CommandTx<'_>) -> Result<Outcome> {

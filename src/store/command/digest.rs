@@ -11,6 +11,7 @@ use super::{Command, Override};
 use crate::error::Result;
 use crate::records::{Patch, PatientDraft, VisitDraft};
 use crate::secrets::Secrets;
+use crate::store::RecallEntryQuery;
 
 /// Stands before a digest.
 const VERSION: u8 = 1;
@@ -115,6 +116,23 @@ impl DigestFields {
             .patch("note", note, |text| json!(text))
     }
 
+    pub(super) fn recall_entries(&mut self, query: &RecallEntryQuery) -> &mut Self {
+        let RecallEntryQuery {
+            outcomes,
+            untouched,
+            returned,
+            assignees,
+            due_by,
+        } = query;
+        let outcomes = outcomes.as_ref();
+        let outcomes = outcomes.map(|list| list.iter().map(|outcome| outcome.as_str()).collect::<Vec<_>>());
+        self.put_some("outcomes", &outcomes)
+            .put_some("untouched", untouched)
+            .put_some("returned", returned)
+            .put_some("assigneeIds", assignees)
+            .put_some("dueBy", &due_by.as_ref().map(day))
+    }
+
     pub(super) fn overriding(&mut self, overriding: &Override) -> &mut Self {
         let Override { force, reason } = overriding;
         self.put_some("reason", reason)
@@ -143,15 +161,15 @@ mod tests {
     use crate::records::Sex;
     use crate::scheduling::{VisitCode, VisitCodePurpose};
     use crate::statistics::{CohortKind, VisitChannel, VisitStatus};
-    use crate::store::ListKind;
     use crate::store::command::{
         AddAbsence, AddDepartment, AddDoctor, AddStaff, AssignRecallEntries, COMMANDS, ChangeDepartment, ChangeDoctor,
         ChangePatient, ChangeStaff, ChangeVisit, ClaimRecallEntries, CloseRecallList, CommitImport, CountedCohort,
-        CreateRecallList, DeleteVisit, DiscardImport, ErasePatient, IssueVisitCode, MergePatients, PinSnapshot,
-        PrepareImport, RecordContact, RecordVisit, RegisterPatient, RemoveAbsence, SealMonth, SetDoctorHours,
-        SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition, UpdateHospital, UseVisitCode,
+        CreateRecallList, DeleteVisit, DiscardImport, ErasePatient, ExportCohort, ExportRecallList, IssueVisitCode,
+        MergePatients, NewExport, PinSnapshot, PrepareImport, RecordContact, RecordVisit, RegisterPatient,
+        RemoveAbsence, SealMonth, SetDoctorHours, SetPassword, UndoMerge, UnpinSnapshot, UpdateDefinition,
+        UpdateHospital, UseVisitCode,
     };
-    use crate::store::{ConflictPolicy, RecallEntryQuery};
+    use crate::store::{ConflictPolicy, ExportFormat, ListKind, ListOrder, PatientKey};
 
     fn date(text: &str) -> NaiveDate {
         text.parse().unwrap()
@@ -365,6 +383,37 @@ mod tests {
             (
                 Box::new(CloseRecallList { id: 1, version: 2 }),
                 r#"[1,"closeRecallList",[["id",1],["version",2]]]"#,
+            ),
+            (
+                Box::new(ExportCohort {
+                    snapshot: "ab".to_owned(),
+                    bucket: -1,
+                    kind: ListKind::Cohort(CohortKind::New),
+                    order: ListOrder::Patients(PatientKey::Name, true),
+                    rows: 2,
+                    export: NewExport {
+                        format: ExportFormat::Xlsx,
+                        session: name(),
+                        digest: name(),
+                    },
+                }),
+                r#"[1,"exportCohort",[["cohortId",["ab",-1,"NEW"]],["list","patients Name desc"],["format","XLSX"]]]"#,
+            ),
+            (
+                Box::new(ExportRecallList {
+                    list: 1,
+                    query: RecallEntryQuery {
+                        untouched: Some(true),
+                        ..RecallEntryQuery::default()
+                    },
+                    entries: vec![(2, 3)],
+                    export: NewExport {
+                        format: ExportFormat::Csv,
+                        session: name(),
+                        digest: name(),
+                    },
+                }),
+                r#"[1,"exportRecallList",[["listId",1],["untouched",true],["format","CSV"]]]"#,
             ),
             (
                 Box::new(PrepareImport {

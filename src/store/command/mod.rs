@@ -20,6 +20,7 @@ mod digest;
 mod doctor_hours;
 mod doctors;
 mod erase_patient;
+mod export_lists;
 mod imports;
 mod issue_visit_code;
 mod lapse_bookings;
@@ -71,6 +72,7 @@ use digest::DigestFields;
 pub use doctor_hours::SetDoctorHours;
 pub use doctors::{AddDoctor, ChangeDoctor};
 pub use erase_patient::ErasePatient;
+pub use export_lists::{ExportCohort, ExportRecallList, NewExport};
 pub use imports::{CommitImport, DiscardImport, PrepareImport};
 pub use issue_visit_code::IssueVisitCode;
 pub use merge_patients::MergePatients;
@@ -108,6 +110,8 @@ pub const COMMANDS: &[&CommandInfo] = &[
     &ClaimRecallEntries::INFO,
     &AssignRecallEntries::INFO,
     &CloseRecallList::INFO,
+    &ExportCohort::INFO,
+    &ExportRecallList::INFO,
     &PrepareImport::INFO,
     &CommitImport::INFO,
     &DiscardImport::INFO,
@@ -180,6 +184,8 @@ enum Subject {
     /// The id of a row; of a definition its version.
     Record(i64),
     Snapshot(String),
+    /// An export, with its entry of the audit.
+    Export(Box<NewEntry>),
 }
 
 impl Outcome {
@@ -192,6 +198,15 @@ impl Outcome {
         Self {
             subject: Subject::Snapshot(id),
             id: 0,
+            patients: BTreeSet::new(),
+            forced: false,
+        }
+    }
+
+    fn export(id: i64, entry: NewEntry) -> Self {
+        Self {
+            subject: Subject::Export(Box::new(entry)),
+            id,
             patients: BTreeSet::new(),
             forced: false,
         }
@@ -312,9 +327,10 @@ impl Store {
         let entry = NewEntry::new(hospital, tx.staff(), AuditAction::Changed)
             .what(&what)
             .patients(&outcome.patients);
-        let entry = match &outcome.subject {
-            Subject::Record(id) => entry.subject(*id),
-            Subject::Snapshot(id) => entry.snapshot(id),
+        let entry = match outcome.subject {
+            Subject::Record(id) => entry.subject(id),
+            Subject::Snapshot(id) => entry.snapshot(&id),
+            Subject::Export(entry) => *entry,
         };
         self.audit_in(&tx.transaction, &entry).await?;
         self.commit_change(tx.transaction, hospital).await?;

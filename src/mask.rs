@@ -1,6 +1,53 @@
-//! Names and phones as shown to a viewer who may not see them in full.
+//! What is shown of patients: names and phones are masked for viewers who may not see them in full, and other values left out.
 
+use chrono::NaiveDate;
 use unicode_segmentation::UnicodeSegmentation as _;
+
+use crate::error::Result;
+use crate::permissions::{Action, Role};
+use crate::secrets::Secrets;
+use crate::store::{Patient, SealedText};
+
+/// How much is shown of patients, in pages and in files.
+#[derive(Clone, Copy)]
+pub(crate) struct Visibility<'a> {
+    in_full: bool,
+    secrets: &'a Secrets,
+}
+
+impl<'a> Visibility<'a> {
+    /// What a role sees; all, if nobody is signed in: on the command line.
+    pub(crate) fn of(role: Option<Role>, secrets: &'a Secrets) -> Self {
+        Self {
+            in_full: role.is_none_or(|role| role.may(Action::SeePatientsInFull)),
+            secrets,
+        }
+    }
+
+    /// The name; empty if unknown or erased.
+    pub(crate) fn name(self, patient: &Patient) -> String {
+        let full = patient.name.as_deref().unwrap_or_default();
+        if self.in_full { full.to_owned() } else { name(full) }
+    }
+
+    /// The phone in E.164, or masked in national format.
+    pub(crate) fn phone(self, patient: &Patient) -> Result<Option<String>> {
+        let Some(sealed) = &patient.phone else { return Ok(None) };
+        let full = sealed.open(self.secrets)?;
+        Ok(Some(if self.in_full { full } else { phone(&full) }))
+    }
+
+    /// The birth date, unless only the year may be seen.
+    pub(crate) fn birth_date(self, patient: &Patient) -> Option<NaiveDate> {
+        patient.birth_date.filter(|_| self.in_full)
+    }
+
+    /// A memo or a note; none if patients are masked.
+    pub(crate) fn remark(self, sealed: Option<&SealedText>) -> Result<Option<String>> {
+        let sealed = sealed.filter(|_| self.in_full);
+        sealed.map(|sealed| sealed.open(self.secrets)).transpose()
+    }
+}
 
 /// A name with at least half of its letters hidden, rounded down, and at least one: 김*수, 김 * 수, J*** S****, 李 *.
 ///
@@ -8,7 +55,7 @@ use unicode_segmentation::UnicodeSegmentation as _;
 /// where they are and are not letters. Of each word the first letter is shown, and of a Hangul, Han or Kana word of three
 /// letters or more the last too. Where that shows too much, because words are short, the second letter shown is hidden, then
 /// the third and so on, and the first one last.
-pub(super) fn name(name: &str) -> String {
+pub(crate) fn name(name: &str) -> String {
     let clusters: Vec<&str> = name.graphemes(true).collect();
     let letters = clusters.iter().filter(|cluster| is_letter(cluster)).count();
     let most = letters - (letters / 2).max(1).min(letters);
@@ -61,7 +108,7 @@ fn is_east_asian(cluster: &str) -> bool {
 
 /// A phone in its national form with at least half of its digits hidden: 010-****-**34. The last two digits are shown, fewer of
 /// a short number, and the first group where that is still no more than half.
-pub(super) fn phone(e164: &str) -> String {
+pub(crate) fn phone(e164: &str) -> String {
     let national = phonenumber::parse(None, e164)
         .map(|number| number.format().mode(phonenumber::Mode::National).to_string())
         .unwrap_or_else(|_| e164.to_owned());
