@@ -42,6 +42,16 @@ pub struct NewSession {
     pub family: String,
 }
 
+/// Who sends a valid access token.
+#[derive(Clone, Debug)]
+pub struct AccessToken {
+    pub viewer: Viewer,
+    /// The family of the session's refresh tokens.
+    pub family: String,
+    /// How long it is still valid.
+    pub valid_for: Duration,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Claims {
     iss: String,
@@ -254,9 +264,9 @@ impl Auth {
             .await
     }
 
-    /// The viewer of an access token, and the family of its session; none if it is invalid or has expired.
+    /// What an access token says; none if it is invalid or has expired.
     #[must_use]
-    pub fn viewer(&self, access_token: &str) -> Option<(Viewer, String)> {
+    pub fn verify(&self, access_token: &str) -> Option<AccessToken> {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
@@ -273,6 +283,11 @@ impl Auth {
             staff: claims.sub.parse().ok()?,
             role: Role::parse(&claims.role)?,
         };
-        Some((viewer, claims.family))
+        let valid_for = DateTime::from_timestamp(claims.exp, 0)? - Utc::now();
+        Some(AccessToken {
+            viewer,
+            family: claims.family,
+            valid_for: valid_for.to_std().unwrap_or_default(),
+        })
     }
 }

@@ -107,6 +107,26 @@ pub struct Limits {
     /// How long requests in flight have after that. Kubernetes kills a process 30 s after it told it to stop.
     pub drain_timeout: Duration,
 
+    /// Open WebSockets of a server.
+    pub max_sockets: usize,
+    /// Open WebSockets of a session.
+    pub max_sockets_per_session: usize,
+    /// Operations that run over a WebSocket at a time: subscriptions, and queries and mutations until they are answered.
+    pub max_operations_per_socket: usize,
+    /// Bytes of a message that a client sends over a WebSocket.
+    pub max_socket_message_bytes: usize,
+    /// How long a client may take to send `connection_init`.
+    pub live_init_timeout: Duration,
+    /// How long a client may take to read a message; it is disconnected then.
+    pub live_send_timeout: Duration,
+    /// How often a WebSocket is pinged; a client that was not heard of for twice as long is disconnected.
+    pub live_ping_interval: Duration,
+    /// How often a server looks whether hospitals with subscribers have changed: a bit less than the second within which changes
+    /// arrive.
+    pub live_interval: Duration,
+    /// How long a snapshot is kept that only subscriptions have shown.
+    pub live_snapshot_lifetime: Duration,
+
     /// Connections to the database of one process; SQLite has one more, which writes.
     pub database_connections: u32,
     /// How long anything waits for a connection to the database.
@@ -182,6 +202,16 @@ impl Default for Limits {
             file_check_interval: 10 * SECOND,
             shutdown_notice: 2 * SECOND,
             drain_timeout: 25 * SECOND,
+
+            max_sockets: 10_000,
+            max_sockets_per_session: 32,
+            max_operations_per_socket: 64,
+            max_socket_message_bytes: 256 << 10,
+            live_init_timeout: 10 * SECOND,
+            live_send_timeout: 10 * SECOND,
+            live_ping_interval: 25 * SECOND,
+            live_interval: Duration::from_millis(800),
+            live_snapshot_lifetime: 60 * MINUTE,
 
             database_connections: 8,
             database_connect_timeout: 10 * SECOND,
@@ -270,12 +300,18 @@ mod tests {
 
     fn bytes(bytes: impl TryInto<u64>) -> String {
         let bytes = bytes.try_into().unwrap_or_default();
-        assert_eq!(bytes % (1 << 20), 0, "a whole number of MiB");
-        format!("{} MiB", bytes >> 20)
+        assert_eq!(bytes % (1 << 10), 0, "a whole number of KiB");
+        match bytes % (1 << 20) {
+            0 => format!("{} MiB", bytes >> 20),
+            _ => format!("{} KiB", bytes >> 10),
+        }
     }
 
     fn time(time: Duration) -> String {
         let seconds = time.as_secs();
+        if time.subsec_millis() > 0 {
+            return format!("{} s", time.as_secs_f64());
+        }
         let units = [(24 * 60 * 60, "day"), (60 * 60, "hour"), (60, "minute")];
         let unit = units.into_iter().find(|(unit, _)| seconds.is_multiple_of(*unit));
         match unit {
@@ -302,7 +338,9 @@ mod tests {
             max_tracked_clients, access_token_lifetime, refresh_token_lifetime, refresh_token_reuse_window,
             file_check_interval, shutdown_notice, drain_timeout, database_connections, database_connect_timeout,
             connection_release_timeout, idle_transaction_timeout, lock_timeout, readiness_timeout,
-            ledger_load_timeout, max_feed_changes,
+            ledger_load_timeout, max_feed_changes, max_sockets, max_sockets_per_session, max_operations_per_socket,
+            max_socket_message_bytes, live_init_timeout, live_send_timeout, live_ping_interval, live_interval,
+            live_snapshot_lifetime,
         } = limits;
         vec![
             ("rows of a page by default", count(default_page_size), ""),
@@ -355,6 +393,15 @@ mod tests {
             ("an [export](../console/exports.md) can be downloaded for", time(export_lifetime), ""),
             ("exports that are downloaded at a time", count(max_concurrent_exports), ""),
             ("rows of an XLSX file below its header", count(crate::export::MAX_SHEET_ROWS), ""),
+            ("[WebSockets](../console/live.md) of a server", count(max_sockets), ""),
+            ("WebSockets of a session", count(max_sockets_per_session), ""),
+            ("operations of a WebSocket at a time", count(max_operations_per_socket), ""),
+            ("size of a message that a client sends over a WebSocket", bytes(max_socket_message_bytes), ""),
+            ("a WebSocket's client has to send `connection_init` within", time(live_init_timeout), ""),
+            ("a WebSocket's client has to read a message within", time(live_send_timeout), ""),
+            ("a WebSocket is pinged every; a client that is silent for twice as long is disconnected", time(live_ping_interval), ""),
+            ("a server looks for changes of hospitals with subscribers every", time(live_interval), ""),
+            ("a snapshot that only subscriptions have shown is kept for", time(live_snapshot_lifetime), ""),
             ("a statement of a request may take (PostgreSQL, MariaDB)", time(limits.statement_timeout()), ""),
             ("loading a ledger may take", time(ledger_load_timeout), ""),
             ("ledgers loading at a time", count(limits.max_concurrent_loads()), ""),

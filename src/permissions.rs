@@ -60,7 +60,7 @@ impl Role {
 }
 
 /// The staff account that sends a request. All data is limited to its hospital.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Viewer {
     pub hospital: i64,
     pub staff: i64,

@@ -22,7 +22,7 @@ fn everything_has_a_description() {
             described = true;
         } else if !line.is_empty() {
             let needs_none = line.starts_with(['}', ')'])
-                || ["schema", "query:", "mutation:", "directive"]
+                || ["schema", "query:", "mutation:", "subscription:", "directive"]
                     .iter()
                     .any(|word| line.starts_with(word));
             if !described && !needs_none {

@@ -7,14 +7,18 @@ import "monaco-graphql/esm/lite.js"; // loaded here, since GraphiQL would load i
 import "monaco-graphql/esm/monaco-editor.js";
 import type { Fetcher } from "@graphiql/toolkit";
 import { GraphiQL } from "graphiql";
+import { getOperationAST } from "graphql";
 import { useState } from "react";
+import { subscribe } from "./live";
 import type { Sample } from "./samples";
 import { request, signOut, type Viewer } from "./session";
 
 const fetcher: Fetcher = ({ operationName, ...params }, options) => {
   // Right after switching tabs, GraphiQL still sends the other tab's operation name.
   const known = new RegExp(`\\b(query|mutation|subscription)\\s+${operationName}\\b`).test(params.query);
-  return request(known ? { ...params, operationName } : params, options?.headers);
+  const body = known ? { ...params, operationName } : params;
+  const operation = options?.documentAST && getOperationAST(options.documentAST, body.operationName);
+  return operation?.operation === "subscription" ? subscribe(body) : request(body, options?.headers);
 };
 
 /** GraphiQL would store queries, variables and tabs in the browser: only the theme may be stored. */

@@ -259,6 +259,22 @@ query RecallLists {
 }
 `;
 
+const LIVE_NUMBERS = `# Live: the numbers of a month by now, and again whenever they
+# change. Run it, and record a visit in another tab.
+subscription LiveNumbers($range: DateRangeInput!) {
+  statistics(period: MONTH, range: $range) {
+    asOf
+    computedAt
+    total {
+      visitors { patientCount visitCount }
+      newPatients { patientCount }
+      noShow { patientCount }
+      cancellations: cohort(kind: CANCELED) { visitCount }
+    }
+  }
+}
+`;
+
 const LAST_DAY = `query LastDay($dates: DateRangeInput!) {
   visits(first: 1, orderBy: { field: DATE, direction: DESC }, filter: { dates: $dates }) { nodes { date } }
 }`;
@@ -345,6 +361,7 @@ export async function samples(today: string): Promise<Sample[]> {
     sample(DAY_AT_THE_DESK, { day: today }),
     sample(BOOKING, { input }),
     sample(RECALL_LISTS, {}),
+    sample(LIVE_NUMBERS, { range: { from: `${today.slice(0, 8)}01`, to: daysAfter(today, 31) } }),
   ];
 }
 

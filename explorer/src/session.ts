@@ -43,7 +43,7 @@ const REFRESH = `mutation Refresh($input: RefreshSessionInput!) { refreshSession
 const SIGN_OUT = "mutation SignOut { signOut { signedOut } }";
 
 /** An access token that expires sooner is refreshed before it is used. */
-const MARGIN_MS = 60_000;
+export const MARGIN_MS = 60_000;
 
 let session: Session | null = null;
 let refreshing: Promise<void> | null = null;
@@ -59,13 +59,19 @@ export async function signOut(): Promise<never> {
   return leave("signed-out");
 }
 
-/** Sends a request with the session's token; shows the sign-in form if the session has ended. */
-export async function request<Data>(body: Request, headers?: Record<string, string>): Promise<Result<Data>> {
+/** The session's access token; shows the sign-in form if the session has ended. */
+export async function accessToken(): Promise<string> {
   if (!session) return leave("expired");
   if (Date.parse(session.accessExpiresAt) - Date.now() < MARGIN_MS) await refresh(session);
-  const send = () => post<Data>(body, { ...headers, Authorization: `Bearer ${session?.accessToken}` });
+  return session.accessToken;
+}
+
+/** Sends a request with the session's token; shows the sign-in form if the session has ended. */
+export async function request<Data>(body: Request, headers?: Record<string, string>): Promise<Result<Data>> {
+  const send = async () => post<Data>(body, { ...headers, Authorization: `Bearer ${await accessToken()}` });
   const result = await send();
   if (!isUnauthenticated(result)) return result;
+  if (!session) return leave("expired");
   await refresh(session);
   const again = await send();
   return isUnauthenticated(again) ? leave("expired") : again;

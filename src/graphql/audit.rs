@@ -42,6 +42,9 @@ enum AuditAction {
     Searched,
     /// A file was imported.
     Imported,
+    /// Statistics, visits of a day or an import were followed live. The entry is of the beginning; patients whose data is sent are in
+    /// entries of VIEWED_PATIENTS, once each.
+    Subscribed,
     /// A page of a snapshot's list was returned.
     OpenedList,
     /// A list was exported as a file, or statistics were.

@@ -47,6 +47,10 @@ pub struct RequestContext {
     response_bytes: Arc<ResponseBytes>,
     /// The derived lists of the request.
     derived: AtomicUsize,
+    /// The response depends on who the viewer is, not only on the role.
+    personal: AtomicBool,
+    /// The subscription that the response answers has ended.
+    ended: AtomicBool,
 }
 
 /// The bytes left of a response. Fields whose value may be long reserve theirs before they write it.
@@ -125,6 +129,8 @@ impl RequestContext {
                 left: AtomicUsize::new(services.limits.max_response_bytes),
             }),
             derived: AtomicUsize::new(0),
+            personal: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
         };
         (context, BatchScheduler(receiver))
     }
@@ -133,6 +139,26 @@ impl RequestContext {
     #[must_use]
     pub fn reserved_bytes(&self) -> usize {
         self.response_bytes.limit - self.response_bytes.left.load(Ordering::Relaxed)
+    }
+
+    /// Whether the response depends on who the viewer is, not only on the role.
+    #[must_use]
+    pub fn is_personal(&self) -> bool {
+        self.personal.load(Ordering::Relaxed)
+    }
+
+    /// Whether this is the last answer of the subscription.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// The patients whose data is in the response, on pages of lists too.
+    #[must_use]
+    pub fn patients_seen(&self) -> BTreeSet<i64> {
+        let seen = self.audit_trail.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = seen.patients.union(&seen.listed).chain(seen.found.iter().flatten());
+        all.copied().collect()
     }
 
     /// The audit entries of the request once it has been executed; `refused` are the fields that the viewer may not select.
@@ -309,6 +335,18 @@ pub(super) fn limits<'a>(ctx: &Context<'a>) -> Result<&'a Limits> {
 
 pub(super) fn viewer<'a>(ctx: &Context<'a>) -> Result<&'a Viewer> {
     Ok(&session(ctx)?.viewer)
+}
+
+/// The id of the viewer, for what is shown to nobody else of the same role.
+pub(super) fn own_staff_id(ctx: &Context<'_>) -> Result<i64> {
+    request_context(ctx)?.personal.store(true, Ordering::Relaxed);
+    Ok(viewer(ctx)?.staff)
+}
+
+/// Ends the subscription that is being answered with this answer.
+pub(super) fn end_subscription(ctx: &Context<'_>) -> Result<()> {
+    request_context(ctx)?.ended.store(true, Ordering::Relaxed);
+    Ok(())
 }
 
 /// Whether the viewer sees patients in full; they are masked for others.

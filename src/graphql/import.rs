@@ -266,6 +266,15 @@ impl Import {
         let found = context::services(ctx)?.store.import(viewer.hospital, id).await?;
         Ok(found.map(|import| Self(Arc::new(import))))
     }
+
+    /// Whether nothing becomes of it any more.
+    pub(super) fn has_ended(&self) -> bool {
+        use store::ImportState::{Checking, Committing, Discarded, Done, Failed, Ready};
+        match self.0.state {
+            Checking | Ready | Committing => false,
+            Done | Failed | Discarded => true,
+        }
+    }
 }
 
 /// What a file was taken for.

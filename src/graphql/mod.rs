@@ -33,9 +33,10 @@ mod session;
 mod staff;
 mod statement;
 mod statistics;
+mod subscription;
 mod visit;
 
-use async_graphql::{EmptySubscription, SDLExportOptions, ValidationMode};
+use async_graphql::{EmptyMutation, EmptySubscription, SDLExportOptions, ValidationMode};
 
 pub(crate) use cohort::cohort_digest;
 pub use context::{RequestContext, Services};
@@ -44,6 +45,7 @@ pub use mutation::Mutation;
 pub use query::Query;
 pub use raw_json::{RawJson, TYPE_KEY};
 pub(crate) use schedule::MAX_SLOT_DAYS;
+pub use subscription::Subscription;
 
 /// The schema's introspection. async-graphql's parser drops descriptions from its text.
 pub const SCHEMA_DESCRIPTION: &str = "The admin console's API of a hospital: its patients, their visits, and statistics of both. \
@@ -51,12 +53,24 @@ pub const SCHEMA_DESCRIPTION: &str = "The admin console's API of a hospital: its
      every other request.";
 
 /// The schema that is served.
-pub type Schema = async_graphql::Schema<Query, Mutation, EmptySubscription>;
+pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
+
+/// The schema that executes answers of subscriptions, as queries.
+pub type LiveSchema = async_graphql::Schema<Subscription, EmptyMutation, EmptySubscription>;
 
 /// Builds the schema around what all requests share. It executes operations that were validated before.
 #[must_use]
 pub fn schema(shared: Services) -> Schema {
     builder().data(shared).validation_mode(ValidationMode::Fast).finish()
+}
+
+/// The same for answers of subscriptions.
+#[must_use]
+pub fn live_schema(shared: Services) -> LiveSchema {
+    async_graphql::Schema::build(Subscription, EmptyMutation, EmptySubscription)
+        .data(shared)
+        .validation_mode(ValidationMode::Fast)
+        .finish()
 }
 
 /// The schema as sorted SDL: `schema.graphql`.
@@ -73,6 +87,6 @@ pub fn sdl() -> String {
 }
 
 /// The schema before it is built.
-pub fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, EmptySubscription> {
-    async_graphql::Schema::build(Query, Mutation::default(), EmptySubscription).disable_suggestions()
+pub fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
+    async_graphql::Schema::build(Query, Mutation::default(), Subscription).disable_suggestions()
 }

@@ -25,8 +25,7 @@ impl StaffMember {
 
     /// The login name; it cannot be changed. Null except for ADMIN and oneself.
     async fn login(&self, ctx: &Context<'_>) -> Result<Option<&str>> {
-        let viewer = context::viewer(ctx)?;
-        let shown = viewer.role.may(Action::Administer) || viewer.staff == self.0.id;
+        let shown = context::viewer(ctx)?.role.may(Action::Administer) || context::own_staff_id(ctx)? == self.0.id;
         Ok(shown.then_some(self.0.login.as_str()))
     }
 

@@ -29,24 +29,35 @@ pub(super) async fn access_log(State(metrics): State<Arc<Metrics>>, request: Req
     });
     // Fails if traces are off.
     let _ = span.set_parent(parent);
-    let stats = Arc::new(Mutex::new(RequestStats {
-        request_id: id,
-        ..RequestStats::default()
-    }));
-    let mut tracked = TrackedRequest {
-        route: request.extensions().get::<MatchedPath>().cloned(),
-        method: method(request.method()),
-        started: Instant::now(),
-        status: CLIENT_CLOSED_REQUEST,
-        stats: Arc::clone(&stats),
-        span: span.clone(),
-        metrics,
-    };
-    tracked.metrics.request_started();
-    let mut response = with_request_stats(stats, next.run(request)).instrument(span).await;
-    tracked.status = response.status().as_u16();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let tracked = TrackedRequest::new(metrics, id, route, method(request.method()), span);
+    let mut response = tracked
+        .run(next.run(request), |response| response.status().as_u16())
+        .await;
     response.headers_mut().insert(REQUEST_ID, echo);
     response
+}
+
+/// A WebSocket, whose operations are logged and counted like requests, with the id of the request that opened it.
+#[derive(Clone)]
+pub(super) struct LoggedSocket {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) request_id: String,
+    pub(super) route: MatchedPath,
+}
+
+impl LoggedSocket {
+    /// The span of what is logged about it.
+    pub(super) fn span(&self) -> Span {
+        tracing::error_span!("request", request_id = self.request_id)
+    }
+
+    /// Runs an operation; `status` is that of its outcome.
+    pub(super) async fn operation<T>(&self, work: impl Future<Output = T>, status: impl FnOnce(&T) -> u16) -> T {
+        let (metrics, id, route) = (Arc::clone(&self.metrics), self.request_id.clone(), self.route.clone());
+        let tracked = TrackedRequest::new(metrics, id, Some(route), "WEBSOCKET", self.span());
+        tracked.run(work, status).await
+    }
 }
 
 /// A request being processed. Its line is written when it is dropped: however it ends.
@@ -58,6 +69,37 @@ struct TrackedRequest {
     stats: Arc<Mutex<RequestStats>>,
     span: Span,
     metrics: Arc<Metrics>,
+}
+
+impl TrackedRequest {
+    fn new(
+        metrics: Arc<Metrics>,
+        request_id: String,
+        route: Option<MatchedPath>,
+        method: &'static str,
+        span: Span,
+    ) -> Self {
+        metrics.request_started();
+        Self {
+            route,
+            method,
+            started: Instant::now(),
+            status: CLIENT_CLOSED_REQUEST,
+            stats: Arc::new(Mutex::new(RequestStats {
+                request_id,
+                ..RequestStats::default()
+            })),
+            span,
+            metrics,
+        }
+    }
+
+    async fn run<T>(mut self, work: impl Future<Output = T>, status: impl FnOnce(&T) -> u16) -> T {
+        let (stats, span) = (Arc::clone(&self.stats), self.span.clone());
+        let outcome = with_request_stats(stats, work).instrument(span).await;
+        self.status = status(&outcome);
+        outcome
+    }
 }
 
 impl Drop for TrackedRequest {

@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use tracing::{Instrument as _, Span};
 
 use super::App;
-use super::authentication::{authenticate, forbidden};
+use super::authentication::{Credentials, authenticate, forbidden};
 use super::media_type::MediaType;
 use super::response::{RequestError, set_allow};
 use crate::error::{Error, ErrorCode};
@@ -49,7 +49,7 @@ pub(super) async fn get(
 
 async fn send(app: &App, headers: &HeaderMap, token: &str) -> Result<Response, RequestError> {
     let running = app.rates.start_export().map_err(RequestError::rate_limited)?;
-    let (viewer, session) = authenticate(app, headers)?;
+    let (viewer, session) = authenticate(app, Credentials::Headers(headers))?;
     app.rates.check_viewer(&viewer).map_err(RequestError::rate_limited)?;
     if let Err(error) = viewer.require(Action::ExportLists, "downloading exports") {
         return Err(forbidden(app, &viewer, "GET /exports", error.for_operator()).await);

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use async_graphql::Variables;
 use async_graphql::parser::types::ExecutableDocument;
+use async_graphql::{ServerError, Variables};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tracing::Instrument as _;
 
 use super::App;
-use super::authentication::authenticate;
+use super::authentication::{Credentials, authenticate};
 use super::media_type::{MediaType, content_type_is_json};
 use super::peer::Client;
 use super::query_limits::{self, CheckedOperation, Rejection, tokens};
@@ -24,10 +24,11 @@ use crate::config::Limits;
 use crate::error::ErrorCode;
 use crate::graphql::RequestContext;
 use crate::observe::{OperationKind, record};
+use crate::permissions::Viewer;
 
 /// The parameters of a request. Null is the same as absent.
 #[derive(Default, Deserialize)]
-struct Params {
+pub(super) struct Params {
     query: Option<String>,
     #[serde(rename = "operationName")]
     operation_name: Option<String>,
@@ -36,11 +37,11 @@ struct Params {
 }
 
 /// What a request has besides its parameters.
-struct Sender<'a> {
-    headers: &'a HeaderMap,
-    address: IpAddr,
-    /// Sent by POST. Mutations have to be: a page of another origin cannot send JSON by POST without a preflight request.
-    is_post: bool,
+pub(super) struct Sender<'a> {
+    pub(super) credentials: Credentials<'a>,
+    pub(super) address: IpAddr,
+    /// Mutations may not be sent by GET: a page of another origin can make a browser do that without a preflight request.
+    pub(super) by_get: bool,
 }
 
 /// Other methods than GET and POST.
@@ -62,11 +63,14 @@ pub(super) async fn get(
     RawQuery(query): RawQuery,
 ) -> Response {
     let sender = Sender {
-        headers: &headers,
+        credentials: Credentials::Headers(&headers),
         address,
-        is_post: false,
+        by_get: true,
     };
-    respond(&app, &sender, async || parse_query_string(&query.unwrap_or_default())).await
+    respond(&app, &headers, &sender, async || {
+        parse_query_string(&query.unwrap_or_default())
+    })
+    .await
 }
 
 pub(super) async fn post(
@@ -76,13 +80,13 @@ pub(super) async fn post(
     body: Body,
 ) -> Response {
     let sender = Sender {
-        headers: &headers,
+        credentials: Credentials::Headers(&headers),
         address,
-        is_post: true,
+        by_get: false,
     };
     let is_json = content_type_is_json(&headers);
     let max = app.limits.max_request_bytes;
-    respond(&app, &sender, async move || {
+    respond(&app, &headers, &sender, async move || {
         if !is_json {
             return Err(RequestError::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -158,15 +162,20 @@ fn parse_query_string(text: &str) -> Result<Params, RequestError> {
     Ok(params)
 }
 
-async fn respond(app: &App, sender: &Sender<'_>, read: impl AsyncFnOnce() -> Result<Params, RequestError>) -> Response {
-    let Some(media_type) = MediaType::accepted(sender.headers) else {
+async fn respond(
+    app: &App,
+    headers: &HeaderMap,
+    sender: &Sender<'_>,
+    read: impl AsyncFnOnce() -> Result<Params, RequestError>,
+) -> Response {
+    let Some(media_type) = MediaType::accepted(headers) else {
         let message = "Accept must allow application/graphql-response+json or application/json";
         return RequestError::new(StatusCode::NOT_ACCEPTABLE, ErrorCode::BadUserInput, message)
             .into_response(MediaType::Json);
     };
     let _running = match app.rates.start_request() {
         Ok(permit) => permit,
-        Err(wait) => return response::rate_limited(sender.headers, wait),
+        Err(wait) => return RequestError::rate_limited(wait).into_response(media_type),
     };
     let respond = async {
         match read().await {
@@ -175,10 +184,8 @@ async fn respond(app: &App, sender: &Sender<'_>, read: impl AsyncFnOnce() -> Res
         }
     };
     let limit = app.limits.request_timeout;
-    tokio::time::timeout(limit, respond).await.unwrap_or_else(|_| {
-        let message = format!("the request took longer than {} s", limit.as_secs());
-        RequestError::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::RequestTimeout, message).into_response(media_type)
-    })
+    let responded = tokio::time::timeout(limit, respond).await;
+    responded.unwrap_or_else(|_| RequestError::timed_out(limit).into_response(media_type))
 }
 
 fn parse_document(query: &str, limits: &Limits) -> Result<ExecutableDocument, Rejection> {
@@ -197,6 +204,25 @@ fn parse_document(query: &str, limits: &Limits) -> Result<ExecutableDocument, Re
     })
 }
 
+/// A request within the limits, which is not authenticated yet.
+pub(super) struct Prepared {
+    query: Query,
+    operation_name: Option<String>,
+    variables: Variables,
+    checked: CheckedOperation,
+}
+
+/// An operation of a viewer, to be executed.
+#[derive(Clone)]
+pub(super) struct Operation {
+    /// The text of its document.
+    pub(super) text: String,
+    pub(super) document: Arc<ExecutableDocument>,
+    pub(super) name: Option<String>,
+    pub(super) variables: Variables,
+    pub(super) costly: bool,
+}
+
 /// A query, its document, and how both can be cached once its sender is known.
 struct Query {
     text: String,
@@ -207,12 +233,8 @@ struct Query {
 }
 
 /// Finds or parses the document, and checks that the operation is within the limits.
-fn prepare(
-    app: &App,
-    media_type: MediaType,
-    params: &mut Params,
-    variables: &Variables,
-) -> Result<(Query, CheckedOperation), RequestError> {
+pub(super) fn prepare(app: &App, media_type: MediaType, mut params: Params) -> Result<Prepared, RequestError> {
+    let variables = Variables::from_json(params.variables.take().unwrap_or_default().into());
     let persisted = app.persisted.query(params.query.take(), params.extensions.as_ref());
     let (text, hash) = persisted.map_err(|rejection| {
         let status = match rejection.code {
@@ -229,72 +251,94 @@ fn prepare(
         None => Arc::new(parse_document(&text, &app.limits).map_err(rejected)?),
     };
     let name = params.operation_name.as_deref();
-    let checked = query_limits::check(&document, name, variables, &app.root_fields, &app.limits).map_err(rejected)?;
-    let query = Query {
-        text,
-        hash,
-        document,
-        is_cached,
-    };
-    Ok((query, checked))
+    let checked = query_limits::check(&document, name, &variables, &app.root_fields, &app.limits).map_err(rejected)?;
+    record(|stats| stats.operation = Some(checked.operation.clone()));
+    Ok(Prepared {
+        query: Query {
+            text,
+            hash,
+            document,
+            is_cached,
+        },
+        operation_name: params.operation_name,
+        variables,
+        checked,
+    })
 }
 
-async fn execute(app: &App, sender: &Sender<'_>, media_type: MediaType, mut params: Params) -> Response {
-    let variables = Variables::from_json(params.variables.take().unwrap_or_default().into());
-    let (query, checked) = match prepare(app, media_type, &mut params, &variables) {
-        Ok(prepared) => prepared,
-        Err(error) => return error.into_response(media_type),
-    };
-    let CheckedOperation {
-        operation,
-        costly,
-        public,
-    } = checked;
-    let is_mutation = operation.kind == OperationKind::Mutation;
-    record(|stats| stats.operation = Some(operation));
-    if is_mutation && !sender.is_post {
-        let error = RequestError::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            ErrorCode::BadUserInput,
-            "send mutations by POST",
-        );
-        let mut response = error.into_response(media_type);
-        set_allow(&mut response, "POST");
-        return response;
+impl Prepared {
+    pub(super) fn kind(&self) -> OperationKind {
+        self.checked.operation.kind
+    }
+
+    /// The root fields that the operation selects.
+    pub(super) fn fields(&self) -> &[String] {
+        &self.checked.operation.fields
+    }
+
+    /// The operation of a viewer who may send one more; its document is cached.
+    pub(super) fn of_viewer(self, app: &App, viewer: &Viewer) -> Result<Operation, RequestError> {
+        app.rates.check_viewer(viewer).map_err(RequestError::rate_limited)?;
+        if let Some(hash) = &self.query.hash {
+            app.persisted.insert(hash.clone(), &self.query.text);
+        }
+        if !self.query.is_cached {
+            app.documents.insert(&self.query.text, &self.query.document);
+        }
+        Ok(self.operation())
+    }
+
+    fn operation(self) -> Operation {
+        Operation {
+            text: self.query.text,
+            document: self.query.document,
+            name: self.operation_name,
+            variables: self.variables,
+            costly: self.checked.costly,
+        }
+    }
+}
+
+async fn execute(app: &App, sender: &Sender<'_>, media_type: MediaType, params: Params) -> Response {
+    match prepare(app, media_type, params) {
+        Ok(prepared) => answer(app, sender, media_type, prepared).await,
+        Err(error) => error.into_response(media_type),
+    }
+}
+
+/// The response to a query or mutation.
+pub(super) async fn answer(app: &App, sender: &Sender<'_>, media_type: MediaType, prepared: Prepared) -> Response {
+    match prepared.kind() {
+        OperationKind::Mutation if sender.by_get => {
+            let error = RequestError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                ErrorCode::BadUserInput,
+                "send mutations by POST",
+            );
+            let mut response = error.into_response(media_type);
+            set_allow(&mut response, "POST");
+            return response;
+        }
+        OperationKind::Subscription => {
+            let message = "subscribe over a WebSocket at this path, with the protocol graphql-transport-ws";
+            let status = media_type.status_if_not_executed();
+            return RequestError::new(status, ErrorCode::BadUserInput, message).into_response(media_type);
+        }
+        OperationKind::Query | OperationKind::Mutation => {}
     }
     // A public operation ignores a token that is sent along.
-    let viewer = match public {
-        true => None,
-        false => match authenticate(app, sender.headers) {
-            Ok(viewer) => Some(viewer),
+    let (viewer, operation) = if prepared.checked.public {
+        (None, prepared.operation())
+    } else {
+        let authenticated =
+            authenticate(app, sender.credentials).and_then(|viewer| Ok((prepared.of_viewer(app, &viewer.0)?, viewer)));
+        match authenticated {
+            Ok((operation, viewer)) => (Some(viewer), operation),
             Err(error) => return error.into_response(media_type),
-        },
+        }
     };
-    if let Some((viewer, _)) = &viewer {
-        if let Err(wait) = app.rates.check_viewer(viewer) {
-            return response::rate_limited(sender.headers, wait);
-        }
-        if let Some(hash) = query.hash {
-            app.persisted.insert(hash, &query.text);
-        }
-        if !query.is_cached {
-            app.documents.insert(&query.text, &query.document);
-        }
-    }
-    let (context, scheduler) = RequestContext::new(&app.services, sender.address, viewer);
-    let context = Arc::new(context);
     record(|stats| stats.executed = true);
-    // Costly queries wait for each other, and cheap ones do not wait for them.
-    let permit = match costly {
-        true => app.costly.acquire().await.ok(),
-        false => None,
-    };
-    let execution = app
-        .executor
-        .execute(query.document, params.operation_name, variables, Arc::clone(&context));
-    let span = tracing::debug_span!("operation");
-    let result = scheduler.run(execution, costly).instrument(span).await;
-    drop(permit);
+    let (context, result) = run(app, operation, sender.address, viewer).await;
     let result = match result {
         Ok(result) => result,
         Err(errors) => return response::not_executed(errors, media_type, &app.limits),
@@ -305,4 +349,32 @@ async fn execute(app: &App, sender: &Sender<'_>, media_type: MediaType, mut para
         return RequestError::from(error).into_response(media_type);
     }
     response::executed(result, context.reserved_bytes(), media_type, &app.limits)
+}
+
+/// Executes an operation, or one answer of a subscription. The error is that of a document that is invalid and was not executed.
+pub(super) async fn run(
+    app: &App,
+    operation: Operation,
+    address: IpAddr,
+    viewer: Option<(Viewer, String)>,
+) -> (Arc<RequestContext>, Result<async_graphql::Response, Vec<ServerError>>) {
+    let Operation {
+        document,
+        name,
+        variables,
+        costly,
+        ..
+    } = operation;
+    let (context, scheduler) = RequestContext::new(&app.services, address, viewer);
+    let context = Arc::new(context);
+    // Costly queries wait for each other, and cheap ones do not wait for them.
+    let permit = match costly {
+        true => app.costly.acquire().await.ok(),
+        false => None,
+    };
+    let execution = app.executor.execute(document, name, variables, Arc::clone(&context));
+    let span = tracing::debug_span!("operation");
+    let result = scheduler.run(execution, costly).instrument(span).await;
+    drop(permit);
+    (context, result)
 }

@@ -9,6 +9,7 @@ mod explorer;
 mod exports;
 mod graphql;
 mod health;
+mod live;
 mod media_type;
 mod peer;
 mod persisted_queries;
@@ -25,7 +26,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_graphql::parser::types::OperationType;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
@@ -51,6 +51,7 @@ use crate::store::Store;
 use connections::Connections;
 use document_cache::DocumentCache;
 use execution::Executor;
+use live::Live;
 use persisted_queries::PersistedQueries;
 use rate_limits::RateLimits;
 pub use tls::Tls;
@@ -89,6 +90,7 @@ struct App {
     documents: Arc<DocumentCache>,
     persisted: Arc<PersistedQueries>,
     limits: Arc<Limits>,
+    live: Arc<Live>,
     metrics_token: Option<Arc<str>>,
     /// Whether the server was told to stop.
     stopping: Arc<AtomicBool>,
@@ -100,12 +102,14 @@ struct App {
 /// If the server cannot listen, or stops unexpectedly.
 pub async fn serve(listener: TcpListener, store: Store, mut options: Options) -> Result<()> {
     let tls = options.tls.take();
-    let cors = cors(std::mem::take(&mut options.cors_origins));
+    let cors = cors(options.cors_origins.clone());
     let limits = Arc::clone(&options.limits);
     jobs::start(&store, limits.file_check_interval, options.retention);
     let connections = Connections::new(&options.trusted_proxies, &limits);
     let app = App::new(store, options)?;
     let (metrics, stopping) = (Arc::clone(app.services.store.metrics()), Arc::clone(&app.stopping));
+    let live = Arc::clone(&app.live);
+    tokio::spawn(live::watch(app.clone()));
     let routes = app
         .router(cors, tls.is_some().then_some(HSTS))
         .into_make_service_with_connect_info::<SocketAddr>();
@@ -119,7 +123,7 @@ pub async fn serve(listener: TcpListener, store: Store, mut options: Options) ->
         }
         None => Either::Right(server.acceptor(connections).serve(routes)),
     };
-    run(served, &handle, &metrics, &stopping, &limits).await
+    run(served, &handle, &metrics, &stopping, &live, &limits).await
 }
 
 /// The headers of W3C Trace Context: a page that traces its requests sends them.
@@ -174,6 +178,7 @@ async fn run(
     handle: &Handle<SocketAddr>,
     metrics: &Metrics,
     stopping: &AtomicBool,
+    live: &Live,
     limits: &Limits,
 ) -> Result<()> {
     // A second signal ends the wait.
@@ -183,7 +188,13 @@ async fn run(
         stopping.store(true, Ordering::Relaxed);
         let _ = timeout(limits.shutdown_notice, told_to_stop()).await;
         handle.graceful_shutdown(None);
+        live.stop();
         let _ = timeout(limits.drain_timeout, told_to_stop()).await;
+    };
+    let served = async {
+        served.await?;
+        live.closed().await;
+        Ok::<_, io::Error>(())
     };
     tokio::select! {
         served = served => {
@@ -196,16 +207,15 @@ async fn run(
 
 impl App {
     fn new(store: Store, options: Options) -> Result<Self> {
+        let reporting = Reporting::new(store.clone(), &options.limits).with_retention(options.retention.snapshot_days);
         let services = Services {
-            reporting: Arc::new(Reporting::new(store.clone(), &options.limits)),
+            reporting: Arc::new(reporting),
             auth: Arc::new(Auth::new(store.clone(), &options.limits)?),
             limits: Arc::clone(&options.limits),
             store,
         };
         let executor = Executor::new(services.clone())?;
-        let root_fields = |kind| executor.types().root_fields(kind);
-        let root_fields =
-            query_limits::RootFields::new(root_fields(OperationType::Query), root_fields(OperationType::Mutation));
+        let root_fields = query_limits::RootFields::new(executor.types());
         Ok(Self {
             executor: Arc::new(executor),
             services,
@@ -220,6 +230,7 @@ impl App {
             costly: Arc::new(Semaphore::new((cores() / 2).max(1))),
             documents: Arc::new(DocumentCache::new(options.limits.document_cache_bytes)),
             persisted: Arc::new(PersistedQueries::new(options.limits.persisted_query_cache_bytes)),
+            live: Arc::new(Live::new(&options.limits, options.cors_origins)),
             limits: options.limits,
             metrics_token: options.metrics_token.map(Into::into),
             stopping: Arc::default(),
@@ -232,7 +243,7 @@ impl App {
         let routes = Router::new()
             .route(
                 "/graphql",
-                get(graphql::get).post(graphql::post).fallback(graphql::other_method),
+                get(live::get).post(graphql::post).fallback(graphql::other_method),
             )
             .route("/files", post(uploads::post).fallback(uploads::other_method))
             .route(

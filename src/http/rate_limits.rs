@@ -48,6 +48,10 @@ impl RateLimits {
         }
     }
 
+    pub(super) fn check_address(&self, client: IpAddr) -> Limited<()> {
+        self.addresses.take(client)
+    }
+
     pub(super) fn check_viewer(&self, viewer: &Viewer) -> Limited<()> {
         self.viewers.take((viewer.hospital, viewer.staff))
     }
@@ -104,7 +108,7 @@ pub(super) async fn limit(
     next: Next,
 ) -> Response {
     let client = peer::client(peer.ip(), request.headers(), &app.rates.trusted);
-    if let Err(wait) = app.rates.addresses.take(client) {
+    if let Err(wait) = app.rates.check_address(client) {
         return response::rate_limited(request.headers(), wait);
     }
     request.extensions_mut().insert(Client(client));

@@ -66,8 +66,13 @@ impl RequestError {
         error
     }
 
+    pub(super) fn timed_out(limit: Duration) -> Self {
+        let message = format!("the request took longer than {} s", limit.as_secs());
+        Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::RequestTimeout, message)
+    }
+
     /// Logs the message under an id, and shows the client the id only.
-    fn internal(message: &str) -> Self {
+    pub(super) fn internal(message: &str) -> Self {
         let message = incident(message);
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::App;
-use super::authentication::{authenticate, forbidden};
+use super::authentication::{Credentials, authenticate, forbidden};
 use super::media_type::MediaType;
 use super::response::{RequestError, set_allow};
 use crate::config::Limits;
@@ -88,7 +88,7 @@ async fn discard(body: &mut BodyDataStream, limits: &Limits) {
 
 async fn receive(app: &App, headers: &HeaderMap, body: &mut BodyDataStream) -> Result<Upload, RequestError> {
     let _running = app.rates.start_upload().map_err(RequestError::rate_limited)?;
-    let (viewer, _) = authenticate(app, headers)?;
+    let (viewer, _) = authenticate(app, Credentials::Headers(headers))?;
     app.rates.check_viewer(&viewer).map_err(RequestError::rate_limited)?;
     let file_name = check_headers(headers, app.limits.max_upload_bytes)?;
     let new = begin(app, &viewer, &file_name).await?;

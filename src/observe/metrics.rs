@@ -92,6 +92,9 @@ pub struct Metrics {
     ledger_catch_up_seconds: Histogram,
     snapshots: Family<LookupLabels, Counter>,
     snapshot_writes: Counter,
+    live_connections: Gauge,
+    live_subscriptions: Gauge,
+    live_answers: Counter,
 }
 
 impl fmt::Debug for Metrics {
@@ -206,6 +209,19 @@ impl Default for Metrics {
                 Family::default(),
             ),
             snapshot_writes: add(registry_mut, "snapshot_writes", "Snapshots stored", Counter::default()),
+            live_connections: add(registry_mut, "live_connections", "Open WebSockets", Gauge::default()),
+            live_subscriptions: add(
+                registry_mut,
+                "live_subscriptions",
+                "Operations that run over WebSockets, most of them subscriptions",
+                Gauge::default(),
+            ),
+            live_answers: add(
+                registry_mut,
+                "live_answers",
+                "Answers to subscriptions that were executed, each for all equal ones",
+                Counter::default(),
+            ),
             registry,
         }
     }
@@ -293,6 +309,23 @@ impl Metrics {
     /// Counts a snapshot that was stored in the database.
     pub fn snapshot_written(&self) {
         self.snapshot_writes.inc();
+    }
+
+    /// The number of open WebSockets.
+    #[must_use]
+    pub fn live_connections(&self) -> &Gauge {
+        &self.live_connections
+    }
+
+    /// The number of operations that run over WebSockets.
+    #[must_use]
+    pub fn live_subscriptions(&self) -> &Gauge {
+        &self.live_subscriptions
+    }
+
+    /// Counts an answer to all equal subscriptions.
+    pub fn live_answered(&self) {
+        self.live_answers.inc();
     }
 
     /// All metrics as text, with the present values of the gauges.

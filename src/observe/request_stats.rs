@@ -12,6 +12,7 @@ use crate::error::ErrorCode;
 pub enum OperationKind {
     Query,
     Mutation,
+    Subscription,
 }
 
 impl OperationKind {
@@ -21,6 +22,7 @@ impl OperationKind {
         match self {
             Self::Query => "query",
             Self::Mutation => "mutation",
+            Self::Subscription => "subscription",
         }
     }
 }

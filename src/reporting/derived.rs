@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, SubsecRound as _, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
@@ -567,7 +567,11 @@ impl Reporting {
                 patients: shared.list().pack(),
                 buckets: Vec::new(),
             });
-            match self.store.store_list(&derived.row, &packed.await?, &sources).await? {
+            let row = SnapshotRow {
+                kept_at: Utc::now().trunc_subsecs(6),
+                ..derived.row.clone()
+            };
+            match self.store.store_list(&row, &packed.await?, &sources).await? {
                 StoredAs::Same => Ok(()),
                 StoredAs::Other => Err(Error::Internal(format!(
                     "another list is stored under the id of the derived list {}",

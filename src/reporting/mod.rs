@@ -15,10 +15,10 @@ mod retention;
 mod statements;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
-use chrono::{DateTime, NaiveDate, SubsecRound as _, Utc};
+use chrono::{DateTime, NaiveDate, SubsecRound as _, TimeDelta, Utc};
 use moka::sync::Cache;
 use tokio::sync::{OnceCell, Semaphore};
 use tracing::{Instrument as _, instrument};
@@ -32,6 +32,7 @@ use crate::statistics::{
 };
 use crate::store::{
     Command, HospitalState, Keyset, ListKind, ListOrder, Revision, SnapshotRow, Store, StoredSnapshot, definition_of,
+    is_stale, kept_at_of,
 };
 
 pub use changes::{CitedReason, CitedVisit, StatisticsComparison};
@@ -51,6 +52,11 @@ pub struct Reporting {
     store: Store,
     ledgers: Arc<LedgerCache>,
     snapshots: Snapshots,
+    /// The questions that are being resolved, so that concurrent equal ones are resolved once.
+    resolving: Mutex<HashMap<(i64, SnapshotId), Weak<Resolving>>>,
+    /// How long snapshots are kept, and those of live answers.
+    retention: Option<TimeDelta>,
+    live_lifetime: TimeDelta,
     /// The snapshots of the current revision, by hospital.
     current: Mutex<HashMap<i64, CurrentSnapshots>>,
     /// Lists of cohorts, by the serial of their snapshot.
@@ -62,6 +68,9 @@ pub struct Reporting {
 
 /// Snapshots in memory, by hospital and id.
 type Snapshots = Cache<(i64, SnapshotId), Arc<ResolvedStatistics>>;
+
+/// A question that is being resolved.
+type Resolving = OnceCell<Arc<ResolvedStatistics>>;
 
 /// The approximate size of a cache entry beside key and value, in bytes.
 const CACHE_ENTRY_OVERHEAD: usize = 256;
@@ -92,6 +101,8 @@ pub struct ResolvedStatistics {
     pub snapshot: Snapshot,
     /// Set once it is in the database.
     persisted: OnceCell<()>,
+    /// Only live answers have it, so it is kept for a short time.
+    only_live: AtomicBool,
 }
 
 /// What a snapshot is of, without its lists.
@@ -140,6 +151,9 @@ impl Reporting {
             )),
             store,
             snapshots,
+            resolving: Mutex::default(),
+            retention: None,
+            live_lifetime: TimeDelta::from_std(limits.live_snapshot_lifetime).unwrap_or_default(),
             current: Mutex::default(),
             lists: Cache::builder()
                 .max_capacity(memory.lists / 3)
@@ -157,6 +171,15 @@ impl Reporting {
         }
     }
 
+    /// The same, where snapshots expire after so many days: those of live answers expire sooner.
+    #[must_use]
+    pub fn with_retention(self, days: u32) -> Self {
+        Self {
+            retention: Some(TimeDelta::days(days.into())),
+            ..self
+        }
+    }
+
     /// Resolves a question at the hospital's current revision. Equal questions at the same revision share a snapshot.
     ///
     /// # Errors
@@ -167,6 +190,31 @@ impl Reporting {
         let question = self.question(request, &state);
         self.resolve_at(hospital, &state, &ledger, question, state.rules())
             .await
+    }
+
+    /// The same for a live answer: if its snapshot is stored, then for a short time, unless it is opened.
+    ///
+    /// # Errors
+    /// As of [`Self::resolve`].
+    #[instrument(name = "reporting.resolve_live", level = "debug", skip_all)]
+    pub async fn resolve_live(&self, hospital: i64, request: StatisticsRequest) -> Result<Arc<ResolvedStatistics>> {
+        let (state, ledger) = self.ledgers.current(hospital).await?;
+        let question = self.question(request, &state);
+        self.resolve_once(hospital, &state, &ledger, question, state.rules())
+            .await
+    }
+
+    /// Keeps a snapshot as long as those that were asked for, also if only live answers had it so far.
+    async fn keep(&self, resolved: &ResolvedStatistics) -> Result<()> {
+        if resolved.only_live.swap(false, Ordering::Relaxed) && resolved.persisted.initialized() {
+            let renewed = self
+                .store
+                .renew_snapshot(resolved.hospital, &resolved.id.to_string())
+                .await;
+            resolved.only_live.store(renewed.is_err(), Ordering::Relaxed);
+            renewed?;
+        }
+        Ok(())
     }
 
     /// Resolves a question twice at the same revision: by the definition in force, and by a proposed one, whose version is 0.
@@ -211,12 +259,29 @@ impl Reporting {
         state: &HospitalState,
         ledger: &Arc<Ledger>,
         question: Question,
-        (definition, effective_from): (Definition, Option<DateTime<Utc>>),
+        rules: (Definition, Option<DateTime<Utc>>),
     ) -> Result<Arc<ResolvedStatistics>> {
-        let week_start = state.week_start;
-        let revision = state.revision.text();
-        let time_zone = state.time_zone.name().to_owned();
-        let id = SnapshotId::of(&question, &revision, &definition, &time_zone, week_start);
+        let resolved = self.resolve_once(hospital, state, ledger, question, rules).await?;
+        self.keep(&resolved).await?;
+        Ok(resolved)
+    }
+
+    /// The snapshot of a question, which is resolved unless it is in memory or being resolved.
+    async fn resolve_once(
+        &self,
+        hospital: i64,
+        state: &HospitalState,
+        ledger: &Arc<Ledger>,
+        question: Question,
+        rules: (Definition, Option<DateTime<Utc>>),
+    ) -> Result<Arc<ResolvedStatistics>> {
+        let id = SnapshotId::of(
+            &question,
+            &state.revision.text(),
+            &rules.0,
+            state.time_zone.name(),
+            state.week_start,
+        );
         let found = self.snapshots.get(&(hospital, id));
         self.store
             .metrics()
@@ -224,8 +289,37 @@ impl Reporting {
         if let Some(resolved) = found {
             return Ok(resolved);
         }
+        let running = self.resolving((hospital, id));
+        let resolve = || async {
+            // It may have been resolved since.
+            match self.snapshots.get(&(hospital, id)) {
+                Some(resolved) => Ok(resolved),
+                None => self.resolve_now(hospital, id, state, ledger, question, rules).await,
+            }
+        };
+        running.get_or_try_init(resolve).await.cloned()
+    }
+
+    /// The question as it is being resolved, by this request or another.
+    fn resolving(&self, key: (i64, SnapshotId)) -> Arc<Resolving> {
+        let mut all = self.resolving.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, running| running.strong_count() > 0);
+        let running = all.get(&key).and_then(Weak::upgrade).unwrap_or_default();
+        all.insert(key, Arc::downgrade(&running));
+        running
+    }
+
+    async fn resolve_now(
+        &self,
+        hospital: i64,
+        id: SnapshotId,
+        state: &HospitalState,
+        ledger: &Arc<Ledger>,
+        question: Question,
+        (definition, effective_from): (Definition, Option<DateTime<Utc>>),
+    ) -> Result<Arc<ResolvedStatistics>> {
         let newest_visit = ledger.newest_visit();
-        let ledger = Arc::clone(ledger);
+        let (ledger, week_start) = (Arc::clone(ledger), state.week_start);
         let resolved = move || resolve(&ledger, &question, definition, week_start);
         let snapshot = spawn_cpu("resolving", resolved)
             .instrument(tracing::debug_span!("resolve"))
@@ -236,14 +330,15 @@ impl Reporting {
             id,
             serial: next_serial(),
             hospital,
-            revision,
-            time_zone,
+            revision: state.revision.text(),
+            time_zone: state.time_zone.name().to_owned(),
             computed_at,
             effective_from: effective_from.unwrap_or(computed_at),
             in_force: state.definition.version,
             newest_visit,
             snapshot,
             persisted: OnceCell::new(),
+            only_live: AtomicBool::new(true),
         });
         let resolved = self.snapshots.get_with((hospital, id), || resolved);
         self.track_current(&resolved);
@@ -272,7 +367,8 @@ impl Reporting {
         current.ids.push(resolved.id);
     }
 
-    /// Loads a snapshot of the hospital by its id; none where there never was one of that id.
+    /// Opens a snapshot of the hospital by its id; none where there never was one of that id. It is kept from now on as if it were stored
+    /// now, but renewed at most daily.
     ///
     /// # Errors
     /// SNAPSHOT_EXPIRED where retention deleted its lists. Where the database fails, or the stored snapshot is damaged.
@@ -283,8 +379,9 @@ impl Reporting {
             .get(&(hospital, id))
             .filter(|resolved| resolved.persisted.initialized());
         self.store.metrics().snapshot_looked_up(Lookup::Id, found.is_some());
-        if found.is_some() {
-            return Ok(found);
+        if let Some(resolved) = found {
+            self.keep(&resolved).await?;
+            return Ok(Some(resolved));
         }
         let (row, packed) = match self.store.load_snapshot(hospital, &id.to_string()).await? {
             // A derived list is no snapshot.
@@ -298,6 +395,9 @@ impl Reporting {
             }
             Some(StoredSnapshot::Whole(row, packed)) => (row, packed),
         };
+        if is_stale(row.kept_at) {
+            self.store.renew_snapshot(hospital, &id.to_string()).await?;
+        }
         let Some(head) = self.head(&row).await? else {
             return Ok(None);
         };
@@ -317,6 +417,7 @@ impl Reporting {
             newest_visit: row.newest_visit_id,
             snapshot,
             persisted: OnceCell::new_with(Some(())),
+            only_live: AtomicBool::new(false),
         });
         self.snapshots.insert((hospital, id), Arc::clone(&resolved));
         Ok(Some(resolved))
@@ -381,8 +482,17 @@ impl Reporting {
         let store = async || {
             let shared = Arc::clone(resolved);
             let packed = spawn_cpu("packing a snapshot", move || shared.snapshot.pack()).await?;
-            if !self.store.store_snapshot(&resolved.row()?, &packed).await? {
+            let only_live = resolved.only_live.load(Ordering::Relaxed);
+            let mut row = resolved.row()?;
+            if only_live && let Some(retention) = self.retention {
+                row.kept_at = kept_at_of(self.live_lifetime, retention);
+            }
+            if !self.store.store_snapshot(&row, &packed).await? {
                 return Err(self.reject_mismatch(resolved).await);
+            }
+            if only_live && !resolved.only_live.load(Ordering::Relaxed) {
+                // It was asked for while it was being stored.
+                self.store.renew_snapshot(row.hospital_id, &row.id).await?;
             }
             self.store.metrics().snapshot_written();
             Ok::<_, Error>(())
@@ -544,7 +654,7 @@ impl ResolvedStatistics {
             week_start: WeekStart::as_str(self.snapshot.week_start()).to_owned(),
             computed_at: self.computed_at,
             manifest: Vec::new(),
-            kept_at: self.computed_at,
+            kept_at: Utc::now().trunc_subsecs(6),
             expired_at: None,
             pinned_at: None,
             pinned_by: None,

@@ -31,6 +31,7 @@ string_enum!(
         Searched = "SEARCHED",
         Imported = "IMPORTED",
         Exported = "EXPORTED",
+        Subscribed = "SUBSCRIBED",
     }
 );
 

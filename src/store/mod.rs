@@ -20,6 +20,7 @@ mod imports;
 mod keys;
 mod keyset;
 mod ledger_load;
+mod live;
 mod model;
 mod name_index;
 mod no_delay;
@@ -80,6 +81,7 @@ pub use imports::{
     ImportRowProblem, ImportState, ImportWord, NewImport,
 };
 pub use keyset::Keyset;
+pub use live::LiveState;
 pub use model::{
     AuditEntry, Department, Doctor, Hospital, ListKind, Patient, RecordState, SealedText, StaffMember, Visit,
 };
@@ -96,7 +98,7 @@ pub use recall::{
 pub use revision::{HospitalState, Revision};
 pub use schedule::{Absence, DoctorHours, DoctorSchedule};
 pub use session::RefreshUse;
-pub use snapshot::{ListOrder, Pin, SnapshotRow, StoredAs, StoredSnapshot};
+pub use snapshot::{ListOrder, Pin, SnapshotRow, StoredAs, StoredSnapshot, is_stale, kept_at_of};
 #[cfg(test)]
 pub(crate) use sql::IDS_PER_STATEMENT;
 use sql::Sql;

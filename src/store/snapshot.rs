@@ -2,7 +2,8 @@
 //!
 //! A derived list is stored as a snapshot with one list. What it was made of, `derived_source`, does not expire before it does.
 //!
-//! A snapshot expires by its `kept_at`, the time when it was last stored. A list has a `kept_at` of its own, which is at most a
+//! A snapshot expires by its `kept_at`, the time when it was last stored or opened; that of a snapshot of a live answer, which is kept for
+//! a short time only, lies in the past accordingly. A list has a `kept_at` of its own, which is at most a
 //! day before that of any snapshot that has the list: so a list that a snapshot needs is never deleted, and no references have to
 //! be counted.
 
@@ -114,9 +115,20 @@ impl ListOrder {
     }
 }
 
+/// Whether a snapshot that was stored then is renewed when it is opened.
+pub fn is_stale(kept_at: DateTime<Utc>) -> bool {
+    kept_at < Utc::now() - STALE
+}
+
+/// The `kept_at` of a snapshot that is to expire after `lifetime`, where others expire after `retention`.
+pub fn kept_at_of(lifetime: TimeDelta, retention: TimeDelta) -> DateTime<Utc> {
+    (Utc::now() + lifetime - retention - STALE).trunc_subsecs(6)
+}
+
 impl Store {
-    /// Stores a snapshot; one that is stored already keeps its lists. The row's manifest is made here. Returns false where other
-    /// lists are stored under its id: then nothing is stored, and the snapshot must not be shown under that id.
+    /// Stores a snapshot; one that is stored already keeps its lists. The row's manifest is made here; `kept_at` is that of the row and
+    /// of its lists. Returns false where other lists are stored under its id: then nothing is stored, and the snapshot must not be
+    /// shown under that id.
     ///
     /// # Errors
     /// Where the database fails; nothing is stored then.
@@ -148,25 +160,25 @@ impl Store {
             }
         }
         row.manifest = manifest;
-        let now = Utc::now().trunc_subsecs(6);
-        row.kept_at = now;
+        let kept_at = row.kept_at;
         let transaction = self.begin_write().await?;
-        let (mut stored, stale) = self.stored_lists(&transaction, hospital, &lists, now).await?;
+        let (mut stored, stale) = self.stored_lists(&transaction, hospital, &lists, kept_at).await?;
         if !stale.is_empty() {
             // A sweep may have deleted some of them just before. It does not delete those that are renewed.
-            self.renew_lists(&transaction, hospital, &stale, now).await?;
-            stored = self.stored_lists(&transaction, hospital, &lists, now).await?.0;
+            self.renew_lists(&transaction, hospital, &stale, kept_at).await?;
+            stored = self.stored_lists(&transaction, hospital, &lists, kept_at).await?.0;
         }
         for digest in stored {
             lists.remove(&digest);
         }
-        insert_lists(&transaction, hospital, lists, now).await?;
+        insert_lists(&transaction, hospital, lists, kept_at).await?;
         // Restores an expired snapshot, and renews an old one.
         let mut sql = self.sql("UPDATE snapshot SET expired_at = NULL, kept_at = ");
-        sql.bind(now).push(", manifest = ").bind(row.manifest.clone());
+        sql.bind(kept_at).push(", manifest = ").bind(row.manifest.clone());
         sql.push(" WHERE hospital_id = ").bind(hospital);
         sql.push(" AND id = ").bind(row.id.as_str());
-        sql.push(" AND (expired_at IS NOT NULL OR kept_at < ").bind(now - STALE);
+        sql.push(" AND (expired_at IS NOT NULL OR kept_at < ")
+            .bind(kept_at - STALE);
         sql.push(" AND manifest = ").bind(row.manifest.clone()).push(")");
         transaction.execute_raw(sql.done()).await?;
         let (id, manifest) = (row.id.clone(), row.manifest.clone());
@@ -189,6 +201,7 @@ impl Store {
             transaction.rollback().await?;
             return Ok(StoredAs::Other);
         }
+        let now = Utc::now().trunc_subsecs(6);
         if !self.keep_sources(&transaction, hospital, &id, sources, now).await? {
             transaction.rollback().await?;
             return Ok(StoredAs::SourceExpired);
@@ -242,31 +255,31 @@ impl Store {
         }
     }
 
-    /// Sets `kept_at` of lists to now.
+    /// Sets `kept_at` of lists.
     async fn renew_lists(
         &self,
         connection: &impl ConnectionTrait,
         hospital: i64,
         digests: &[String],
-        now: DateTime<Utc>,
+        kept_at: DateTime<Utc>,
     ) -> std::result::Result<(), DbErr> {
         for digests in digests.chunks(ROWS) {
             let digests: Vec<&str> = digests.iter().map(String::as_str).collect();
             let mut sql = self.sql("UPDATE list_part SET kept_at = ");
-            sql.bind(now).push(" WHERE hospital_id = ").bind(hospital);
+            sql.bind(kept_at).push(" WHERE hospital_id = ").bind(hospital);
             sql.push(" AND digest").few(&digests);
             connection.execute_raw(sql.done()).await?;
         }
         Ok(())
     }
 
-    /// Which of the lists are stored; and of these, sorted, those that were not renewed for [`STALE`].
+    /// Which of the lists are stored; and of these, sorted, those whose `kept_at` is more than [`STALE`] before this one.
     async fn stored_lists(
         &self,
         connection: &impl ConnectionTrait,
         hospital: i64,
         lists: &HashMap<[u8; 32], &[u8]>,
-        now: DateTime<Utc>,
+        kept_at: DateTime<Utc>,
     ) -> Result<(Vec<[u8; 32]>, Vec<String>)> {
         let by_hex: HashMap<String, [u8; 32]> = lists.keys().map(|digest| (hex::encode(digest), *digest)).collect();
         let names: Vec<&str> = by_hex.keys().map(String::as_str).collect();
@@ -279,7 +292,7 @@ impl Store {
         for row in connection.query_all_raw(sql.done()).await? {
             let digest: String = row.try_get_by_index(0)?;
             stored.extend(by_hex.get(&digest).copied());
-            if row.try_get_by_index::<DateTime<Utc>>(1)? < now - STALE {
+            if row.try_get_by_index::<DateTime<Utc>>(1)? < kept_at - STALE {
                 stale.push(digest);
             }
         }
@@ -455,6 +468,22 @@ impl Store {
             .collect::<std::result::Result<_, _>>()?)
     }
 
+    /// Renews a snapshot with its lists as if it were stored now, where it was stored more than [`STALE`] ago.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn renew_snapshot(&self, hospital: i64, id: &str) -> Result<()> {
+        // The lists first: they must not expire before the snapshot.
+        self.renew_lists_of(hospital, id).await?;
+        let now = Utc::now().trunc_subsecs(6);
+        let mut sql = self.sql("UPDATE snapshot SET kept_at = ");
+        sql.bind(now).push(" WHERE hospital_id = ").bind(hospital);
+        sql.push(" AND id = ").bind(id);
+        sql.push(" AND expired_at IS NULL AND kept_at < ").bind(now - STALE);
+        self.write(sql).await?;
+        Ok(())
+    }
+
     /// Loads a snapshot of the hospital; none where there never was one of that id.
     ///
     /// # Errors
@@ -562,7 +591,7 @@ async fn insert_lists(
     transaction: &DatabaseTransaction,
     hospital: i64,
     lists: HashMap<[u8; 32], &[u8]>,
-    now: DateTime<Utc>,
+    kept_at: DateTime<Utc>,
 ) -> Result<()> {
     let mut rows = Vec::new();
     let mut bytes = 0;
@@ -578,7 +607,7 @@ async fn insert_lists(
                 digest: Set(hex::encode(digest)),
                 part: Set(part),
                 bytes: Set(piece.to_vec()),
-                kept_at: Set(now),
+                kept_at: Set(kept_at),
             });
         }
     }

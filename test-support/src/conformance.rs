@@ -39,8 +39,9 @@ pub fn check(query: &str, operation: Option<&str>, variables: &Value, response: 
             .map(|(name, value)| (name.clone(), value.clone())),
     );
     let root = match operation.node.ty {
+        OperationType::Query => "Query",
         OperationType::Mutation => "Mutation",
-        _ => "Query",
+        OperationType::Subscription => "Subscription",
     };
     // The error that says how many others were omitted has no path.
     for error in errors

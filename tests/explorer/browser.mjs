@@ -122,7 +122,7 @@ await check("a wrong password is refused with a message", async () => {
 
 await check("the form signs in and GraphiQL opens with its sample tabs", async () => {
   await signIn(PASSWORD);
-  for (const name of ["YearOverview", "ListUnderANumber", "PatientHistory", "SnapshotById", "CohortById", "Explain", "Changes", "DayAtTheDesk", "Booking", "RecallLists"]) {
+  for (const name of ["YearOverview", "ListUnderANumber", "PatientHistory", "SnapshotById", "CohortById", "Explain", "Changes", "DayAtTheDesk", "Booking", "RecallLists", "LiveNumbers"]) {
     await tab(name).waitFor();
   }
   await page.getByRole("button", { name: "Sign out" }).waitFor();
@@ -187,6 +187,33 @@ await check("recall lists are counted", async () => {
     assert.equal(sum, list.patientCount);
     assert.equal(list.next.totalCount, list.patientCount);
   }
+});
+
+await check("a live number changes while it is looked at", async () => {
+  await tab("LiveNumbers").click();
+  await page.getByRole("button", { name: /^Execute query/ }).click();
+  const shown = page.locator(".graphiql-response .view-lines");
+  const count = async () => /"visitCount":\s*(\d+)/.exec((await shown.innerText()).replaceAll("\u00a0", " "))?.[1];
+  await shown.getByText("visitCount").first().waitFor();
+  const before = Number(await count());
+  const [token] = tokens;
+  const post = async (query, variables) => {
+    const response = await fetch(`${origin}/graphql`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Authorization: `Bearer ${token}` },
+      body: JSON.stringify({ query, variables }),
+    });
+    const { data, errors } = await response.json();
+    assert.equal(errors, undefined, JSON.stringify(errors));
+    return data;
+  };
+  const { hospital, patients } = await post("{ hospital { today } patients(first: 1) { nodes { id } } }");
+  const input = { patientId: patients.nodes[0].id, date: hospital.today, status: "COMPLETED" };
+  await post("mutation ($input: RecordVisitInput!) { recordVisit(input: $input) { visit { id } } }", { input });
+  const deadline = Date.now() + 10_000;
+  while (Number(await count()) === before && Date.now() < deadline) await page.waitForTimeout(100);
+  assert.equal(Number(await count()), before + 1);
+  await page.getByRole("button", { name: /^Stop/ }).click();
 });
 
 await check("a snapshot is found again by its id", async () => {

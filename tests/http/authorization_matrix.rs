@@ -66,6 +66,8 @@ const RULES: &[(&str, AccessRule, &str)] = &[
     ("Query", Named, "possibleDuplicates"),
     ("Query", Change, "import imports"),
     ("Query", Administer, "audit previewDefinition"),
+    ("Subscription", Everyone, "statistics visitsOn"),
+    ("Subscription", Change, "importProgress"),
     ("Mutation", Open, "refreshSession signIn"),
     ("Mutation", SignedIn, "changePassword signOut"),
     ("Mutation", Keep, "exportCohort exportRecallList pinSnapshot unpinSnapshot"),

@@ -7,6 +7,8 @@ use async_graphql::parser::parse_query;
 use serde_json::{Map, Value, json};
 use test_support::{Client, DatabaseKind, TestApp, wait_until, with_app};
 
+use crate::live_client::LiveClient;
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const FENCE: &str = "```";
 const FAILS: &str = "# fails: ";
@@ -198,7 +200,14 @@ async fn each_query_of_the_documentation_runs() {
         let queries: Vec<(String, String)> = pages().iter().flat_map(|page| queries(page)).collect();
         assert!(queries.len() > 15, "the documentation has {} queries", queries.len());
         for (place, query) in queries {
-            let answer = admin.graphql_response(&query, variables(&place, &query, &values)).await;
+            let variables = variables(&place, &query, &values);
+            let answer = if query.starts_with("subscription") {
+                let mut client = LiveClient::signed_in(app.base(), &admin.token).await;
+                client.subscribe("1", &query, variables).await;
+                client.answer("1").await
+            } else {
+                admin.graphql_response(&query, variables).await
+            };
             match query.lines().next().and_then(|line| line.strip_prefix(FAILS)) {
                 Some(code) => assert_eq!(answer["errors"][0]["extensions"]["code"], code, "{place}: {answer}"),
                 None => {

@@ -19,12 +19,13 @@ mod types;
 use std::sync::Arc;
 
 use async_graphql::extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute};
-use async_graphql::parser::types::{DocumentOperations, ExecutableDocument};
+use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, OperationType};
 use async_graphql::{Request, Response, ServerError, Value, Variables};
 
 use super::query_limits;
 use crate::error::Error;
-use crate::graphql::{self, RequestContext, Schema, Services};
+use crate::graphql::{self, LiveSchema, RequestContext, Schema, Services};
+use selection::Plan;
 pub(super) use types::Types;
 
 /// Executes operations on the schema.
@@ -33,6 +34,8 @@ pub(super) struct Executor {
     validating: Schema,
     /// Executes validated operations.
     executing: Schema,
+    /// Executes answers of validated subscriptions.
+    live: LiveSchema,
     types: Types,
 }
 
@@ -42,7 +45,8 @@ impl Executor {
         Ok(Self {
             types: Types::of(&validating.sdl())?,
             validating,
-            executing: graphql::schema(services),
+            executing: graphql::schema(services.clone()),
+            live: graphql::live_schema(services),
         })
     }
 
@@ -50,7 +54,7 @@ impl Executor {
         &self.types
     }
 
-    /// Executes an operation of a document that [`query_limits::check`] accepted: its fragments exist, do not spread themselves, and
+    /// Executes an operation, or one answer of a subscription, of a document that [`query_limits::check`] accepted: its fragments exist, do not spread themselves, and
     /// are bounded in size. Returns the errors of a document that is invalid and was not executed.
     pub(super) async fn execute(
         &self,
@@ -61,7 +65,7 @@ impl Executor {
     ) -> Result<Response, Vec<ServerError>> {
         let (_, operation) = query_limits::select_operation(&document, name.as_deref())
             .map_err(|rejection| vec![ServerError::new(rejection.message, rejection.location)])?;
-        let (plan, operation) = selection::plan(&self.types, &document, operation, &variables);
+        let (plan, mut operation) = selection::plan(&self.types, &document, operation, &variables);
         let mut request = Request::new("").variables(variables.clone());
         request.operation_name = name;
         request.set_parsed_query(Arc::unwrap_or_clone(document));
@@ -69,16 +73,32 @@ impl Executor {
         if !validated.errors.is_empty() {
             return Err(validated.errors);
         }
+        let is_live = operation.node.ty == OperationType::Subscription;
+        if is_live && !selects_one_field(&plan) {
+            let message = "a subscription must select exactly one field of the type Subscription";
+            return Err(vec![ServerError::new(message, Some(operation.pos))]);
+        }
+        if is_live {
+            operation.node.ty = OperationType::Query;
+        }
         let mut request = Request::new("").variables(variables).data(context);
         request.set_parsed_query(ExecutableDocument {
             operations: DocumentOperations::Single(operation),
             fragments: Default::default(),
         });
-        let mut response = self.executing.execute(request).await;
+        let mut response = match is_live {
+            true => self.live.execute(request).await,
+            false => self.executing.execute(request).await,
+        };
         let data = std::mem::take(&mut response.data);
         response.data = completion::complete(&plan, data, &response.errors);
         Ok(response)
     }
+}
+
+/// Whether a subscription selects one field, which is not of introspection (5.2.4.1).
+fn selects_one_field(plan: &Plan<'_>) -> bool {
+    matches!(plan, Plan::Object(fields) if matches!(&fields[..], [field] if field.ty.is_some()))
 }
 
 /// An extension that ends a request after its validation.

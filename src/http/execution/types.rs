@@ -12,6 +12,7 @@ use crate::error::Error;
 pub(in crate::http) struct Types {
     query: Option<Name>,
     mutation: Option<Name>,
+    subscription: Option<Name>,
     /// Object types with the types of their fields.
     objects: HashMap<Name, HashMap<Name, Type>>,
     /// Interfaces and unions with the object types that they may be.
@@ -30,6 +31,7 @@ impl Types {
                 TypeSystemDefinition::Schema(schema) => {
                     types.query = schema.node.query.map(|name| name.node);
                     types.mutation = schema.node.mutation.map(|name| name.node);
+                    types.subscription = schema.node.subscription.map(|name| name.node);
                     continue;
                 }
                 TypeSystemDefinition::Directive(_) => continue,
@@ -59,7 +61,7 @@ impl Types {
         let root = match kind {
             OperationType::Query => &self.query,
             OperationType::Mutation => &self.mutation,
-            OperationType::Subscription => &None,
+            OperationType::Subscription => &self.subscription,
         };
         root.as_deref().unwrap_or_default()
     }

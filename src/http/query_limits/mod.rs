@@ -11,6 +11,7 @@ use async_graphql::parser::types::{
 };
 use async_graphql::{Name, Pos, Positioned, Value, Variables};
 
+use super::execution::Types;
 use crate::config::Limits;
 use crate::error::ErrorCode;
 use crate::observe::{Operation, OperationKind};
@@ -26,13 +27,21 @@ const MAX_NAME_LENGTH: usize = 64;
 pub(super) struct RootFields {
     query: HashSet<String>,
     mutation: HashSet<String>,
+    subscription: HashSet<String>,
 }
 
 impl RootFields {
     /// From the fields of the schema's root types; those of introspection are added.
-    pub(super) fn new<'a>(query: impl Iterator<Item = &'a str>, mutation: impl Iterator<Item = &'a str>) -> Self {
+    pub(super) fn new(types: &Types) -> Self {
+        let [query, mutation, subscription] = [
+            OperationType::Query,
+            OperationType::Mutation,
+            OperationType::Subscription,
+        ]
+        .map(|kind| types.root_fields(kind));
         let introspection = ["__schema", "__type", "__typename"];
         Self {
+            subscription: subscription.map(str::to_owned).collect(),
             query: query.chain(introspection).map(str::to_owned).collect(),
             mutation: mutation.chain(["__typename"]).map(str::to_owned).collect(),
         }
@@ -49,6 +58,7 @@ impl RootFields {
         let known = match kind {
             OperationKind::Query => &self.query,
             OperationKind::Mutation => &self.mutation,
+            OperationKind::Subscription => &self.subscription,
         };
         for item in &selection.items {
             match &item.node {
@@ -154,8 +164,9 @@ pub(super) fn check(
     }
     check_required_variables(operation, variables)?;
     let kind = match operation.node.ty {
+        OperationType::Query => OperationKind::Query,
         OperationType::Mutation => OperationKind::Mutation,
-        _ => OperationKind::Query,
+        OperationType::Subscription => OperationKind::Subscription,
     };
     let mut fields = Vec::new();
     known.collect(kind, document, &operation.node.selection_set.node, &mut fields);
@@ -256,6 +267,7 @@ mod tests {
         let roots = RootFields {
             query: HashSet::new(),
             mutation: HashSet::new(),
+            subscription: HashSet::new(),
         };
         check(
             &document,
