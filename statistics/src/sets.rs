@@ -171,7 +171,10 @@ mod tests {
         }
     }
 
-    fn shown(set: &CohortList) -> (Vec<(i64, u32, Option<Day>)>, Vec<(i64, i64, i32)>) {
+    /// Patients with their number of visits and the last one, and visits with patient and day.
+    type Shown = (Vec<(i64, u32, Option<Day>)>, Vec<(i64, i64, i32)>);
+
+    fn shown(set: &CohortList) -> Shown {
         (
             set.patients.iter().map(|p| (p.id, p.visits, p.last_visit)).collect(),
             set.visits.iter().map(|v| (v.id, v.patient, v.date.0)).collect(),
