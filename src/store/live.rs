@@ -1,6 +1,4 @@
-//! What live answers depend on, read for all hospitals with subscribers at once.
-
-use std::collections::HashMap;
+//! What live answers depend on.
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
@@ -19,30 +17,28 @@ pub struct LiveState {
 }
 
 impl Store {
-    /// The states of these hospitals, by one statement; those that do not exist are left out.
+    /// The state of a hospital, by one statement; none if it does not exist.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn live_states(&self, hospitals: &[i64]) -> Result<HashMap<i64, LiveState>> {
+    pub async fn live_state(&self, hospital: i64) -> Result<Option<LiveState>> {
         let mut sql = self.sql(
-            "SELECT h.id, h.time_zone, r.number, c.tag
+            "SELECT h.time_zone, r.number, c.tag
             FROM hospital h
             LEFT JOIN revision r ON r.hospital_id = h.id
             LEFT JOIN change_feed c ON c.hospital_id = h.id AND c.number = r.number
-            WHERE h.id",
+            WHERE h.id = ",
         );
-        sql.numbers(hospitals);
-        let mut states = HashMap::new();
-        for row in self.readers.query_all_raw(sql.done()).await? {
-            let (number, tag): (Option<i64>, Option<i64>) = (row.try_get("", "number")?, row.try_get("", "tag")?);
-            let time_zone: String = row.try_get("", "time_zone")?;
-            let time_zone: Option<Tz> = time_zone.parse().ok();
-            let state = LiveState {
-                revision: number.zip(tag).map(|(number, tag)| Revision { number, tag }),
-                today: time_zone.map(|time_zone| self.today(time_zone)),
-            };
-            states.insert(row.try_get("", "id")?, state);
-        }
-        Ok(states)
+        sql.bind(hospital);
+        let Some(row) = self.readers.query_one_raw(sql.done()).await? else {
+            return Ok(None);
+        };
+        let (number, tag): (Option<i64>, Option<i64>) = (row.try_get("", "number")?, row.try_get("", "tag")?);
+        let time_zone: String = row.try_get("", "time_zone")?;
+        let time_zone: Option<Tz> = time_zone.parse().ok();
+        Ok(Some(LiveState {
+            revision: number.zip(tag).map(|(number, tag)| Revision { number, tag }),
+            today: time_zone.map(|time_zone| self.today(time_zone)),
+        }))
     }
 }

@@ -468,7 +468,7 @@ impl Store {
             .collect::<std::result::Result<_, _>>()?)
     }
 
-    /// Renews a snapshot with its lists as if it were stored now, where it was stored more than [`STALE`] ago.
+    /// Renews a snapshot with its lists as if it were stored now, where it was stored more than a day ago.
     ///
     /// # Errors
     /// Where the database fails.

@@ -1,7 +1,7 @@
 //! Subscriptions: GraphQL over WebSockets by the protocol graphql-transport-ws.
 //!
-//! Equal subscriptions are one question ([`questions`]). A task of the server asks the database in fixed intervals, by one statement,
-//! whether hospitals with subscribers have changed, and has their questions answered again ([`watch`]). Each answer is executed like that
+//! Equal subscriptions are one question ([`questions`]). A task of the server asks the database in fixed intervals whether a hospital with
+//! subscribers has changed, by one statement each, and has their questions answered again ([`watch`]). Each answer is executed like that
 //! of a query. Each subscription sends the newest answer if it differs from the one before ([`stream`]).
 
 mod connection;
@@ -141,25 +141,18 @@ pub(super) async fn watch(app: App) {
     let mut seen = HashMap::new();
     loop {
         interval.tick().await;
-        let hospitals: Vec<i64> = app.live.questions.hospitals().into_iter().collect();
-        if hospitals.is_empty() {
-            seen.clear();
-            continue;
-        }
-        match app.services.store.live_states(&hospitals).await {
-            Ok(states) => {
-                // Also those that were not watched before: their questions may have been answered before this state.
-                let changed = |hospital| seen.get(&hospital) != states.get(&hospital);
-                app.live.questions.answer_outdated(changed);
-                seen = states;
-            }
-            Err(error) => {
-                tracing::warn!("subscriptions are not answered: {}", error.for_operator());
-                // Their answers tell the subscribers.
-                app.live.questions.answer_outdated(|_| true);
-                seen.clear();
+        let mut states = HashMap::new();
+        for hospital in app.live.questions.hospitals() {
+            match app.services.store.live_state(hospital).await {
+                Ok(state) => states.extend(state.map(|state| (hospital, state))),
+                // The answers tell the subscribers.
+                Err(error) => tracing::warn!("changes for subscriptions are unknown: {}", error.for_operator()),
             }
         }
+        // Also hospitals that were not watched before: their questions may have been answered before this state.
+        let changed = |hospital| !states.contains_key(&hospital) || seen.get(&hospital) != states.get(&hospital);
+        app.live.questions.answer_outdated(changed);
+        seen = states;
     }
 }
 
