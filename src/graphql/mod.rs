@@ -44,6 +44,7 @@ pub use id::{cohort_id, parse_cohort_id, patient_id, recall_entry_id, upload_id,
 pub use mutation::Mutation;
 pub use query::Query;
 pub use raw_json::{RawJson, TYPE_KEY};
+pub(crate) use retention::DEFAULT_HORIZON;
 pub(crate) use schedule::MAX_SLOT_DAYS;
 pub use subscription::Subscription;
 

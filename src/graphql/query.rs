@@ -130,7 +130,7 @@ impl Query {
         #[graphql(desc = "The days of which patients are new.")] range: DateRangeInput,
         #[graphql(
             desc = "Units after each, 0 or more; the units of the range times one more than this are at most 2,000.",
-            default = 12
+            default_with = "retention::DEFAULT_HORIZON"
         )]
         horizon: i32,
         #[graphql(desc = "Which visits count; all if absent.")] filter: Option<StatisticsFilter>,

@@ -53,6 +53,9 @@ impl Retention {
     }
 }
 
+/// The horizon of a question that gives none.
+pub(crate) const DEFAULT_HORIZON: i32 = 12;
+
 /// Refuses a horizon that makes too many cells.
 fn check_horizon(ctx: &Context<'_>, request: &StatisticsRequest, horizon: i32) -> Result<u32> {
     let max = context::limits(ctx)?.max_retention_cells;

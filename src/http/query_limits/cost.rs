@@ -9,7 +9,7 @@ use chrono::NaiveDate;
 
 use super::{Rejection, check_limit};
 use crate::config::Limits;
-use crate::graphql::MAX_SLOT_DAYS;
+use crate::graphql::{DEFAULT_HORIZON, MAX_SLOT_DAYS};
 use crate::statistics::{Day, DayRange, Period};
 
 /// The cost of a statistics question before its first field is resolved.
@@ -38,7 +38,7 @@ pub(super) const CONNECTIONS: [&str; 13] = [
 const NESTED: &str = "nested selections";
 
 /// Lists whose length depends on no argument, with the length that is assumed: a usual one, not the longest possible.
-const LISTS: [(&str, usize); 36] = [
+const LISTS: [(&str, usize); 35] = [
     // The visits of a day.
     ("visitsOn", 200),
     ("departments", 50),
@@ -53,8 +53,6 @@ const LISTS: [(&str, usize); 36] = [
     ("reasons", 3),
     ("sources", 3),
     ("breakdown", 12),
-    // Of all rows of a retention together.
-    ("cells", 50),
     ("nextStatuses", 5),
     ("possibleDuplicates", 10),
     ("patientIds", 10),
@@ -100,6 +98,8 @@ pub(super) fn is_list(name: &str) -> bool {
         "slots",
         "visits",
         "entries",
+        "cells",
+        "rows",
     ]
     .contains(&name)
         || LISTS.iter().any(|(list, _)| *list == name)
@@ -233,7 +233,9 @@ impl<'a> CostEstimator<'a> {
                 }
                 None => cost.per_row = one(below.max_total(self.limits)),
             },
-            "buckets" | "onlyBefore" | "onlyAfter" => cost.per_bucket = one(below.max_total(self.limits)),
+            "buckets" | "onlyBefore" | "onlyAfter" | "cells" => cost.per_bucket = one(below.max_total(self.limits)),
+            // Of a retention: at least one cell each.
+            "rows" if below.per_bucket > 0 => cost.per_bucket = one(below.fixed.saturating_add(below.per_bucket)),
             name if CONNECTIONS.contains(&name) => {
                 cost.fixed = LIST_COST.saturating_add(below.total(self.rows(field), ASSUMED_BUCKETS))
             }
@@ -246,7 +248,11 @@ impl<'a> CostEstimator<'a> {
             "narrowed" | "cohortSet" => {
                 cost.fixed = STATISTICS_COST.saturating_add(below.max_total(self.limits));
             }
-            "statistics" | "previewDefinition" | "retention" => {
+            "retention" => {
+                let cells = self.cells(field);
+                cost.fixed = STATISTICS_COST.saturating_add(below.total(self.limits.max_page_size, cells));
+            }
+            "statistics" | "previewDefinition" => {
                 cost.fixed =
                     STATISTICS_COST.saturating_add(below.total(self.limits.max_page_size, self.buckets(field)));
             }
@@ -286,6 +292,15 @@ impl<'a> CostEstimator<'a> {
         buckets()
             .unwrap_or(self.limits.max_buckets)
             .min(self.limits.max_buckets)
+    }
+
+    /// The most cells that a retention can have. More are refused when it is resolved.
+    fn cells(&self, field: &'a Field) -> usize {
+        let horizon = self.argument(field, "horizon").and_then(Known::number);
+        let horizon = horizon.unwrap_or(DEFAULT_HORIZON as usize);
+        self.buckets(field)
+            .saturating_mul(horizon.saturating_add(1))
+            .min(self.limits.max_retention_cells)
     }
 
     /// The days of a question about slots; the limit if they are unknown. More are refused when it is resolved.
