@@ -7,18 +7,28 @@ import "monaco-graphql/esm/lite.js"; // loaded here, since GraphiQL would load i
 import "monaco-graphql/esm/monaco-editor.js";
 import type { Fetcher } from "@graphiql/toolkit";
 import { GraphiQL } from "graphiql";
-import { getOperationAST } from "graphql";
+import { type ExecutionResult, getOperationAST, parse } from "graphql";
 import { useState } from "react";
 import { subscribe } from "./live";
 import type { Sample } from "./samples";
-import { request, signOut, type Viewer } from "./session";
+import { type Request, request, signOut, type Viewer } from "./session";
+
+/** Whether a request subscribes. What does not parse is left to the server, which says why. */
+function subscribes({ query, operationName }: Request): boolean {
+  try {
+    return getOperationAST(parse(query), operationName)?.operation === "subscription";
+  } catch {
+    return false;
+  }
+}
 
 const fetcher: Fetcher = ({ operationName, ...params }, options) => {
-  // Right after switching tabs, GraphiQL still sends the other tab's operation name.
+  // Right after switching tabs, GraphiQL still has the other tab's operation name and document.
   const known = new RegExp(`\\b(query|mutation|subscription)\\s+${operationName}\\b`).test(params.query);
   const body = known ? { ...params, operationName } : params;
-  const operation = options?.documentAST && getOperationAST(options.documentAST, body.operationName);
-  return operation?.operation === "subscription" ? subscribe(body) : request(body, options?.headers);
+  if (subscribes(body)) return subscribe(body);
+  // Errors are what the server sent, which GraphiQL takes, too.
+  return request(body, options?.headers) as Promise<unknown> as Promise<ExecutionResult>;
 };
 
 /** GraphiQL would store queries, variables and tabs in the browser: only the theme may be stored. */

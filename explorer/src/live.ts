@@ -1,4 +1,5 @@
 // Subscriptions, over one WebSocket that is open while there are any.
+import type { ExecutionResult } from "graphql";
 import { createClient } from "graphql-ws";
 import { accessToken, MARGIN_MS, type Request } from "./session";
 
@@ -20,5 +21,7 @@ async function renew(socket: WebSocket) {
 
 /** The answers of a subscription. */
 export function subscribe({ query, variables, operationName }: Request) {
-  return client.iterate({ query, variables: variables as Record<string, unknown>, operationName });
+  const answers = client.iterate({ query, variables: variables as Record<string, unknown>, operationName });
+  // Errors are what the server sent, which GraphiQL takes, too.
+  return answers as AsyncIterable<ExecutionResult>;
 }

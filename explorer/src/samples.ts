@@ -275,6 +275,45 @@ subscription LiveNumbers($range: DateRangeInput!) {
 }
 `;
 
+const PARTS = `# A list divided into parts: each part is a list that opens.
+# Parts of patients add up to patientCount, those of visits to visitCount.
+query Parts($id: ID!) {
+  cohort(id: $id) {
+    kind
+    patientCount
+    visitCount
+    bySex: breakdown(by: SEX) { ...Part }
+    byAge: breakdown(by: AGE_BAND) { ...Part }
+    byDoctor: breakdown(by: DOCTOR) { ...Part }
+  }
+}
+
+fragment Part on CohortPart {
+  key
+  label
+  cohort { id patientCount visitCount }
+}
+`;
+
+const RETENTION = `# Of the new patients of each month, who came in which month after:
+# read along a row. Each cell is a list that opens.
+query Retention($range: DateRangeInput!) {
+  retention(period: MONTH, range: $range, horizon: 6) {
+    asOf
+    rows {
+      start
+      newPatients { patientCount }
+      cells {
+        offset
+        rate
+        complete
+        returned { patientCount }
+      }
+    }
+  }
+}
+`;
+
 const LAST_DAY = `query LastDay($dates: DateRangeInput!) {
   visits(first: 1, orderBy: { field: DATE, direction: DESC }, filter: { dates: $dates }) { nodes { date } }
 }`;
@@ -357,6 +396,8 @@ export async function samples(today: string): Promise<Sample[]> {
       patientId: month?.churnSuspected.patients.nodes[0]?.id ?? input.patientId,
       day: month?.start ?? range.from,
     }),
+    sample(PARTS, { id: month?.churnSuspected.id ?? "" }),
+    sample(RETENTION, { range }),
     sample(CHANGES, { range, since: earlier.data?.statistics.id ?? "" }),
     sample(DAY_AT_THE_DESK, { day: today }),
     sample(BOOKING, { input }),

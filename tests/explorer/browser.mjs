@@ -122,7 +122,7 @@ await check("a wrong password is refused with a message", async () => {
 
 await check("the form signs in and GraphiQL opens with its sample tabs", async () => {
   await signIn(PASSWORD);
-  for (const name of ["YearOverview", "ListUnderANumber", "PatientHistory", "SnapshotById", "CohortById", "Explain", "Changes", "DayAtTheDesk", "Booking", "RecallLists", "LiveNumbers"]) {
+  for (const name of ["YearOverview", "ListUnderANumber", "PatientHistory", "SnapshotById", "CohortById", "Explain", "Parts", "Retention", "Changes", "DayAtTheDesk", "Booking", "RecallLists", "LiveNumbers"]) {
     await tab(name).waitFor();
   }
   await page.getByRole("button", { name: "Sign out" }).waitFor();
@@ -159,6 +159,24 @@ await check("a patient is explained", async () => {
   const { statisticsSnapshot } = await run("Explain");
   assert.equal(statisticsSnapshot.explain.bucket.cohorts.length, 8);
   assert(statisticsSnapshot.explain.bucket.cohorts.some(({ included }) => included), "in no list");
+});
+
+await check("the parts of a list add up to it", async () => {
+  const { cohort } = await run("Parts");
+  const sum = (parts, count) => parts.reduce((sum, part) => sum + part.cohort[count], 0);
+  assert(cohort.patientCount > 0 && cohort.byAge.length > 1, JSON.stringify(cohort));
+  assert.equal(sum(cohort.bySex, "patientCount"), cohort.patientCount);
+  assert.equal(sum(cohort.byAge, "patientCount"), cohort.patientCount);
+  assert.equal(sum(cohort.byDoctor, "visitCount"), cohort.visitCount);
+});
+
+await check("retention has a row for each month", async () => {
+  const { retention } = await run("Retention");
+  assert.equal(retention.rows.length, 12);
+  assert(retention.rows.some(({ cells }) => cells.some(({ returned }) => returned.patientCount > 0)), "nobody returned");
+  for (const { newPatients, cells } of retention.rows) {
+    assert(cells.every(({ returned }) => returned.patientCount <= newPatients.patientCount));
+  }
 });
 
 await check("the changes between two snapshots have reasons", async () => {
