@@ -338,8 +338,9 @@ impl OperationBuilder<'_, '_, '_> {
             BaseType::List(of) => {
                 let items = match self.choices.below(60) {
                     57 => 0,
-                    58 => 101,
-                    59 => 1_001,
+                    // Not within one another: a few of them would take all memory.
+                    58 if depth < 2 => 101,
+                    59 if depth < 2 => 1_001,
                     few => 1 + few % 3,
                 };
                 let own = items.min(4);
