@@ -202,6 +202,12 @@ pub fn following(month: NaiveDate) -> Option<NaiveDate> {
     month.checked_add_months(Months::new(1))
 }
 
+/// The first day of the month before.
+#[must_use]
+pub fn preceding(month: NaiveDate) -> Option<NaiveDate> {
+    month.checked_sub_months(Months::new(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -40,7 +40,7 @@ pub struct Model {
     pub churn_after_days: Option<i32>,
     pub overdue_after_days: Option<i32>,
     pub effective_from: Option<DateTimeUtc>,
-    /// What whoever pinned it calls it.
+    /// The label under which it was pinned.
     pub label: Option<String>,
     /// Counts up with each pinning; none where it is not pinned.
     pub pin_number: Option<i64>,

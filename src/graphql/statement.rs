@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, ID, Object};
-use chrono::Datelike as _;
 
 use super::changes::StatisticsChanges;
 use super::context;
@@ -14,6 +13,7 @@ use super::scalars::{Date, DateTime};
 use super::staff::StaffMember;
 use super::statistics::Statistics;
 use crate::error::{Error, Result};
+use crate::statement::preceding;
 use crate::statistics::Day;
 use crate::store;
 
@@ -76,7 +76,7 @@ impl Statement {
 
     /// The statement of the month before; null for the first.
     async fn previous(&self, ctx: &Context<'_>) -> Result<Option<Self>> {
-        let Some(month) = self.0.month.pred_opt().and_then(|day| day.with_day(1)) else {
+        let Some(month) = preceding(self.0.month) else {
             return Ok(None);
         };
         Ok(context::loaders(ctx)?.load_one(StatementKey(month)).await?.map(Self))

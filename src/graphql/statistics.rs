@@ -324,7 +324,7 @@ impl Statistics {
         }
     }
 
-    /// What whoever pinned it calls it; null if it has no label, or if patients are masked for the viewer.
+    /// The label under which it was pinned; null if it has none, or if patients are masked for the viewer.
     async fn label(&self, ctx: &Context<'_>) -> Result<Option<String>> {
         if !context::sees_in_full(ctx)? {
             return Ok(None);

@@ -44,8 +44,8 @@ impl Subscription {
         Ok(reporting.resolve_live(hospital, asked).await?.into())
     }
 
-    /// All visits of a day, by time: at once, and whenever one of them has changed, likewise. A note or a phone number alone is no
-    /// change. Fails if more than 2,000 match.
+    /// All visits of a day, by time: at once, and whenever one of them has changed, within a second and at most once a second. A
+    /// note or a phone number alone is no change. Fails if more than 2,000 match.
     async fn visits_on(
         &self,
         ctx: &Context<'_>,

@@ -299,7 +299,7 @@ impl Content {
                 place,
                 list,
             } => list.get_or_init(|| {
-                let cell = retention.cells.row(*row).get(*place);
+                let cell = retention.cells.cell(*row, *place);
                 Arc::new(cell.map(statistics::Cell::list).unwrap_or_default())
             }),
             Self::Part { resolved, part, list } => list.get_or_init(|| Arc::new(resolved.snapshot.part(part))),
@@ -352,8 +352,7 @@ impl DerivedList {
                 retention, row, place, ..
             } => retention
                 .cells
-                .row(*row)
-                .get(*place)
+                .cell(*row, *place)
                 .map_or(0, statistics::Cell::patient_count),
             Content::Part { part, .. } => part.patient_count(),
         }
@@ -366,8 +365,7 @@ impl DerivedList {
                 retention, row, place, ..
             } => retention
                 .cells
-                .row(*row)
-                .get(*place)
+                .cell(*row, *place)
                 .map_or(0, statistics::Cell::visit_count),
             Content::Part { part, .. } => part.visit_count(),
         }

@@ -8,7 +8,7 @@ use tracing::instrument;
 use super::{Cohort, Reporting, ResolvedStatistics, SnapshotId, StatisticsComparison, StatisticsRequest, spawn_cpu};
 use crate::error::{Error, Result};
 use crate::permissions::{Action, Viewer};
-use crate::statement::{Circumstances, StatementDocument, StatementFile, following, month_text};
+use crate::statement::{Circumstances, StatementDocument, StatementFile, following, month_text, preceding};
 use crate::statistics::{DayRange, Filter, Period};
 use crate::store::{SealMonth, Statement};
 
@@ -89,8 +89,7 @@ impl Reporting {
         list_digest: ListDigest,
     ) -> Result<StatementFile> {
         let resolved = self.sealed(statement).await?;
-        let month_before = statement.month.pred_opt().and_then(|day| day.with_day(1));
-        let months: Vec<NaiveDate> = month_before.into_iter().collect();
+        let months: Vec<NaiveDate> = preceding(statement.month).into_iter().collect();
         let before = self.store.statements_of_months(statement.hospital_id, &months).await?;
         let before = before.into_iter().next().map(|statement| statement.digest);
         let document = document(&resolved, hospital_code.to_owned(), before, list_digest).await?;

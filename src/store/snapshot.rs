@@ -317,6 +317,19 @@ impl Store {
         self.snapshot_row_in(&self.readers, hospital, id).await
     }
 
+    /// The rows of these snapshots.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn snapshot_rows(&self, hospital: i64, ids: &[String]) -> Result<Vec<SnapshotRow>> {
+        let mut sql = self.sql("SELECT * FROM snapshot WHERE hospital_id = ");
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        sql.bind(hospital).push(" AND id").texts(&ids);
+        let found = self.readers.query_all_raw(sql.done()).await?;
+        let rows = found.iter().map(|row| SnapshotRow::from_query_result(row, ""));
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
     /// The pins of those of these snapshots that are pinned.
     ///
     /// # Errors

@@ -4,9 +4,9 @@ use chrono::NaiveDate;
 use entity::statement;
 use sea_orm::{ConnectionTrait, FromQueryResult as _};
 
+use super::Store;
 use super::keyset::{Keyset, seek_by_id_sql};
 use super::sql::{Sql, one_count};
-use super::{SnapshotRow, Store};
 use crate::error::Result;
 
 pub use statement::Model as Statement;
@@ -28,11 +28,7 @@ impl Store {
     /// Where the database fails.
     pub async fn statements_of_months(&self, hospital: i64, months: &[NaiveDate]) -> Result<Vec<Statement>> {
         let mut sql = self.statements_sql(hospital);
-        sql.push(" AND month IN (");
-        for (place, month) in months.iter().enumerate() {
-            sql.push(if place == 0 { "" } else { ", " }).bind(*month);
-        }
-        sql.push(")");
+        sql.push(" AND month").few(months);
         self.statements_of(&self.readers, sql).await
     }
 
@@ -83,19 +79,6 @@ impl Store {
         let mut sql = self.sql("SELECT COUNT(*) FROM statement WHERE hospital_id = ");
         sql.bind(hospital);
         one_count(self.readers.query_one_raw(sql.done()).await?)
-    }
-
-    /// The rows of these snapshots.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn snapshot_rows(&self, hospital: i64, ids: &[String]) -> Result<Vec<SnapshotRow>> {
-        let mut sql = self.sql("SELECT * FROM snapshot WHERE hospital_id = ");
-        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        sql.bind(hospital).push(" AND id").texts(&ids);
-        let found = self.readers.query_all_raw(sql.done()).await?;
-        let rows = found.iter().map(|row| SnapshotRow::from_query_result(row, ""));
-        Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
     fn statements_sql(&self, hospital: i64) -> Sql {

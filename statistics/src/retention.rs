@@ -175,6 +175,12 @@ impl Retention {
         self.rows.get(row).map_or(&[], Vec::as_slice)
     }
 
+    /// The cell at a place of a row; none if there is no such.
+    #[must_use]
+    pub fn cell(&self, row: usize, place: usize) -> Option<&Cell> {
+        self.row(row).get(place)
+    }
+
     /// The approximate size in memory, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {

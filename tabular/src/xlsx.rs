@@ -109,7 +109,7 @@ fn send_sheet(file: File, options: &Options, sender: &SyncSender<Result<Message>
     let has_merged_cells = xlsx_bounds::check(file.try_clone()?)?;
     let mut workbook: Workbook = Xlsx::new(BufReader::new(file)).map_err(|failed| error(0, failed))?;
     let (sheet, (header_row, headers)) = find_sheet(&mut workbook, has_merged_cells, options)?;
-    // Any row may be the header row of whoever names none.
+    // Without columns or a line, any row may turn out to be the header row.
     let width = (options.header_row.is_some() || !options.columns.is_empty()).then_some(headers.len());
     let reading = Reading {
         format: Format::Xlsx,
